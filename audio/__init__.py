@@ -1,0 +1,1 @@
+"""Sound without I/O: frames, resampling, voice activity, playout, recording format."""

@@ -1,0 +1,79 @@
+"""What a piece of telephone audio is: its sizes, its lengths in time, its loudness.
+
+Audio everywhere in this room is signed 16-bit little-endian mono PCM in ``bytes``. The telephone side runs at
+8 kHz and moves in frames of 20 ms. Levels are in dBov: RMS against 32768, so that a full-scale square wave is
+0 dBov and a full-scale sine −3.01 (ITU-T G.100.1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+FRAME_MS: Final = 20
+TELEPHONE_RATE: Final = 8000
+SAMPLE_BYTES: Final = 2
+FRAME_SAMPLES: Final = TELEPHONE_RATE * FRAME_MS // 1000
+FRAME_BYTES: Final = FRAME_SAMPLES * SAMPLE_BYTES
+SILENCE: Final = bytes(FRAME_BYTES)
+"""One frame of digital silence."""
+
+FULL_SCALE: Final = 32768
+FLOOR_DBOV: Final = -96.0
+"""What silence measures. One least significant bit is −90.3 dBov; nothing that sounds lies below."""
+
+Samples = npt.NDArray[np.int16]
+_LOWEST: Final = np.array(-FULL_SCALE, dtype=np.float64)
+_HIGHEST: Final = np.array(FULL_SCALE - 1, dtype=np.float64)
+# Arrays, because numpy converts a Python number anew, for longer than the comparison itself takes.
+
+
+def samples_of(pcm: bytes) -> Samples:
+    """A read-only view of the samples in ``pcm``.
+
+    Raises:
+        ValueError: ``pcm`` holds half a sample.
+    """
+    if len(pcm) % SAMPLE_BYTES:
+        raise ValueError(f"{len(pcm)} bytes are not a whole number of 16-bit samples")
+    return np.frombuffer(pcm, dtype="<i2")
+
+
+def saturated(values: npt.NDArray[np.float64]) -> bytes:
+    """PCM of real-valued samples: rounded to the nearest (half to even), clipped, never wrapped."""
+    whole = np.rint(values)
+    np.maximum(whole, _LOWEST, out=whole)
+    np.minimum(whole, _HIGHEST, out=whole)
+    return whole.astype("<i2").tobytes()
+
+
+def ms_of(pcm: bytes, rate: int) -> float:
+    """How long ``pcm`` lasts, in milliseconds, at ``rate`` samples per second."""
+    return len(pcm) * 1000 / (SAMPLE_BYTES * rate)
+
+
+def bytes_of(ms: float, rate: int) -> int:
+    """How many bytes ``ms`` milliseconds are at ``rate``: whole samples, rounded to the nearest."""
+    return round(ms * rate / 1000) * SAMPLE_BYTES
+
+
+def level_dbov(pcm: bytes) -> float:
+    """RMS level in dBov, from 0 down to :data:`FLOOR_DBOV`, which is also what no samples at all measure."""
+    samples = samples_of(pcm).astype(np.float32)
+    if not samples.size:
+        return FLOOR_DBOV
+    mean_square = float(np.dot(samples, samples)) / samples.size
+    if mean_square <= 0:
+        return FLOOR_DBOV
+    return max(FLOOR_DBOV, 10 * math.log10(mean_square / FULL_SCALE**2))
+
+
+def peak(pcm: bytes) -> int:
+    """The largest magnitude in ``pcm``, 0 to 32768."""
+    samples = samples_of(pcm)
+    if not samples.size:
+        return 0
+    return max(int(samples.max()), -int(samples.min()))

@@ -1,0 +1,237 @@
+"""Who speaks when: silero's voice-activity model at 8 kHz, and speech onsets and offsets of one leg from it.
+
+The model judges windows of 256 samples (32 ms), each preceded by the last 32 samples of the one before, and
+carries a recurrent state. Measured with the ONNX file of silero-vad 6: 61 µs a window alone, 18 µs each when
+many legs' windows are judged together; the results are the same.
+
+What it does not tell from speech: a telephone key's tone, of which about one in ten is taken for speech while
+it lasts (ring-back, busy and hold sounds are not). Whoever gets a DTMF event knows better.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from audio.frames import FLOOR_DBOV, FULL_SCALE, TELEPHONE_RATE, samples_of
+
+WINDOW_SAMPLES: Final = 256
+CONTEXT_SAMPLES: Final = 32
+WINDOW_MS: Final = WINDOW_SAMPLES * 1000 // TELEPHONE_RATE
+_STATE_WIDTH: Final = 128
+
+Floats = npt.NDArray[np.float32]
+
+
+class VadModel:
+    """The network, loaded once. Holds no state of any leg: one serves them all."""
+
+    def __init__(self, onnx: bytes) -> None:
+        """``onnx``: the bytes of silero's ``silero_vad.onnx`` (the others in its package differ at 8 kHz)."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        # A spinning worker would burn a core between windows.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self._rate = np.array(TELEPHONE_RATE, dtype=np.int64)
+
+    def infer(self, windows: Floats, states: Floats) -> tuple[Floats, Floats]:
+        """Judge one window of each of N legs.
+
+        Args:
+            windows: [N, 32 + 256], the context first, at the scale ±1.
+            states: [2, N, 128], as returned for the legs' previous windows; zeros at first.
+
+        Returns:
+            The probability of speech, [N], and the new states, [2, N, 128].
+        """
+        probabilities, after = self._session.run(None, {"input": windows, "state": states, "sr": self._rate})
+        return probabilities[:, 0], after
+
+
+@dataclass(frozen=True, slots=True)
+class VadProfile:
+    """When a leg counts as speaking."""
+
+    onset_threshold: float = 0.5
+    """A window at or above this may begin speech, and another one must confirm it."""
+    offset_threshold: float = 0.35
+    """A window below this may end it."""
+    min_speech_ms: int = 64
+    """How long it must be speech before that is said: two windows. It keeps clicks from being barge-ins.
+
+    Measured over the recorded sentences, µ-law, from the first sound to the event: 32 ms gives 50 ms at the
+    median and 104 at the 90th percentile, 64 gives 80 and 137, 96 gives 110 and 170."""
+    hangover_ms: int = 450
+    """How long it must be no speech before that is said."""
+    reset_after_ms: int = 2000
+    """After so much clear non-speech the model's state is forgotten: it drifts in long noise."""
+    reset_below: float = 0.1
+    """A window below this is clearly no speech. With more, it is reset within distant babble too, and hears
+    speech there (0.1: none in a minute of twenty voices at −40 dBov; 0.15: one)."""
+    floor_dbov: float = -66.0
+    """A window quieter than this is no speech, whatever the model says: after a key's tone it sometimes takes
+    digital silence for speech. A whisper on a bad line is 15 dB louder."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.reset_below <= self.offset_threshold <= self.onset_threshold < 1:
+            raise ValueError("thresholds must rise: 0 < reset_below <= offset <= onset < 1")
+        if min(self.min_speech_ms, self.hangover_ms, self.reset_after_ms) <= 0:
+            raise ValueError("min_speech_ms, hangover_ms and reset_after_ms must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOnset:
+    """Speech began. ``at``: the sample of this leg's input where its first window began."""
+
+    at: int
+    probability: float
+    """Of the window that settled it."""
+    level_dbov: float
+    """Of the speech so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOffset:
+    """Speech ended. ``at``: the sample of this leg's input where the first window without speech began."""
+
+    at: int
+    probability: float
+    """Of the window that settled it."""
+    level_dbov: float
+    """Of the windows in which there was speech."""
+
+
+class VoiceActivity:
+    """One leg's onsets and offsets. Feed it everything that the leg hears, in order.
+
+    Between two windows nothing changes: an event is given by the :meth:`feed` that completes its window.
+    """
+
+    def __init__(self, model: VadModel, profile: VadProfile | None = None) -> None:
+        self._model = model
+        self._profile = profile or VadProfile()
+        self._waiting: Floats = np.zeros(CONTEXT_SAMPLES, dtype=np.float32)
+        """The context of the next window, then what there is of that window."""
+        self._state: Floats = _fresh_state()
+        self._began: int | None = None
+        """Where the speech began that goes on, or that may be beginning."""
+        self._ended: int | None = None
+        """Where the silence began that may be ending it."""
+        self._quiet = 0
+        """For how many samples it has clearly been no speech."""
+        self._power_sum = 0.0
+        self._power_count = 0
+        """Of the windows of the speech that goes on."""
+        self.speaking = False
+        self.samples_fed = 0
+        """How much was fed in, whole windows or not."""
+        self.resets = 0
+        """How often the model's state was forgotten."""
+
+    def feed(self, pcm8k: bytes, *, floor_dbov: float = FLOOR_DBOV) -> list[SpeechOnset | SpeechOffset]:
+        """Hear some more, of any length; says what began or ended.
+
+        Args:
+            pcm8k: what the leg heard.
+            floor_dbov: windows completed now that are quieter than this are no speech: the level up to which
+                it may be the echo of our own voice. The profile's floor holds in any case.
+
+        Raises:
+            ValueError: ``pcm8k`` holds half a sample. Nothing of it is taken.
+        """
+        samples = samples_of(pcm8k).astype(np.float32) / FULL_SCALE
+        self.samples_fed += len(samples)
+        self._waiting = np.concatenate((self._waiting, samples))
+        events: list[SpeechOnset | SpeechOffset] = []
+        while len(self._waiting) >= CONTEXT_SAMPLES + WINDOW_SAMPLES:
+            window = self._waiting[: CONTEXT_SAMPLES + WINDOW_SAMPLES]
+            at = self.samples_fed - len(self._waiting) + CONTEXT_SAMPLES
+            probabilities, self._state = self._model.infer(window[None, :], self._state)
+            self._waiting = self._waiting[WINDOW_SAMPLES:]
+            probability = float(probabilities[0])
+            self._forget_after_long_quiet(probability)
+            power = _power(window[CONTEXT_SAMPLES:])
+            if _dbov(power) < max(floor_dbov, self._profile.floor_dbov):
+                probability = 0.0
+            event = self._judge(probability, power, at)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _judge(self, probability: float, power: float, at: int) -> SpeechOnset | SpeechOffset | None:
+        """Take in one window, which began at sample ``at``."""
+        if self.speaking:
+            return self._judge_speaking(probability, power, at)
+        return self._judge_silent(probability, power, at)
+
+    def _judge_silent(self, probability: float, power: float, at: int) -> SpeechOnset | None:
+        profile = self._profile
+        if self._began is None and probability >= profile.onset_threshold:
+            self._began = at
+            self._power_sum, self._power_count = 0.0, 0
+        if self._began is None:
+            return None
+        if probability < profile.offset_threshold:
+            self._began = None
+            return None
+        self._add(power)
+        long_enough = at + WINDOW_SAMPLES - self._began >= _samples(profile.min_speech_ms)
+        if probability < profile.onset_threshold or not long_enough:
+            return None
+        self.speaking = True
+        return SpeechOnset(self._began, probability, self._speech_dbov())
+
+    def _judge_speaking(self, probability: float, power: float, at: int) -> SpeechOffset | None:
+        profile = self._profile
+        if probability >= profile.offset_threshold:
+            self._ended = None
+            self._add(power)
+            return None
+        if self._ended is None:
+            self._ended = at
+        if at + WINDOW_SAMPLES - self._ended < _samples(profile.hangover_ms):
+            return None
+        offset = SpeechOffset(self._ended, probability, self._speech_dbov())
+        self.speaking = False
+        self._began = self._ended = None
+        return offset
+
+    def _add(self, power: float) -> None:
+        self._power_sum += power
+        self._power_count += 1
+
+    def _speech_dbov(self) -> float:
+        return _dbov(self._power_sum / self._power_count)
+
+    def _forget_after_long_quiet(self, probability: float) -> None:
+        """The state drifts in long noise until speech is missed; after a clear pause it is worth nothing."""
+        self._quiet = self._quiet + WINDOW_SAMPLES if probability < self._profile.reset_below else 0
+        if self._quiet >= _samples(self._profile.reset_after_ms):
+            self._state = _fresh_state()
+            self._quiet = 0
+            self.resets += 1
+
+
+def _power(window: Floats) -> float:
+    return float(np.dot(window, window)) / len(window)
+
+
+def _dbov(power: float) -> float:
+    return max(FLOOR_DBOV, 10 * math.log10(power)) if power > 0 else FLOOR_DBOV
+
+
+def _fresh_state() -> Floats:
+    return np.zeros((2, 1, _STATE_WIDTH), dtype=np.float32)
+
+
+def _samples(ms: int) -> int:
+    return ms * TELEPHONE_RATE // 1000

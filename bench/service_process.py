@@ -1,0 +1,150 @@
+"""The service under test, in a process of its own, as `porteiro serve` runs it.
+
+Beside the service it holds nothing but a watcher that keeps the barge-in times which the service itself
+reckons, and the answers to the benchmark's questions, outside of the measured window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import uvloop
+
+from bench.children import say, serve_parent
+from bridge import log as logs
+from bridge.service import Service
+from bridge.settings import Settings, build
+from bridge.watch import Seen
+
+TENANT = "bench"
+DIRECTORY = Path(__file__).resolve().parent.parent / "data" / "apartamentos.json"
+PAGE = resource.getpagesize()
+
+
+def settings(folder: Path, model_url: str, calls: int, seconds: float, record: bool) -> Settings:
+    """Settings for `calls` visits at a time with a model at `model_url`; everything is kept in `folder`.
+
+    The callers are to talk for as long as it takes: no silence and no time limit ends a visit.
+    """
+    service = {
+        "data_dir": str(folder),
+        "visitor_port": 0,
+        "resident_port": 0,
+        "listen": ["127.0.0.1"],
+        "max_calls": calls + 1,
+        "drain_s": 0,
+    }
+    tenant = {
+        "directory": str(DIRECTORY),
+        "provider": "openai",
+        "base_url": model_url,
+        "recording": {"enabled": record},
+        "limits": {
+            "max_calls": calls + 1,
+            "max_visit_s": min(7200.0, seconds + 600),
+            "silence_s": 120,
+            "silence_prompts": 10,
+        },
+    }
+    # The key is for the replaying server, which asks for none: no secret of the environment goes anywhere.
+    return build({"service": service, "tenants": {TENANT: tenant}}, environ={"OPENAI_API_KEY": "bench"})
+
+
+class Probe:
+    """Answers what the benchmark asks about this process and the service in it."""
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+        self._barge_ins: list[tuple[float, float]] = []
+        self._taken: dict[str, dict[str, Any]] = {}
+
+    def watch(self, seen: Seen) -> None:
+        """Keep the service's own reckoning of a barge-in."""
+        if seen.kind == "barge_in":
+            self._barge_ins.append((time.monotonic(), seen.data["speech_to_silence_ms"]))
+
+    def answer(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is asked before and after the measured window, and the snapshots at its ends.
+
+        `{"snapshot": name, "at": monotonic}` takes one then, `{"report": [visits]}` gives them all, and
+        `{"trim": true}` gives memory that was freed back to the system.
+        """
+        if "snapshot" in command:
+            loop = asyncio.get_running_loop()
+            loop.call_later(max(0.0, command["at"] - time.monotonic()), self._snapshot, command["snapshot"])
+            return {}
+        if "trim" in command:
+            _trim()
+            return {}
+        assert self.service is not None
+        visits = [self.service.visit(UUID(visit)) for visit in command["report"]]
+        endpoints = [visit.visitor.endpoint for visit in visits if visit is not None]
+        return {
+            "snapshots": self._taken,
+            "barge_ins": self._barge_ins,
+            "lateness_ms": list(self.service.clock.lateness_ms),
+            "frames_dropped": sum(endpoint.frames_dropped for endpoint in endpoints),
+        }
+
+    def _snapshot(self, name: str) -> None:
+        assert self.service is not None
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self._taken[name] = {
+            "at": time.monotonic(),
+            "user_s": used.ru_utime,
+            "system_s": used.ru_stime,
+            "waits": used.ru_nvcsw,
+            "rss_bytes": _rss_bytes(),
+            "ticks": len(self.service.clock.lateness_ms),
+            "frames_skipped": self.service.clock.frames_skipped,
+            "collections": [generation["collections"] for generation in gc.get_stats()],
+        }
+
+
+def _trim() -> None:
+    """Hand back what loading left over; calls would live in it, and seem to need next to nothing."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc's alone
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _rss_bytes() -> int:
+    """What is in memory now (Linux), not at its most."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
+
+
+async def serve(given: Settings) -> None:
+    """Run the service until the benchmark is through."""
+    probe = Probe()
+    probe.service = service = Service(given, watchers=(probe.watch,))
+    await service.start()
+    try:
+        say({"port": service.ports(TENANT)[0]})
+        await serve_parent(probe.answer)
+    finally:
+        await service.stop()
+
+
+def main() -> None:
+    """`python -m bench.service_process '{"folder": …}'`; started by `bench.run`."""
+    asked = orjson.loads(sys.argv[1])
+    given = settings(
+        Path(asked["folder"]), asked["model_url"], asked["calls"], asked["seconds"], asked["record"]
+    )
+    with logs.configure(given.service.log.format, given.service.log.level):
+        uvloop.run(serve(given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The running calls and the service around them."""

@@ -1,0 +1,1 @@
+"""The commands of `porteiro`: one file each, with `add_parser` and `run`."""

@@ -1,0 +1,353 @@
+"""``porteiro audit list | show | verify | export``: reading the audit log, beside a running service too."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bridge.commands.audit_story import intact, safe, story
+from bridge.settings import SettingsError, load
+from storage.base import Storage, StorageError, VisitSummary
+from storage.sqlite import SqliteStorage
+from visits.audit import KINDS, AuditError, AuditRecord, Head, stamp
+
+SOUND, FAULTY, UNUSABLE = 0, 1, 2
+"""Exit codes: all well; a fault, or nothing found; the log can't be read."""
+
+_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+# --------------------------------------------------------------------------------------------------------
+# The arguments
+# --------------------------------------------------------------------------------------------------------
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``audit`` and what is below it. :func:`run` needs ``args.db``: from ``--db``, or set afterwards."""
+    audit = subparsers.add_parser("audit", help="read and check the audit log")
+    actions = audit.add_subparsers(dest="action", required=True, metavar="list|show|verify|export")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--db", type=Path, help="the database (default: the one in the settings)")
+    common.add_argument("--tenant", help="only this tenant")
+    span = argparse.ArgumentParser(add_help=False)
+    span.add_argument(
+        "--since", type=_moment, help="from then on: 2026-11-21, 2026-11-21T08:30, 90m, 12h, 7d"
+    )
+    span.add_argument("--until", type=_moment, help="up to then")
+
+    list_ = actions.add_parser("list", parents=[common, span], help="the visits, the latest first")
+    list_.add_argument("--outcome", help="only visits that ended so")
+    list_.add_argument("--limit", type=_count, default=50, help="at most so many (default 50)")
+    _add_formats(list_, "a JSON array", "CSV")
+
+    show = actions.add_parser("show", parents=[common], help="one visit's whole story")
+    show.add_argument("visit", help="its id, or the beginning of it")
+    _add_formats(show, "one JSON object")
+
+    verify = actions.add_parser("verify", parents=[common], help="check the hash chains; exit 1 on a fault")
+    verify.add_argument(
+        "--head",
+        type=_anchor,
+        action="append",
+        default=[],
+        metavar="TENANT=SEQ:HASH",
+        help="what an earlier verify printed: shows also what was cut from the end, or written anew",
+    )
+    _add_formats(verify, "one JSON object")
+
+    export = actions.add_parser("export", parents=[common, span], help="the records themselves")
+    export.add_argument("--visit", help="only this visit's")
+    export.add_argument(
+        "--kind", action="append", choices=sorted(KINDS), help="only of this kind (repeatable)"
+    )
+    export.add_argument("--out", type=Path, help="write to this file (mode 0600) instead of standard output")
+    _add_formats(export, "a JSON object a line (the default)", "CSV")
+
+
+def _add_formats(parser: argparse.ArgumentParser, as_json: str, as_csv: str | None = None) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--json", action="store_true", help=f"as {as_json}")
+    if as_csv is not None:
+        group.add_argument("--csv", action="store_true", help=f"as {as_csv}; cells can't act as formulas")
+
+
+def _moment(text: str) -> str:
+    """A time as records carry it, out of what people write. Without a zone it is this machine's."""
+    ago = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    try:
+        if ago:
+            return stamp(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
+        return stamp(datetime.fromisoformat(text).astimezone())
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time such as 2026-11-21, 2026-11-21T08:30 or 12h"
+        ) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000000")
+    return int(text)
+
+
+def _anchor(text: str) -> tuple[str, Head]:
+    tenant, separator, head = text.rpartition("=")
+    try:
+        if separator:
+            return tenant, Head.parse(head)
+    except AuditError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    raise argparse.ArgumentTypeError(f"{text!r} is not TENANT=SEQ:HASH")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Running
+# --------------------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked, and return the exit code: :data:`SOUND`, :data:`FAULTY` or :data:`UNUSABLE`."""
+    if args.db is None:
+        args.db = _usual_database()
+    if args.db is None:
+        return UNUSABLE
+    try:
+        return asyncio.run(_run(args))
+    except StorageError as error:
+        sys.stderr.write(f"porteiro audit: {safe(str(error))}\n")
+        return UNUSABLE
+    except BrokenPipeError:
+        # The reader (head, less) had enough. What Python flushes at exit must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOUND
+    except OSError as error:
+        sys.stderr.write(f"porteiro audit: {error}\n")
+        return UNUSABLE
+
+
+async def _run(args: argparse.Namespace) -> int:
+    async with _opened(args.db) as storage:
+        if args.action == "list":
+            return await _list(storage, args)
+        if args.action == "show":
+            return await _show(storage, args)
+        if args.action == "verify":
+            return await _verify(storage, args)
+        return await _export(storage, args)
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[Storage]:
+    storage = await SqliteStorage.open(path, read_only=True, deadline_s=60)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def _console() -> Console:
+    # In a pipe there is no width to keep to, and a table cut to 80 columns is of no use.
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def _write_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+async def _list(storage: Storage, args: argparse.Namespace) -> int:
+    visits = await storage.visits(
+        tenant=args.tenant, since=args.since, until=args.until, outcome=args.outcome, limit=args.limit
+    )
+    if args.json:
+        _write_json([asdict(visit) for visit in visits])
+    elif args.csv:
+        names = [field.name for field in fields(VisitSummary)]
+        _write_csv(sys.stdout, names, (asdict(visit) for visit in visits))
+    else:
+        _console().print(_visits_table(visits))
+    return SOUND
+
+
+def _visits_table(visits: Iterable[VisitSummary]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in (
+        "visit",
+        "started",
+        "s",
+        "tenant",
+        "intent",
+        "visitor",
+        "apt",
+        "decision",
+        "gate",
+        "outcome",
+    ):
+        table.add_column(column, justify="right" if column == "s" else "left")
+    for visit in visits:
+        started = datetime.fromisoformat(visit.started_at)
+        lasted = ""
+        if visit.ended_at is not None:
+            lasted = f"{(datetime.fromisoformat(visit.ended_at) - started).total_seconds():.0f}"
+        cells = (
+            visit.id,
+            f"{started.astimezone():%Y-%m-%d %H:%M:%S}",
+            lasted,
+            visit.tenant,
+            visit.intent,
+            visit.visitor_name,
+            visit.apartment,
+            visit.decision,
+            _gate(visit),
+            visit.outcome or "running",
+        )
+        table.add_row(*(Text(safe(cell or "–")) for cell in cells))
+    return table
+
+
+def _gate(visit: VisitSummary) -> str:
+    if visit.gate_requested_at is None:
+        return "–"
+    if visit.gate_opened is None:
+        return "no answer"
+    return "opened" if visit.gate_opened else "not opened"
+
+
+async def _show(storage: Storage, args: argparse.Namespace) -> int:
+    found = await storage.find_visits(args.visit.lower()) if args.visit else []
+    if len(found) != 1:
+        several = f"begins {len(found)} visits or more: " + ", ".join(found)
+        sys.stderr.write(f"porteiro audit: {safe(args.visit)!r} {several if found else 'is no visit here'}\n")
+        return FAULTY
+    view = await storage.visit(found[0])
+    if view is None or args.tenant not in (None, view.summary.tenant):
+        sys.stderr.write(f"porteiro audit: {found[0]} is no visit of tenant {safe(args.tenant or '')!r}\n")
+        return FAULTY
+    records = [record async for record in storage.audit(visit=found[0])]
+    sound = all(intact(record) for record in records)
+    if args.json:
+        _write_json({"visit": asdict(view), "records": [asdict(r) for r in records], "intact": sound})
+    else:
+        console = _console()
+        for part in story(view, records):
+            console.print(part)
+    return SOUND if sound else FAULTY
+
+
+async def _verify(storage: Storage, args: argparse.Namespace) -> int:
+    anchors = dict(args.head)
+    heads = await storage.heads()
+    if args.tenant is not None:
+        heads = {tenant: head for tenant, head in heads.items() if tenant == args.tenant}
+        if not heads and args.tenant not in anchors:
+            sys.stderr.write(f"porteiro audit: tenant {safe(args.tenant)!r} has no records\n")
+            return FAULTY
+    faults = await storage.verify(args.tenant, expected_heads=anchors)
+    if args.json:
+        chains = [{"tenant": t, "records": head.seq, "head": str(head)} for t, head in heads.items()]
+        _write_json({"ok": not faults, "chains": chains, "faults": [asdict(fault) for fault in faults]})
+        return FAULTY if faults else SOUND
+    console = _console()
+    faulty = {fault.tenant for fault in faults}
+    for tenant, head in heads.items():
+        mark, style = ("✗", "red") if tenant in faulty else ("✓", "green")
+        name = safe(tenant) or "(the service itself)"
+        console.print(Text(f"{mark} {name}: {head.seq} records, head {tenant}={head}", style), soft_wrap=True)
+    for fault in faults:
+        console.print(Text(f"  {safe(str(fault))}", "red"), soft_wrap=True)
+    if not faults:
+        console.print("Every chain is sound. Note the heads elsewhere: --head finds what is cut off later.")
+    return FAULTY if faults else SOUND
+
+
+# --------------------------------------------------------------------------------------------------------
+# Export
+# --------------------------------------------------------------------------------------------------------
+
+
+def _usual_database() -> Path | None:
+    """The database of the settings, or of the defaults; None, and said why, where there is none."""
+    try:
+        usual = load().service.database_path
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
+    if not usual.exists():
+        sys.stderr.write(f"porteiro audit: there is no audit log at {usual} yet; name another with --db\n")
+        return None
+    return usual
+
+
+async def _export(storage: Storage, args: argparse.Namespace) -> int:
+    records = storage.audit(
+        tenant=args.tenant, visit=args.visit, since=args.since, until=args.until, kinds=args.kind
+    )
+    if args.out is None:
+        await _write_records(sys.stdout, records, as_csv=args.csv)
+        return SOUND
+    if _is_the_log(args.out, args.db):
+        sys.stderr.write(f"porteiro audit: --out: found {args.out}, the audit log; allowed: another file\n")
+        return UNUSABLE
+    # People's names and words: for the owner's eyes.
+    handle = os.open(args.out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: ASYNC230 - nothing else runs here
+        await _write_records(file, records, as_csv=args.csv)
+    return SOUND
+
+
+def _is_the_log(out: Path | str, db: Path) -> bool:
+    """Whether writing there would destroy what is to be exported."""
+    return Path(out).resolve() in {Path(f"{db}{suffix}").resolve() for suffix in ("", "-wal", "-shm")}
+
+
+async def _write_records(out: TextIO, records: AsyncIterator[AuditRecord], *, as_csv: bool) -> None:
+    if as_csv:
+        names = [field.name for field in fields(AuditRecord)]
+        _write_csv(out, names, ())
+        async for record in records:
+            _write_csv(out, names, [asdict(record)], header=False)
+        return
+    async for record in records:
+        out.write(json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def _write_csv(
+    out: TextIO, names: list[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True
+) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    if header:
+        writer.writerow(names)
+    for row in rows:
+        writer.writerow([cell(row[name]) for name in names])
+
+
+def cell(value: object) -> str:
+    """A value as a CSV cell that a spreadsheet will not take for a formula.
+
+    What visitors say ends up in these files, and ``=HYPERLINK(…)`` in a cell acts on whoever opens them. A
+    cell that begins as a formula would gets an apostrophe before it, as OWASP advises.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -1,0 +1,101 @@
+"""`porteiro bench`: how much a call costs, and how long the sound takes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from bench.callers import CallLost
+from bench.children import ChildError
+from bench.run import Plan, measure
+
+SPREADS = (
+    ("added latency up", "latency_up_ms", "total"),
+    ("  kept back by the resampler", "latency_up_ms", "algorithmic"),
+    ("  processing", "latency_up_ms", "processing"),
+    ("added latency down", "latency_down_ms", "total"),
+    ("  until the frame is due", "latency_down_ms", "grid"),
+    ("  processing", "latency_down_ms", "processing"),
+    ("frames behind the 20 ms grid", "frame_lateness_ms", None),
+    ("barge-in: first sound to our last frame", "barge_in_ms", None),
+    ("  as the service reckons", "service_says", "barge_in_ms"),
+    ("the service's ticks behind", "service_says", "tick_lateness_ms"),
+    ("the callers' own ticks behind", "callers_say", "tick_lateness_ms"),
+)
+COLUMNS = ("count", "p50", "p95", "p99", "max")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command and its options."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure the media path under load",
+        description="Runs the service in a process of its own, between callers who speak recordings over "
+        "AudioSocket and a model server that replays recorded replies. Measures the service's CPU time and "
+        "memory, and at both edges how long the sound takes.",
+    )
+    parser.add_argument("--calls", type=int, default=10, metavar="N", help="at the same time (10)")
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="that are measured (20)")
+    parser.add_argument(
+        "--talk", type=float, default=0.4, metavar="SHARE", help="of the time that callers speak (0.4)"
+    )
+    parser.add_argument("--record", action="store_true", help="with each leg recorded")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure; 1 where it can't be measured, with the reason."""
+    console = Console(stderr=arguments.json, highlight=False)
+    try:
+        plan = Plan(arguments.calls, arguments.seconds, arguments.talk, arguments.record)
+        found = measure(plan, lambda words: console.print(words, style="dim"))
+    except (ValueError, CallLost, ChildError, OSError) as error:
+        sys.stderr.write(f"porteiro bench: {error}\n")
+        return 1
+    if arguments.json:
+        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        show(found, console)
+    return 0
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """The figures, for people."""
+    plan, where, cpu, memory = (found[part] for part in ("plan", "machine", "cpu", "memory"))
+    console.print(
+        f"{found['at']}  {plan['calls']} calls, {plan['seconds']:g} s, recording "
+        f"{'on' if plan['record'] else 'off'}; callers spoke {found['spoken_share']:.0%} of the time",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{where['system']}, Python {where['python']}, {where['cores']} cores, load "
+        f"{where['load_average'][0]:g}, yardstick {where['yardstick_ms']:g} ms",
+        soft_wrap=True,
+    )
+    console.print(
+        f"CPU     {cpu['ms_per_call_second']:g} ms a call-second ({cpu['user_ms_per_call_second']:g} user, "
+        f"{cpu['system_ms_per_call_second']:g} system), {cpu['share_of_a_core']:.0%} of a core, "
+        f"{cpu['waits_per_second']:g} waits a second",
+        soft_wrap=True,
+    )
+    console.print(
+        f"memory  {memory['mb_per_call']:g} MB a call ({memory['idle_mb']:g} MB idle, "
+        f"{memory['loaded_mb']:g} MB loaded)",
+        soft_wrap=True,
+    )
+    table = Table("milliseconds", box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for label, part, within in SPREADS:
+        values = found[part][within] if within else found[part]
+        table.add_row(label, *("–" if values[name] is None else f"{values[name]:g}" for name in COLUMNS))
+    console.print(table)
+    lost = {name.replace("_", " "): count for name, count in found["lost"].items() if count}
+    console.print("lost    " + (", ".join(f"{name}: {count:g}" for name, count in lost.items()) or "nothing"))

@@ -1,0 +1,82 @@
+"""`porteiro check`: says what is wrong with the settings, or what they amount to."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TextIO
+
+from bridge.amqp_check import look_at_brokers
+from bridge.dialing.ari_check import AriUnfit, asterisk_behind
+from bridge.dialing.build import ari_address
+from bridge.settings import AriDialer, Settings, SettingsError, load
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command and its options."""
+    parser = subparsers.add_parser(
+        "check",
+        help="say what is wrong with the settings",
+        description="Reads the settings as the service would, and the files and variables that they name, "
+        "and asks what they name on the network. Exits with 1 where the service would not start, or where "
+        "something does not answer.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
+    """Print the problems, one a line, or a summary; 1 where there is a problem."""
+    out = sys.stdout if out is None else out
+    try:
+        settings = load(arguments.config)
+        problems, source = settings.problems_at_start(), settings.source
+    except SettingsError as error:
+        problems, source = error.problems, error.source
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        out.write(f"{source}: {count}\n")
+        out.writelines(f"  {problem}\n" for problem in problems)
+        return 1
+    answers, troubles = asyncio.run(neighbours(settings))
+    if troubles:
+        what = "1 thing" if len(troubles) == 1 else f"{len(troubles)} things"
+        out.write(f"{source}: the settings are well, but {what} they need would not work now\n")
+        out.writelines(f"  {trouble}\n" for trouble in troubles)
+    else:
+        out.write(f"{source}: all is well\n")
+    out.writelines(f"  {line}\n" for line in (*summary(settings), *answers))
+    return 1 if troubles else 0
+
+
+async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
+    """One line for each thing on the network that is well, and one for each that is not, with what to do."""
+    answers, troubles = [], []
+    for tenant in settings.tenants.values():
+        if isinstance(tenant.dialer, AriDialer):
+            address = ari_address(tenant, tenant.dialer, settings.secret)
+            try:
+                version = await asterisk_behind(address)
+            except AriUnfit as error:
+                troubles.append(f"tenants.{tenant.id}.dialer: {error}")
+            else:
+                answers.append(f"{tenant.id}: ARI at {address.url} answers, Asterisk {version}")
+    brokers = await look_at_brokers(settings)
+    return answers + brokers.answers, troubles + brokers.troubles
+
+
+def summary(settings: Settings) -> list[str]:
+    """What these settings will do, one line each."""
+    service = settings.service
+    lines = [
+        f"listening on {', '.join(service.listen)}, for peers in {', '.join(service.allowed_peers)}",
+        f"audit log in {service.database_path}",
+    ]
+    for tenant in settings.tenants.values():
+        recorded = "recorded" if tenant.recording.enabled else "not recorded"
+        lines.append(
+            f"{tenant.id} ({tenant.title}): visitors on port {tenant.visitor_port}, residents on "
+            f"{tenant.resident_port}, provider {tenant.provider}, gate {tenant.gate.kind}, calls {recorded}"
+        )
+    return lines

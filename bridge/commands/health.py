@@ -1,0 +1,80 @@
+"""`porteiro health`: says whether the running service answers, for whoever restarts it."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import socket
+import sys
+from typing import TextIO
+
+from bridge.settings import Settings, SettingsError, load
+
+ANSWER_S = 3.0
+"""A service whose event loop runs takes leave of us within milliseconds."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command and its options."""
+    parser = subparsers.add_parser(
+        "health",
+        help="say whether the running service answers",
+        description="Connects to each tenant's visitor port and leaves without a call. Exits with 1 where "
+        "one does not answer.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
+    """Print one line a port that does not answer, or that all do; 1 where one does not."""
+    out = sys.stdout if out is None else out
+    try:
+        settings = load(arguments.config)
+    except SettingsError as error:
+        out.write(f"{error}\n")
+        return 1
+    troubles = unwell(settings)
+    out.writelines(f"{trouble}\n" for trouble in troubles)
+    if not troubles:
+        out.write("the service answers\n")
+    return 1 if troubles else 0
+
+
+def unwell(settings: Settings) -> list[str]:
+    """One line for each visitor port that does not answer, and one where there is none at all."""
+    host = _reachable(settings.service.listen[0])
+    lines = [] if settings.tenants else ["no tenant is set, so no port is open"]
+    for tenant in settings.tenants.values():
+        trouble = probe(host, tenant.visitor_port)
+        if trouble:
+            lines.append(f"tenants.{tenant.id}: port {tenant.visitor_port} on {host}: {trouble}")
+    return lines
+
+
+def probe(host: str, port: int) -> str:
+    """What is wrong at a port; empty where the service answers.
+
+    We connect and close our half: the kernel would accept that for a service that hangs, so its own close is
+    what we wait for. It writes one line of log, like for any caller who hangs up at once.
+    """
+    try:
+        with socket.create_connection((host, port), ANSWER_S) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+    except ConnectionResetError:
+        return ""  # also a goodbye
+    except TimeoutError:
+        return f"no answer in {ANSWER_S:g} s"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def _reachable(listen: str) -> str:
+    """Where a listening address is reached from this machine."""
+    address = ipaddress.ip_address(listen)
+    if not address.is_unspecified:
+        return listen
+    return "127.0.0.1" if address.version == 4 else "::1"

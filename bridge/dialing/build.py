@@ -1,0 +1,72 @@
+"""Makes each tenant's dialer from its settings; tenants with the same ARI or broker share one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridge.amqp import Brokers
+from bridge.amqp_address import BrokerAddress, read_address
+from bridge.dialing.amqp import AmqpDialer
+from bridge.dialing.ari import AriDialer
+from bridge.dialing.ari_connection import AriConnection
+from bridge.dialing.ari_rest import AriAddress
+from bridge.dialing.base import Dialer
+from bridge.dialing.manual import ManualDialer
+from bridge.dialing.simulated import SimulatedDialer
+from bridge.settings import AmqpDialer as AmqpDialerSettings
+from bridge.settings import AriDialer as AriDialerSettings
+from bridge.settings import Tenant
+from bridge.settings_problems import SettingsError
+
+Secret = Callable[[str | None], str | None]
+
+
+class Dialers:
+    """Makes dialers, none of them started."""
+
+    def __init__(self, secret: Secret, brokers: Brokers) -> None:
+        """
+        Args:
+            secret: looks an environment variable up (:meth:`Settings.secret`).
+            brokers: the service's connections, which a dialer by click-to-call shares with the gates.
+        """
+        self._secret = secret
+        self._brokers = brokers
+        self._connections: dict[AriAddress, AriConnection] = {}
+
+    def build(self, tenant: Tenant) -> Dialer:
+        """The dialer that a tenant's settings name.
+
+        Raises:
+            SettingsError: a secret is not set, or not what it should be.
+        """
+        settings = tenant.dialer
+        if isinstance(settings, AriDialerSettings):
+            address = ari_address(tenant, settings, self._secret)
+            connection = self._connections.setdefault(address, AriConnection(address))
+            return AriDialer(settings, connection)
+        if isinstance(settings, AmqpDialerSettings):
+            return AmqpDialer(settings, self._brokers.at(self._broker(tenant, settings)))
+        return SimulatedDialer() if settings.kind == "simulated" else ManualDialer()
+
+    def _broker(self, tenant: Tenant, settings: AmqpDialerSettings) -> BrokerAddress:
+        try:
+            return read_address(self._secret(settings.url_env) or "", settings.ca_file)
+        except ValueError as error:
+            where = f"tenants.{tenant.id}.dialer.url_env"
+            raise SettingsError([f"{where}: the environment variable {settings.url_env} {error}"]) from None
+
+
+def ari_address(tenant: Tenant, settings: AriDialerSettings, secret: Secret) -> AriAddress:
+    """Where a tenant's ARI is.
+
+    Raises:
+        SettingsError: its password is not set.
+    """
+    password = secret(settings.password_env)
+    if password is None:
+        where = f"tenants.{tenant.id}.dialer.password_env"
+        raise SettingsError(
+            [f"{where}: the environment variable {settings.password_env} is not set; put the secret there"]
+        )
+    return AriAddress(settings.url, settings.username, password, settings.app)

@@ -1,0 +1,572 @@
+"""Runs one visit: feeds what happens to `visits.Visit`, and carries out what it asks for, in its order.
+
+One task takes one thing after the other from one inbox, so no two things ever happen to a visit at once. A
+record is durable before the next effect begins; where it can't be made durable the effects after it do not
+happen, and the visit is told that it is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import structlog
+
+from audio import tones
+from audio.vad import VoiceActivity
+from bridge.dialing.base import DialOrder
+from bridge.endpoints.base import Endpoint
+from bridge.gates.base import GateOrder, HearsRefusals
+from bridge.house import Condominium, House
+from bridge.leg import BargedIn, CallMade, FloorGiven, Leg, Posted, TurnEnded
+from bridge.log import bound
+from bridge.recorder import Recording, RecordingFailure
+from bridge.watch import Seen
+from providers.base import ToolCall
+from storage.base import StorageError
+from tools.registry import DEADLINE_S, Calls, Refused, Repeated
+from visits import events as e
+from visits.audit import stamp
+from visits.events import Role
+from visits.facts import Facts
+from visits.visit import State, Visit
+
+DIAL_GRACE_S = 5.0
+"""How much longer than the ring time a dialer may take to say how it ended."""
+LAST_WORDS_S = 5.0
+"""How long the legs of a visit that is over may take to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rang:
+    """A timer ran out; an older generation of it was replaced or stopped meanwhile."""
+
+    name: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Overdue:
+    """A tool call has not been answered in time."""
+
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class _FromLeg:
+    leg: Leg
+    posted: Posted
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    leg: Leg
+    call: ToolCall
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """Something for the record on which nothing rests."""
+
+    text: str
+
+
+class _NotDurable(Exception):
+    """A record could not be made durable."""
+
+
+class VisitHost:
+    """One running visit."""
+
+    def __init__(self, house: House, place: Condominium, endpoint: Endpoint) -> None:
+        self._house = house
+        self.place = place
+        self._loop = asyncio.get_running_loop()
+        self._zero = self._loop.time()
+        self.visit = Visit(endpoint.call_id, place.rules(), place.directory)
+        self.id = str(endpoint.call_id)
+        self._inbox: asyncio.Queue[e.Event | _FromLeg | _Rang | _Overdue | _Noted | RecordingFailure] = (
+            asyncio.Queue()
+        )
+        self._legs: dict[str, Leg] = {}
+        self._tapes: dict[str, Recording] = {}
+        self._calls: dict[str, Calls] = {}
+        self._open_calls: dict[str, _OpenCall] = {}
+        self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._generation = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leg_tasks: dict[str, asyncio.Task[None]] = {}
+        self._dials: dict[UUID, asyncio.Task[None]] = {}
+        self._finished = False
+        self.log = structlog.get_logger(__name__).bind(tenant=place.id, visit=self.id)
+        self.visitor = self._new_leg(Role.VISITOR, "visitor", None, endpoint)
+
+    # ----------------------------------------------------------------------------------------------------
+    # Legs
+    # ----------------------------------------------------------------------------------------------------
+
+    def _new_leg(self, role: Role, name: str, attempt: UUID | None, endpoint: Endpoint) -> Leg:
+        tape = None
+        if self.place.settings.recording.enabled:
+            tape = self._house.recorder.start(
+                tenant=self.place.id,
+                visit=self.id,
+                leg=name,
+                on_failed=self._inbox.put_nowait,
+            )
+            self._tapes[name] = tape
+        leg = Leg(
+            role=role,
+            name=name,
+            attempt=attempt,
+            endpoint=endpoint,
+            clock=self._house.clock,
+            visit_started=self._zero,
+            voice=VoiceActivity(self._house.vad, self.place.vad_profile()),
+            tape=tape,
+            silence_s=self.place.settings.limits.silence_s,
+            post=lambda leg, posted: self._inbox.put_nowait(_FromLeg(leg, posted)),
+        )
+        leg.log = leg.log.bind(tenant=self.place.id, visit=self.id)
+        # The connection's own line knows it by its call id alone, which for a resident is the attempt's.
+        leg.log.info("leg.opened", call_id=str(endpoint.call_id), peer=endpoint.peer)
+        self._legs[name] = leg
+        self._calls[name] = Calls(self._house.tools, role)
+        self._house.clock.add(leg)
+        return leg
+
+    def resident_arrived(self, endpoint: Endpoint, attempt: UUID) -> Leg:
+        """The leg of a resident whose dial attempt the visit expects (`visit.expects`)."""
+        leg = self._new_leg(Role.RESIDENT, self.visit.leg, attempt, endpoint)
+        self._inbox.put_nowait(e.DialAnswered(attempt))
+        return leg
+
+    def claimed(self, attempt: UUID) -> bool:
+        """Whether a leg has come for this attempt already."""
+        return any(leg.attempt == attempt for leg in self._legs.values())
+
+    @property
+    def open_legs(self) -> int:
+        """How many calls this visit holds."""
+        return sum(not leg.closed for leg in self._legs.values())
+
+    async def _join(self, leg: Leg) -> None:
+        """Record a leg and join it to a session of its own."""
+        data = {
+            "leg": leg.name,
+            "role": leg.role.value,
+            "endpoint": leg.endpoint.kind,
+            "peer": leg.endpoint.peer,
+        }
+        try:
+            await self._record("leg.connected", {**data, "provider": self.place.provider.name})
+        except _NotDurable as error:
+            await self._broken(str(error), ())
+            return
+        config = self.place.session(leg.role, self.visit.facts, self._house.tools)
+        with bound(leg=leg.name):  # the session's own task and its lines belong to this leg
+            session = self.place.provider.open(config)
+            leg.join(session)
+            self._leg_tasks[leg.name] = self._spawn(f"leg {leg.name}", self._run_leg(leg, session))
+        # The task must have begun before anything can cancel it: cancelled earlier, it would never reach the
+        # `finally` that closes the session, and the provider would go on listening to nobody.
+        await asyncio.sleep(0)
+
+    async def _run_leg(self, leg: Leg, session: Any) -> None:
+        try:
+            await leg.run(session)
+        except Exception as error:
+            leg.log.error("leg.failed", error=type(error).__name__, exc_info=error)
+            lost = e.SessionLost(leg.role, leg.attempt, f"{type(error).__name__}")
+            self._inbox.put_nowait(_FromLeg(leg, lost))
+
+    def _spawn(self, name: str, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(work, name=f"{name} of visit {self.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ----------------------------------------------------------------------------------------------------
+    # The loop
+    # ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """From the ring to the goodbye. Returns when the visit is over and all it held is let go."""
+        try:
+            await self._begin()
+            while not self._finished:
+                await self._take(await self._inbox.get())
+        except asyncio.CancelledError:
+            await self._record_quietly("visit.ended", {"outcome": "failed", "reason": "stopped"})
+            raise
+        except Exception as error:
+            self.log.error("visit.failed", error=type(error).__name__, exc_info=error)
+            await self._record_quietly("visit.ended", {"outcome": "failed", "reason": type(error).__name__})
+        finally:
+            await self._let_go()
+
+    async def _begin(self) -> None:
+        about = {
+            "endpoint": self.visitor.endpoint.kind,
+            "provider": self.place.provider.name,
+            "language": self.place.settings.language,
+        }
+        try:
+            await self._record("visit.started", about)
+        except _NotDurable:
+            # A full disk, or an id that another visit had: nothing is said or done that can't be on record.
+            self._finished = True
+            self._see("visit.ended", {"outcome": "failed", "reason": "not_on_record"})
+            return
+        await self._join(self.visitor)
+        await self._handle(e.Started())
+
+    async def _take(self, thing: e.Event | _FromLeg | _Rang | _Overdue | _Noted | RecordingFailure) -> None:
+        match thing:
+            case _FromLeg(leg, posted):
+                await self._from_leg(leg, posted)
+            case _Rang(name, generation):
+                if self._timers.get(name, (0, None))[0] == generation:
+                    del self._timers[name]
+                    await self._handle(e.TimerFired(name))
+            case _Overdue(call):
+                await self._answer(call, {"status": "error", "message": "no answer in time"}, "now")
+            case _Noted(text):
+                await self._record_quietly("note", {"text": text})
+            case RecordingFailure():
+                data = {"leg": thing.leg, "reason": thing.reason, "detail": thing.detail}
+                await self._record_quietly("recording.failed", data)
+            case e.DialAnswered():
+                await self._handle(thing)
+                leg = next(one for one in self._legs.values() if one.attempt == thing.attempt)
+                answered = self.visit.state is State.CONSULTING and leg.attempt == self.visit.attempt
+                if answered and not leg.closed:
+                    await self._join(leg)
+                    await self._note_whose(leg)
+                    leg.auto_reply(False)
+            case _:
+                await self._handle(thing)
+
+    async def _from_leg(self, leg: Leg, posted: Posted) -> None:
+        given_up = leg.role is Role.RESIDENT and leg.attempt != self.visit.attempt
+        match posted:
+            case TurnEnded():
+                await self._record_quietly("turn", _turn(leg, posted))
+            case BargedIn():
+                data = {"speech_to_silence_ms": posted.speech_to_silence_ms, "heard_ms": posted.heard_ms}
+                self.log.info("barge_in", leg=leg.name, **data)
+                self._see("barge_in", {"leg": leg.name, **data})
+            case FloorGiven():
+                self._see("floor", {"leg": leg.name, "role": leg.role.value})
+            case e.LegClosed():
+                await self._leg_closed(leg, posted)
+            case e.SessionLost():
+                await self._handle(posted)
+            case _ if given_up:
+                pass  # a resident's leg that is not gone yet: no key and no word of it counts (rule 2)
+            case CallMade(call):
+                await self._call_made(leg, call)
+            case _:
+                await self._handle(posted)
+
+    async def _leg_closed(self, leg: Leg, closed: e.LegClosed) -> None:
+        if task := self._leg_tasks.get(leg.name):
+            task.cancel()
+        tape = self._tapes.get(leg.name)
+        kind, _, detail = closed.reason.partition(": ")
+        await self._record_quietly(
+            "leg.ended",
+            {
+                "leg": leg.name,
+                "reason": kind,
+                "detail": detail,
+                "recording": str(tape.relative) if tape is not None else None,
+            },
+        )
+        await self._handle(closed)
+
+    async def _handle(self, event: e.Event) -> None:
+        before = self.visit.state
+        effects = self.visit.handle(event, now=self._loop.time() - self._zero, fresh=uuid4())
+        if self.visit.state is not before:
+            self._see("state", {"state": self.visit.state.value})
+        for done, effect in enumerate(effects, 1):
+            try:
+                await self._carry_out(effect)
+            except _NotDurable as error:
+                await self._broken(str(error), effects[done:])
+                return
+
+    async def _broken(self, reason: str, rest: tuple[e.Effect, ...]) -> None:
+        """A record was not durable: what should have followed it does not, and the visit ends closed.
+
+        A visit that was ending anyway goes on with that, without records and without the gate.
+        """
+        broken = e.Broken(f"audit: {reason}")
+        ending = self.visit.handle(broken, now=self._loop.time() - self._zero, fresh=uuid4())
+        for effect in ending or rest:
+            if not isinstance(effect, e.Record | e.OpenGate):
+                await self._carry_out(effect)
+
+    # ----------------------------------------------------------------------------------------------------
+    # Effects
+    # ----------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, effect: e.Effect) -> None:
+        match effect:
+            case e.Record(kind, data):
+                await self._record(kind, data)
+                if kind == "decision" and data["decision"] == "denied":
+                    self._tell_refusal()
+            case e.Reply(call, result, speak):
+                await self._answer(call, result, speak)
+            case e.SayExactly():
+                self._say(effect)
+            case e.Prompt(role, sentence):
+                if leg := self._leg(role):
+                    leg.prompt(self.place.sentences.say(sentence, self.visit.facts, {}))
+            case e.AutoReply(role, on):
+                if leg := self._leg(role):
+                    leg.auto_reply(on)
+            case e.HoldAudio(on):
+                self.visitor.bed(tones.ring_back() if on else None)
+            case e.Dial():
+                self._dials[effect.attempt] = self._spawn("dial", self._dial(effect))
+            case e.CancelDial(attempt):
+                if task := self._dials.get(attempt):
+                    task.cancel()
+            case e.OpenGate():
+                self._spawn("gate", self._open_gate(effect))
+            case e.SetTimer(name, seconds):
+                self._set_timer(name, seconds)
+            case e.StopTimer(name):
+                self._stop_timer(name)
+            case e.HangUp(role, attempt):
+                self._hang_up(role, attempt)
+            case e.Finish():
+                self._finished = True
+
+    def _leg(self, role: Role) -> Leg | None:
+        """The open leg of a role, of the running attempt."""
+        for leg in self._legs.values():
+            if leg.role is role and not leg.closed and leg.attempt in (None, self.visit.attempt):
+                return leg
+        return None
+
+    def _say(self, effect: e.SayExactly) -> None:
+        leg = self._leg(effect.role)
+        if leg is None:
+            self._inbox.put_nowait(e.SentencePlayed(effect.role, effect.tag, False))
+            return
+        text = self.place.sentences.say(effect.sentence, self.visit.facts, effect.fields)
+        recording = self.place.settings.recording
+        if effect.sentence == "greeting" and recording.enabled:
+            text = f"{text} {recording.notice or self.place.sentences.sentences['recording_notice']}"
+        leg.say_exactly(text, effect.tag, protected=effect.protected)
+
+    def _hang_up(self, role: Role, attempt: UUID | None) -> None:
+        for leg in self._legs.values():
+            if leg.role is role and (attempt is None or leg.attempt == attempt):
+                leg.hang_up()
+
+    async def _dial(self, dial: e.Dial) -> None:
+        limits = self.place.settings.limits
+        order = DialOrder(
+            dial.attempt,
+            self.visit.id,
+            self.place.id,
+            dial.number,
+            self.place.hosts,
+            self.place.resident_port,
+            limits.ring_s,
+        )
+        try:
+            async with asyncio.timeout(limits.ring_s + DIAL_GRACE_S):
+                result = await self.place.dialer.dial(order)
+        except TimeoutError:
+            self._inbox.put_nowait(
+                e.DialFailed(dial.attempt, e.DialOutcome.FAILED, "the dialer gave no answer")
+            )
+            return
+        except Exception as error:
+            self.log.error("dial.failed", error=type(error).__name__, exc_info=error)
+            detail = type(error).__name__
+            self._inbox.put_nowait(e.DialFailed(dial.attempt, e.DialOutcome.FAILED, detail))
+            return
+        if result.outcome is not None:
+            self._inbox.put_nowait(e.DialFailed(dial.attempt, result.outcome, result.detail))
+
+    async def _open_gate(self, effect: e.OpenGate) -> None:
+        order = self._gate_order(effect.facts)
+        try:
+            answer = await self.place.gate.open(order)
+        except Exception as error:
+            self.log.error("gate.failed", error=type(error).__name__, exc_info=error)
+            self._inbox.put_nowait(e.GateAnswered(False, f"error: {type(error).__name__}"))
+            return
+        self.log.info("gate.answered", opened=answer.opened, ms=answer.ms)
+        self._inbox.put_nowait(e.GateAnswered(answer.opened, answer.detail))
+
+    def _gate_order(self, facts: Facts) -> GateOrder:
+        return GateOrder(
+            self.id,
+            self.place.id,
+            facts.apartment,
+            datetime.now(UTC),
+            resident=facts.resident,
+            visitor=facts.visitor_name,
+            intent=facts.intent.value,
+        )
+
+    def _tell_refusal(self) -> None:
+        """Tell a gate that wants to know; the visit does not wait for it."""
+        gate = self.place.gate
+        if isinstance(gate, HearsRefusals) and self.visit.facts is not None:
+            self._spawn("refusal", self._told_of_refusal(gate, self._gate_order(self.visit.facts)))
+
+    async def _told_of_refusal(self, gate: HearsRefusals, order: GateOrder) -> None:
+        try:
+            detail = await gate.refused(order)
+        except Exception as error:
+            self.log.error("gate.refusal_not_told", error=type(error).__name__, exc_info=error)
+            return
+        if detail:
+            self._inbox.put_nowait(_Noted(f"the gate's system was told of the refusal: {detail}"))
+
+    async def _note_whose(self, leg: Leg) -> None:
+        """A leg that came with the visit's id may be any attempt's: the record says no more than is known."""
+        if leg.endpoint.call_id != leg.attempt:
+            text = "came with the visit's own id: this attempt's phone, or one of an earlier attempt"
+            await self._record_quietly("note", {"leg": leg.name, "text": text})
+
+    # ----------------------------------------------------------------------------------------------------
+    # Timers
+    # ----------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, name: str, seconds: float) -> None:
+        self._stop_timer(name)
+        self._generation += 1
+        rang = _Rang(name, self._generation)
+        self._timers[name] = (self._generation, self._loop.call_later(seconds, self._inbox.put_nowait, rang))
+
+    def _stop_timer(self, name: str) -> None:
+        if found := self._timers.pop(name, None):
+            found[1].cancel()
+
+    # ----------------------------------------------------------------------------------------------------
+    # Tool calls
+    # ----------------------------------------------------------------------------------------------------
+
+    async def _call_made(self, leg: Leg, call: ToolCall) -> None:
+        key = f"{leg.name}/{call.id}"  # two sessions may number their calls alike
+        request = self._calls[leg.name].begin(key, call.name, call.arguments)
+        if isinstance(request, Repeated):
+            if request.result is not None:
+                leg.answer(call, request.result, "never")
+            return
+        self._open_calls[key] = _OpenCall(leg, call, self._loop.time())
+        await self._record_quietly(
+            "tool.called",
+            {"leg": leg.name, "call": call.id, "name": call.name, "arguments": understood(call.arguments)},
+        )
+        if isinstance(request, Refused):
+            await self._send_answer(key, request.result, "now")
+            return
+        self._loop.call_later(DEADLINE_S, self._inbox.put_nowait, _Overdue(key))
+        await self._handle(request)
+
+    async def _answer(self, key: str, result: Mapping[str, Any], speak: e.Speak) -> None:
+        found = self._open_calls.get(key)
+        if found is not None and self._calls[found.leg.name].settle(key, result):
+            await self._send_answer(key, result, speak)
+
+    async def _send_answer(self, key: str, result: Mapping[str, Any], speak: e.Speak) -> None:
+        made = self._open_calls.pop(key)
+        made.leg.answer(made.call, result, speak)
+        await self._record_quietly(
+            "tool.answered",
+            {
+                "leg": made.leg.name,
+                "call": made.call.id,
+                "name": made.call.name,
+                "result": dict(result),
+                "ms": round((self._loop.time() - made.began) * 1000, 1),
+                "status": str(result.get("status", "ok")),
+            },
+        )
+
+    # ----------------------------------------------------------------------------------------------------
+    # Records
+    # ----------------------------------------------------------------------------------------------------
+
+    async def _record(self, kind: str, data: Mapping[str, Any]) -> None:
+        try:
+            await self._house.storage.append(self.place.id, self.id, stamp(datetime.now(UTC)), kind, data)
+        except StorageError as error:
+            self.log.error("record.failed", kind=kind, error=type(error).__name__, reason=str(error))
+            raise _NotDurable(f"{kind}: {type(error).__name__}") from error
+        self._see(kind, data)
+
+    async def _record_quietly(self, kind: str, data: Mapping[str, Any]) -> None:
+        """A record on which nothing rests: that it failed is in the log, and the visit goes on."""
+        try:
+            await self._record(kind, data)
+        except _NotDurable:
+            self.log.warning("visit.goes_on_without_record", kind=kind)
+
+    def _see(self, kind: str, data: Mapping[str, Any]) -> None:
+        seen = Seen(self.id, round((self._loop.time() - self._zero) * 1000, 1), kind, data)
+        for watcher in self._house.watchers:
+            watcher(seen)
+
+    # ----------------------------------------------------------------------------------------------------
+    # The end
+    # ----------------------------------------------------------------------------------------------------
+
+    async def end(self, reason: str) -> None:
+        """End the visit from outside, closed."""
+        self._inbox.put_nowait(e.Broken(reason))
+
+    async def _let_go(self) -> None:
+        for _, handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        for leg in self._legs.values():
+            leg.hang_up()
+            self._house.clock.discard(leg)
+        pending = list(self._tasks)
+        for task in pending:
+            task.cancel()
+        if pending:
+            _, late = await asyncio.wait(pending, timeout=LAST_WORDS_S)
+            if late:
+                self.log.error("visit.tasks_left", tasks=[task.get_name() for task in late])
+        for tape in self._tapes.values():
+            tape.close()
+
+
+def understood(arguments: str) -> Any:
+    """A model's arguments as JSON, where they are; the text itself where not."""
+    try:
+        return orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return arguments
+
+
+def _turn(leg: Leg, turn: TurnEnded) -> dict[str, Any]:
+    return {
+        "leg": leg.name,
+        "speaker": turn.speaker,
+        "text": turn.text,
+        "started_ms": turn.started_ms,
+        "ended_ms": turn.ended_ms,
+        "response_ms": turn.response_ms,
+        "interrupted": turn.interrupted,
+        "heard_ms": turn.heard_ms,
+    }

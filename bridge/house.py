@@ -1,0 +1,159 @@
+"""What all visits share, and what each tenant's visits share: made once by the service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from audio.vad import VadModel, VadProfile
+from bridge.clock import Clock
+from bridge.dialing.base import Dialer
+from bridge.gates.base import Gate
+from bridge.recorder import Recorder
+from bridge.sentences import Sentences
+from bridge.settings import Tenant
+from bridge.watch import Watcher
+from providers.base import Provider, SessionConfig, ToolSpec, TurnDetection
+from storage.base import Storage
+from tools.registry import Registry
+from visits.directory import Directory
+from visits.events import Role
+from visits.facts import Facts
+from visits.visit import VisitRules
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every visit shares."""
+
+    clock: Clock
+    storage: Storage
+    recorder: Recorder
+    tools: Registry
+    vad: VadModel
+    watchers: Sequence[Watcher] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condominium:
+    """One tenant, ready to take calls."""
+
+    settings: Tenant
+    directory: Directory
+    sentences: Sentences
+    provider: Provider
+    dialer: Dialer
+    gate: Gate
+    hosts: tuple[str, ...]
+    """The addresses on which its ports listen."""
+    resident_port: int
+
+    @property
+    def id(self) -> str:
+        """The tenant's id."""
+        return self.settings.id
+
+    def rules(self) -> VisitRules:
+        """The tenant's choices, as a visit knows them."""
+        limits, consent = self.settings.limits, self.settings.consent
+        needs = {
+            fact: frozenset(i for i, facts in self.settings.required.items() if fact in facts)
+            for fact in FACTS
+        }
+        return VisitRules(
+            lookup_attempts=limits.lookup_attempts,
+            dial_attempts=limits.dial_attempts,
+            ring_s=limits.ring_s,
+            consult_s=limits.consult_s,
+            visit_s=limits.max_visit_s,
+            silence_prompts=limits.silence_prompts,
+            authorize_key=consent.authorize_key if consent.keys else "",
+            deny_key=consent.deny_key if consent.keys else "",
+            gate=self.settings.gate.kind,
+            attendant=self.settings.attendant is not None,
+            resident_name_for=needs["resident"],
+            visitor_name_for=needs["visitor_name"],
+        )
+
+    def vad_profile(self) -> VadProfile:
+        """How sensitive the local VAD is."""
+        vad = self.settings.vad
+        return VadProfile(
+            onset_threshold=vad.threshold,
+            offset_threshold=max(0.15, vad.threshold - 0.15),
+            min_speech_ms=max(1, vad.min_speech_ms),
+        )
+
+    def session(self, role: Role, facts: Facts | None, tools: Registry) -> SessionConfig:
+        """What the model on a leg is told. Neither knows the other's conversation."""
+        tenant = self.settings
+        fields = {
+            "agora": part_of_day(datetime.now(ZoneInfo(tenant.timezone))),
+            "extra": "\n\n".join(
+                filter(None, (tenant.prompt_extra, self._data_rules(role), self._keys(role)))
+            ),
+            "tecla_sim": tenant.consent.authorize_key,
+            "tecla_nao": tenant.consent.deny_key,
+        }
+        turns = tenant.turn_detection
+        return SessionConfig(
+            instructions=self.sentences.instructions(role, facts, fields),
+            tools=[ToolSpec(one.name, one.description, one.parameters) for one in tools.of(role)],
+            language=tenant.language.partition("-")[0],
+            voice=tenant.voice,
+            transcription_prompt=self._vocabulary(role),
+            turn_detection=TurnDetection(turns.threshold, turns.prefix_padding_ms, turns.silence_duration_ms),
+        )
+
+    def _vocabulary(self, role: Role) -> str:
+        """What the speech recogniser should expect: the house's words, and of a visitor the residents' names.
+
+        Measured on the recorded speech: the names put right what the words alone leave wrong, and no name is
+        heard where none was said.
+        """
+        words = self.sentences.sentences[f"transcription_{role}"]
+        if role is Role.RESIDENT:
+            return words
+        names: list[str] = []
+        for name in dict.fromkeys(name for one in self.directory.apartments for name in one.residents):
+            if sum(map(len, names)) + len(name) > VOCABULARY:
+                break
+            names.append(name)
+        return f"{words} {', '.join(names)}." if names else words
+
+    def _keys(self, role: Role) -> str:
+        """What the resident's prompt says otherwise where no key decides."""
+        keys = role is Role.VISITOR or self.settings.consent.keys
+        return "" if keys else self.sentences.without_keys
+
+    def _data_rules(self, role: Role) -> str:
+        """The prompt's section on what must be known, where the tenant wants another than the prompt has."""
+        if role is not Role.VISITOR or "required" not in self.settings.model_fields_set:
+            return ""
+        lines = []
+        for intent, required in self.settings.required.items():
+            needed = [label for fact, label in FACTS.items() if fact in required]
+            asked = [label for fact, label in FACTS.items() if fact not in required]
+            lines.append(
+                f"- {intent}: {', '.join(needed)}" + (f"; perguntar: {', '.join(asked)}" if asked else "")
+            )
+        return "# Dados\n\n" + "\n".join(lines)
+
+
+VOCABULARY = 400
+"""Characters of names: whisper reads about 220 tokens of a prompt, and forgets its beginning beyond that."""
+
+FACTS = {"apartment": "apartamento", "resident": "morador", "visitor_name": "nome"}
+"""The facts of a visit, as settings and as the Portuguese prompt name them."""
+
+
+def part_of_day(now: datetime) -> str:
+    """ "manhã", "tarde" or "noite": how the day is greeted in Brazil."""
+    if 5 <= now.hour < 12:
+        return "manhã"
+    return "tarde" if 12 <= now.hour < 18 else "noite"
+
+
+__all__ = ["Condominium", "House", "part_of_day"]

@@ -1,0 +1,540 @@
+"""Joins one endpoint to one session: audio up, audio down, barge-in, and what was really heard.
+
+Two things drive a leg: its endpoint (`audio_in`, `key_pressed`, `endpoint_closed`) and the clock (`tick`),
+both synchronous, neither ever waiting; and the session's events, which `run` reads. What matters to the visit
+is posted to the host as events of `visits/events.py`; the leg decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from audio.frames import TELEPHONE_RATE
+from audio.playout import Flushed, Playout
+from audio.resample import Resampler
+from audio.vad import SpeechOffset, SpeechOnset, VoiceActivity
+from bridge.clock import FRAME_S, Clock
+from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
+from bridge.tape import Tape, TapeHead
+from providers.base import (
+    AudioDelta,
+    AudioDone,
+    Event,
+    Failed,
+    Heard,
+    Interrupted,
+    ItemStarted,
+    Ready,
+    ResponseDone,
+    Session,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCall,
+    Transcript,
+    TranscriptFailed,
+)
+from visits import events as visit_events
+from visits.events import Role
+from visits.wording import said_as_asked
+
+FLOOR_FRAMES = 15
+"""For how many frames it must have been the caller's turn before that is said: 300 ms."""
+STALL_S = 15.0
+"""A model that owes a reply and gives neither sound nor sign for so long is lost."""
+CORROBORATION_S = 1.0
+"""How much earlier than the provider's word the local VAD may have heard a turn begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """The leg's model called a tool."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """One side's say is over; milliseconds since the visit began."""
+
+    speaker: str
+    text: str
+    started_ms: float
+    ended_ms: float
+    response_ms: float | None = None
+    interrupted: bool = False
+    heard_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BargedIn:
+    """The caller spoke over us and we fell silent."""
+
+    item: str
+    speech_to_silence_ms: float
+    heard_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class FloorGiven:
+    """It is the caller's turn now: nothing is being said, and nothing is owed."""
+
+
+Posted = visit_events.Event | CallMade | TurnEnded | BargedIn | FloorGiven
+
+
+@dataclass(slots=True)
+class _Saying:
+    """A sentence that was asked for word for word."""
+
+    tag: str
+    text: str
+    protected: bool
+
+
+@dataclass(slots=True)
+class _Item:
+    """One message of the model's, on its way to the caller's ear."""
+
+    name: str
+    response: str
+    saying: _Saying | None
+    text: str = ""
+    began: float | None = None
+    """When its first frame went out, on the visit's clock."""
+    response_ms: float | None = None
+
+
+@dataclass(slots=True)
+class _Segment:
+    """Speech that the local VAD heard, on the visit's clock."""
+
+    began: float
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A caller's turn as the provider hears it."""
+
+    began: float
+    ended: float | None = None
+
+
+class Leg:
+    """One phone call of a visit."""
+
+    def __init__(
+        self,
+        *,
+        role: Role,
+        name: str,
+        attempt: UUID | None,
+        endpoint: Endpoint,
+        clock: Clock,
+        visit_started: float,
+        voice: VoiceActivity,
+        tape: Tape | None,
+        silence_s: float,
+        post: Callable[[Leg, Posted], None],
+    ) -> None:
+        """
+        Args:
+            name: the leg in records: `visitor`, `resident-1`.
+            attempt: the dial attempt that a resident's leg answers.
+            visit_started: the event loop's time at which the visit began; its clock's zero.
+            silence_s: after so much silence in the caller's turn the host is told.
+            post: takes what the visit must know; called from the event loop, must not block.
+        """
+        self.role = role
+        self.name = name
+        self.attempt = attempt
+        self.endpoint = endpoint
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._zero = visit_started
+        self._voice = voice
+        self._tape = TapeHead(tape) if tape is not None else None
+        self._post = post
+        self._silence_frames = round(silence_s / FRAME_S)
+        self._playout = Playout()
+        self._to_phone: Resampler | None = None
+        self._up: Resampler | None = None
+        self._down: Resampler | None = None
+        self._down_item = ""
+        self._session: Session | None = None
+        self._exact_speech = False
+        self._sayings: dict[str, _Saying] = {}
+        self._items: deque[_Item] = deque()
+        self._taken_back: dict[str, int] = {}
+        """Of the item that was flushed last: samples that were played, and that the PBX gave back unheard."""
+        self._turns: dict[str, _Turn] = {}
+        self._segments: deque[_Segment] = deque(maxlen=64)
+        self._caller_ended: float | None = None
+        self._last_tick = self._loop.time()
+        self._idle_frames = 0
+        self._owed_frames = 0
+        self._spoken = False
+        """We have said something on this leg: whoever is called does not speak first about the matter."""
+        self._on_hold = False
+        self._closed = False
+        self._lost = False
+        self.log = structlog.get_logger(__name__).bind(leg=name)
+
+    @property
+    def now(self) -> float:
+        """Seconds on the visit's clock."""
+        return self._loop.time() - self._zero
+
+    def _ms(self, seconds: float) -> float:
+        return round(seconds * 1000, 1)
+
+    # ----------------------------------------------------------------------------------------------------
+    # The session
+    # ----------------------------------------------------------------------------------------------------
+
+    def join(self, session: Session) -> None:
+        """From now on this is the session that the call talks to; `run` reads what it says."""
+        self._session = session
+        self._agree(session)
+
+    async def run(self, session: Session) -> None:
+        """Take what the session says until it or the call ends, then close it."""
+        try:
+            async for event in session.events():
+                self._on(event)
+                if self._closed or self._lost:
+                    break
+        finally:
+            await session.close()
+        if not self._closed:
+            self._lose("the session ended")
+
+    def _agree(self, session: Session) -> None:
+        capabilities = session.capabilities
+        self._exact_speech = capabilities.exact_speech
+        self._up = Resampler(TELEPHONE_RATE, capabilities.input_rate)
+        self._down = None
+
+    def _on(self, event: Event) -> None:
+        match event:
+            case AudioDelta():
+                self._play(event)
+            case AudioDone():
+                self._audio_done(event.item)
+            case Ready():
+                if self._session is not None:
+                    self._agree(self._session)
+            case ItemStarted():
+                self._item_started(event)
+            case Transcript(role="agent"):
+                self._agent_text(event)
+            case Transcript():
+                if event.final:
+                    self._caller_said(event.item, event.text)
+            case TranscriptFailed():
+                self._turns.pop(event.item, None)
+                self._post(self, visit_events.TurnLost(self.role, event.item))
+            case SpeechStarted():
+                self._turn_began(event.item)
+            case SpeechStopped():
+                if event.item in self._turns:
+                    self._turns[event.item].ended = self.now
+            case ToolCall():
+                self._post(self, CallMade(event))
+            case ResponseDone():
+                self._response_done(event)
+            case Interrupted():
+                self._flush()
+            case Failed():
+                self.log.warning("session.failed", kind=event.kind, code=event.code, reason=event.message)
+                if event.kind == "session":
+                    self._lose(f"{event.code}: {event.message}")
+            case _:
+                pass
+
+    def _lose(self, reason: str) -> None:
+        """The session is gone; the call itself still stands, and stays silent until the host ends it."""
+        if self._lost or self._closed:
+            return
+        self._lost = True
+        self._session = None
+        self._playout.flush(force=True)
+        self._post(self, visit_events.SessionLost(self.role, self.attempt, reason))
+
+    # ----------------------------------------------------------------------------------------------------
+    # Up: what the caller says
+    # ----------------------------------------------------------------------------------------------------
+
+    def audio_in(self, pcm: bytes, rate: int) -> None:
+        """The endpoint's audio."""
+        if rate != TELEPHONE_RATE:
+            if self._to_phone is None:
+                self._to_phone = Resampler(rate, TELEPHONE_RATE)
+            pcm = self._to_phone.process(pcm)
+        if self._tape is not None:
+            behind = int((self._loop.time() - self._last_tick) / FRAME_S) - 1
+            self._tape.heard(pcm, behind)
+        for change in self._voice.feed(pcm):
+            if isinstance(change, SpeechOnset):
+                self._speech_began(change)
+            else:
+                self._speech_ended(change)
+        if self._session is not None and self._up is not None:
+            self._session.send_audio(self._up.process(pcm))
+
+    def key_pressed(self, digit: str) -> None:
+        """A DTMF key."""
+        self._post(self, visit_events.KeyPressed(self.role, digit))
+
+    def _heard_at(self, sample: int) -> float:
+        """The visit's time of a sample of the caller's, taken from how long ago it was fed."""
+        return self.now - (self._voice.samples_fed - sample) / TELEPHONE_RATE
+
+    def _speech_began(self, onset: SpeechOnset) -> None:
+        began = self._heard_at(onset.at)
+        self._segments.append(_Segment(began))
+        if self._playout.audible or self._playout.playing is not None:
+            self._barge_in(began)
+        self._post(self, visit_events.SpeechBegan(self.role))
+
+    def _speech_ended(self, offset: SpeechOffset) -> None:
+        ended = self._heard_at(offset.at)
+        self._caller_ended = ended
+        if self._segments:
+            self._segments[-1].ended = ended
+        self._post(self, visit_events.SpeechEnded(self.role))
+
+    def _barge_in(self, began: float) -> None:
+        flushed = self._flush()
+        if flushed is None or not flushed.played_samples:
+            return
+        heard_ms = self._ms(flushed.played_samples / TELEPHONE_RATE)
+        silent_at = self._last_tick - self._zero + FRAME_S
+        self._post(self, BargedIn(flushed.item, max(0.0, self._ms(silent_at - began)), heard_ms))
+
+    def _flush(self) -> Flushed | None:
+        """Fall silent, and let the model remember only what was heard."""
+        flushed = self._playout.flush()
+        if flushed is None:
+            return None
+        if isinstance(self.endpoint, TakesBack):
+            unheard = self.endpoint.flush()
+            self._taken_back = {flushed.item: min(unheard, flushed.played_samples)}
+            flushed = replace(flushed, played_samples=max(0, flushed.played_samples - unheard))
+        if self._session is not None:
+            heard = Heard(
+                flushed.item, flushed.played_samples * 1000 // TELEPHONE_RATE, flushed.dropped_items
+            )
+            self._session.interrupt(heard)
+        self._retire()
+        return flushed
+
+    def _turn_began(self, item: str) -> None:
+        self._turns[item] = _Turn(self.now)
+        self._post(self, visit_events.TurnBegan(self.role, item))
+        protected = any(saying.protected for saying in self._sayings.values()) or any(
+            one.saying is not None and one.saying.protected for one in self._items
+        )
+        if self._session is not None and self._session.busy and not self._playout.audible and not protected:
+            # A reply that nobody has heard yet answers a turn that wasn't over.
+            self._session.interrupt(None)
+
+    def _caller_said(self, item: str, text: str) -> None:
+        turn = self._turns.pop(item, None) or _Turn(self.now)
+        until = turn.ended if turn.ended is not None else self.now
+        spoken = [
+            one
+            for one in self._segments
+            if one.began <= until and (one.ended is None or one.ended >= turn.began - CORROBORATION_S)
+        ]
+        began = min((one.began for one in spoken), default=turn.began)
+        ended = max((one.ended for one in spoken if one.ended is not None), default=until)
+        if text.strip():
+            self._post(self, TurnEnded("caller", text, self._ms(began), self._ms(max(began, ended))))
+        self._post(self, visit_events.Said(self.role, item, text, began, bool(spoken)))
+
+    # ----------------------------------------------------------------------------------------------------
+    # Down: what the model says
+    # ----------------------------------------------------------------------------------------------------
+
+    def say_exactly(self, text: str, tag: str, *, protected: bool) -> None:
+        """Have a sentence said word for word; a `SentencePlayed` with the tag follows in any case."""
+        if self._session is None:
+            self._post(self, visit_events.SentencePlayed(self.role, tag, False))
+            return
+        receipt = self._session.say_exactly(text)
+        self._sayings[receipt] = _Saying(tag, text, protected)
+
+    def prompt(self, text: str) -> None:
+        """Tell the model something and let it speak."""
+        if self._session is not None:
+            self._session.speak_about(text)
+
+    def answer(self, call: ToolCall, result: Mapping[str, Any], speak: visit_events.Speak) -> None:
+        """Answer a tool call of this leg's model."""
+        if self._session is not None:
+            self._session.answer(call, result, speak)
+
+    def auto_reply(self, on: bool) -> None:
+        """Whether the model answers the caller's turns by itself."""
+        if self._session is not None:
+            self._session.auto_reply(on)
+
+    def bed(self, pcm: bytes | None) -> None:
+        """What is heard where nobody speaks (ring tone); None: silence. While on, nobody is waited for."""
+        self._on_hold = pcm is not None
+        self._playout.set_bed(pcm)
+
+    def _item_started(self, event: ItemStarted) -> None:
+        saying = self._sayings.pop(event.receipt, None) if event.receipt is not None else None
+        self._items.append(_Item(event.item, event.response, saying))
+        self._playout.begin(event.item, protected=saying is not None and saying.protected)
+
+    def _play(self, event: AudioDelta) -> None:
+        if self._down is None or event.item != self._down_item:
+            assert self._session is not None
+            self._down = Resampler(self._session.capabilities.output_rate, TELEPHONE_RATE)
+            self._down_item = event.item
+        self._playout.push(event.item, self._down.process(event.pcm))
+
+    def _audio_done(self, item: str) -> None:
+        if self._down is not None and item == self._down_item:
+            self._playout.push(item, self._down.flush())
+            self._down = None
+        self._playout.end(item)
+
+    def _agent_text(self, event: Transcript) -> None:
+        for item in self._items:
+            if item.name == event.item:
+                item.text = event.text if event.final else item.text + event.text
+
+    def _response_done(self, event: ResponseDone) -> None:
+        for item in self._items:
+            if item.response == event.response:
+                self._playout.abandon(item.name)  # does nothing to one that ended as it should
+        saying = self._sayings.pop(event.receipt, None) if event.receipt is not None else None
+        if saying is not None:  # nothing of it was ever said
+            self._post(self, visit_events.SentencePlayed(self.role, saying.tag, False))
+        self._retire()
+
+    def tick(self, skipped: int) -> None:
+        """Play the next 20 ms."""
+        self._last_tick = self._loop.time()
+        frame = self._playout.next_frame()
+        self.endpoint.play(frame)
+        if self._tape is not None:
+            self._tape.played(frame, skipped)
+        if self._items:
+            self._follow()
+        self._watch_the_floor()
+
+    def _follow(self) -> None:
+        """Note when an item began to be heard, and when it was over."""
+        head = self._items[0]
+        if self._playout.audible and head.began is None and self._playout.ledger(head.name).played:
+            head.began = self._last_tick - self._zero
+            if self._caller_ended is not None and self._caller_ended < head.began:
+                head.response_ms = self._ms(head.began - self._caller_ended)
+            self._caller_ended = None
+        self._retire()
+
+    def _retire(self) -> None:
+        """Let go of the items that are over: played to the end, abandoned, or flushed."""
+        while self._items:
+            item = self._items[0]
+            account = self._playout.ledger(item.name)
+            over = account.flushed or (
+                (account.ended or account.abandoned) and account.played >= account.received
+            )
+            if not over:
+                return
+            self._items.popleft()
+            heard_ms = self._ms((account.played - self._taken_back.get(item.name, 0)) / TELEPHONE_RATE)
+            if account.played:
+                self._spoken = True
+                began = item.began if item.began is not None else self.now
+                self._post(
+                    self,
+                    TurnEnded(
+                        "agent",
+                        item.text,
+                        self._ms(began),
+                        self._ms(max(began, self._last_tick - self._zero + FRAME_S)),
+                        item.response_ms,
+                        account.flushed,
+                        heard_ms,
+                    ),
+                )
+            if item.saying is not None:
+                complete = account.complete and (
+                    self._exact_speech or said_as_asked(item.saying.text, item.text)
+                )
+                self._post(self, visit_events.SentencePlayed(self.role, item.saying.tag, complete))
+
+    # ----------------------------------------------------------------------------------------------------
+    # Whose turn it is
+    # ----------------------------------------------------------------------------------------------------
+
+    def _watch_the_floor(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        quiet = not self._items and not self._playout.audible
+        owed = session.busy or bool(self._sayings)
+        # An item that began and never ends is owed its rest: a model can stall in the middle of a word.
+        if (owed or self._items) and not self._playout.audible:
+            self._owed_frames += 1
+            if self._owed_frames * FRAME_S >= STALL_S:
+                self.log.warning("session.stalled", seconds=STALL_S, mid_way=bool(self._items))
+                self._lose("stalled: a reply was owed and nothing came")
+                return
+        else:
+            self._owed_frames = 0
+        if owed or not quiet or self._turns or self._voice.speaking or self._on_hold:
+            self._idle_frames = 0
+            return
+        self._idle_frames += 1
+        if self._idle_frames == FLOOR_FRAMES and self._spoken:
+            self._post(self, FloorGiven())
+        if self._idle_frames % self._silence_frames == 0:
+            self._post(self, visit_events.SilenceElapsed(self.role))
+
+    # ----------------------------------------------------------------------------------------------------
+    # The end
+    # ----------------------------------------------------------------------------------------------------
+
+    def hang_up(self) -> None:
+        """End the call; `LegClosed` follows."""
+        self.endpoint.hang_up()
+
+    def fail(self, error: Exception) -> None:
+        """The clock could not tick this leg: end it."""
+        self.log.error("leg.failed", error=type(error).__name__, exc_info=error)
+        self._lose(f"our side failed: {type(error).__name__}")  # not the caller's doing: the visit has failed
+        self.hang_up()
+
+    def endpoint_closed(self, reason: EndpointClosed) -> None:
+        """The call is over."""
+        if self._closed:
+            return
+        self._closed = True
+        self._clock.discard(self)
+        if self._tape is not None:
+            self._tape.close()
+        self.log.info("leg.closed", kind=reason.kind, detail=reason.detail)
+        self._post(self, visit_events.LegClosed(self.role, self.attempt, f"{reason.kind}: {reason.detail}"))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the call is over."""
+        return self._closed
+
+
+__all__ = ["BargedIn", "CallMade", "FloorGiven", "Leg", "Posted", "TurnEnded"]

@@ -1,0 +1,121 @@
+"""What is said word for word, and what the models are told, filled from prompts/ for one tenant.
+
+prompts/ is data: `sentences.<language>.toml` holds the host's own sentences with `{fields}`, `visitor.` and
+`resident.<language>.md` the models' instructions with `{{ fields }}`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from visits.events import Role
+from visits.facts import Facts
+
+PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+_FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+class PromptError(ValueError):
+    """A prompt or a sentence that can't be filled; says which and what it lacks."""
+
+
+def fields_of(text: str) -> frozenset[str]:
+    """The names between braces in a sentence."""
+    return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """One tenant's sentences and prompts."""
+
+    sentences: Mapping[str, str]
+    prompts: Mapping[Role, str]
+    without_keys: str
+    """What the resident's prompt says otherwise where no key decides."""
+    title: str
+    """What the place is called, as it follows "portaria do"."""
+
+    @classmethod
+    def load(
+        cls, language: str, title: str, *, greeting: str | None = None, goodbye: str | None = None
+    ) -> Sentences:
+        """Read prompts/ for a language.
+
+        Args:
+            greeting: in place of the usual first sentence.
+            goodbye: said at the end of an authorized visit in place of the usual sentence.
+
+        Raises:
+            PromptError: there is none for this language, or the tenant's own sentence has a field that
+                nothing fills.
+        """
+        path = PROMPTS / f"sentences.{language}.toml"
+        try:
+            sentences: dict[str, str] = tomllib.loads(path.read_text("utf-8"))
+            prompts = {role: (PROMPTS / f"{role}.{language}.md").read_text("utf-8") for role in Role}
+            without_keys = (PROMPTS / f"resident_without_keys.{language}.md").read_text("utf-8")
+        except FileNotFoundError as error:
+            raise PromptError(
+                f"no prompts for the language {language!r}: {error.filename} is missing"
+            ) from None
+        for key, own in (("greeting", greeting), ("goodbye_authorized", goodbye)):
+            if own is None:
+                continue
+            if unknown := fields_of(own) - {"condominio"}:
+                raise PromptError(f"{own!r} has {{{min(unknown)}}}; allowed here: {{condominio}}")
+            sentences[key] = own
+        return cls(sentences, prompts, without_keys, title)
+
+    def say(self, key: str, facts: Facts | None, fields: Mapping[str, str]) -> str:
+        """A sentence, filled.
+
+        Raises:
+            PromptError: there is no such sentence, or a field of it is not known.
+        """
+        known = self._known(facts)
+        known.update(fields)
+        try:
+            return self.sentences[key].format_map(known)
+        except KeyError as error:
+            raise PromptError(f"sentence {key!r} needs {error}; known: {', '.join(sorted(known))}") from None
+
+    def instructions(self, role: Role, facts: Facts | None, fields: Mapping[str, str]) -> str:
+        """What a role's model is told, filled.
+
+        Raises:
+            PromptError: a field of the prompt is not known.
+        """
+        known = self._known(facts)
+        known.update(fields)
+        known["saudacao"] = self.say("greeting", facts, {})
+
+        def fill(match: re.Match[str]) -> str:
+            try:
+                return known[match[1]]
+            except KeyError:
+                raise PromptError(
+                    f"the {role}'s prompt has {{{{ {match[1]} }}}}, which nothing fills"
+                ) from None
+
+        return _FIELD.sub(fill, self.prompts[role])
+
+    def _known(self, facts: Facts | None) -> dict[str, str]:
+        known = {"condominio": self.title}
+        if facts is None:
+            return known
+        unknown = self.sentences["unknown"]
+        known |= {
+            "apartamento": facts.apartment,
+            "visitante": facts.visitor_name or unknown,
+            "morador": facts.resident or unknown,
+            "empresa": facts.company or unknown,
+            "motivo": self.sentences[f"motive_{facts.intent}"],
+        }
+        destination = "destination_resident" if facts.resident else "destination"
+        known["destino"] = self.sentences[destination].format_map(known)
+        return known

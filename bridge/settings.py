@@ -1,0 +1,853 @@
+"""The settings tree: what can be set, what is allowed, and what counts when nothing is said.
+
+A value comes from `porteiro.toml`, from the environment (`PORTEIRO_SERVICE__MAX_CALLS=40`, which wins), or
+from the defaults here. Secrets come from the environment alone: a setting that ends in `_env` names the
+variable that holds one. Relative paths are relative to the file that names them. See docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import tomllib
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
+from bridge.dialing.amqp_message import check as check_message
+from bridge.dialing.ari_numbers import HOST
+from bridge.dialing.ari_numbers import check_template as check_dial_string
+from bridge.gates.template import check as check_template
+from bridge.settings_disk import problems as disk_problems
+from bridge.settings_problems import SettingsError, found_secrets, problems_of
+from providers.local.models import models_root
+from visits.facts import Intent
+
+ENV_PREFIX = "PORTEIRO_"
+CONFIG_VARIABLE = "PORTEIRO_CONFIG"
+DEFAULT_FILE = Path("porteiro.toml")
+DEFAULT_VISITOR_PORT = 8080
+DEFAULT_RESIDENT_PORT = 8081
+
+__all__ = ["Settings", "SettingsError", "Tenant", "build", "load", "read_env_file"]
+
+# --------------------------------------------------------------------------------------------------------
+# Kinds of values
+# --------------------------------------------------------------------------------------------------------
+
+
+def _split(value: Any) -> Any:
+    """A list out of `a, b` as an environment variable gives it."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address, such as 127.0.0.1 or ::") from None
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("a network in CIDR notation, such as 10.0.0.0/8 or ::1/128") from None
+
+
+def _from_base(value: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base", Path())
+    return Path(base, value.expanduser())
+
+
+def _http_url(value: str) -> str:
+    parts = urllib.parse.urlsplit(value)
+    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+        raise ValueError("a URL that begins with http://, https://, ws:// or wss://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL without a user or password in it; secrets come from the environment")
+    return value
+
+
+def _dial_string(value: str) -> str:
+    check_dial_string(value)
+    return value
+
+
+def _host_and_port(value: str) -> str:
+    if value and not HOST.fullmatch(value):
+        raise ValueError("an address with or without a port, such as 10.0.0.5, 10.0.0.5:8081 or [::1]:8081")
+    return value
+
+
+def _message(value: dict[str, Any]) -> dict[str, Any]:
+    check_message(value)
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0: a free one, which the log names; for tests and the demo."""
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Threshold = Annotated[float, Field(gt=0, lt=1)]
+Milliseconds = Annotated[int, Field(ge=0, le=10_000)]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_split), Field(min_length=1)
+]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split), Field(min_length=1)
+]
+FilePath = Annotated[Path, AfterValidator(_from_base)]
+Url = Annotated[str, AfterValidator(_http_url)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,120}$")]
+ExchangeName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{0,120}$")]
+Key = Annotated[str, StringConstraints(pattern=r"^[0-9*#]$")]
+Fact = Literal["visitor_name", "apartment", "resident"]
+
+
+class Part(BaseModel):
+    """One table of the settings: unknown names are refused, nothing changes after the start."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------
+# The service
+# --------------------------------------------------------------------------------------------------------
+
+
+class Log(Part):
+    """How the service writes its log, on standard error."""
+
+    format: Literal["auto", "json", "pretty"] = "auto"
+    """`auto`: pretty on a terminal, JSON elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Less important lines are left out. Libraries write from `warning` on, whatever stands here."""
+
+
+class ModelServer(Part):
+    """The embedded model server, which runs where a tenant's provider is `local`."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """On loopback. 0: a free one."""
+    threads: Annotated[int, Field(ge=0, le=64)] = 0
+    """CPU threads for speech recognition. 0: one for each core, at most four."""
+    start_timeout_s: Seconds = 60.0
+    """How long it may take to load its models."""
+    weights: FilePath | None = None
+    """A directory with the whisper files, tried before anything is downloaded."""
+    piper_voice: FilePath | None = None
+    """A piper voice (`….onnx` beside its `….onnx.json`). Without it espeak-ng speaks."""
+
+
+class Service(Part):
+    """What holds for the whole process."""
+
+    listen: Addresses = ("127.0.0.1", "::1")
+    """The addresses for AudioSocket. A PBX on another machine: `["0.0.0.0", "::"]` and its address below."""
+    visitor_port: Port = DEFAULT_VISITOR_PORT
+    """Of a tenant that names none."""
+    resident_port: Port = DEFAULT_RESIDENT_PORT
+    """Of a tenant that names none."""
+    websocket_port: Port | None = None
+    """For Asterisk's WebSocket channels, of all tenants: `ws://HOST:PORT/asterisk/TENANT/visitor` and
+    `…/resident`. Not set: none is listened on."""
+    websocket_certificate: FilePath | None = None
+    """PEM, with the chain: the WebSocket port then speaks TLS, `wss://`. Together with websocket_key."""
+    websocket_key: FilePath | None = None
+    """The certificate's key."""
+    allowed_peers: Networks = ("127.0.0.0/8", "::1/128")
+    """Who may connect. AudioSocket has neither encryption nor a password: name your PBX and nobody else."""
+    max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Legs at the same time, over all tenants. The next one is refused."""
+    handshake_s: Seconds = 5.0
+    """A connection that has not said its UUID by then is closed."""
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    """How long running visits may take to end after a request to stop."""
+    data_dir: FilePath = Path("var")
+    """Where everything that the service keeps lies, unless the next two say otherwise."""
+    database: FilePath | None = None
+    """The audit log. Default: `porteiro.db` in data_dir."""
+    recordings_dir: FilePath | None = None
+    """Default: `recordings` in data_dir."""
+    models_dir: FilePath | None = None
+    """Default: `.cache/models` in a checkout of the project, the user's cache elsewhere."""
+    log: Log = Log()
+    model_server: ModelServer = ModelServer()
+
+    @model_validator(mode="after")
+    def _tls_pair(self) -> Self:
+        if (self.websocket_certificate is None) != (self.websocket_key is None):
+            raise ValueError("websocket_certificate and websocket_key go together")
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        return self.database or self.data_dir / "porteiro.db"
+
+    @property
+    def recordings_path(self) -> Path:
+        return self.recordings_dir or self.data_dir / "recordings"
+
+    @property
+    def models_path(self) -> Path:
+        """The configured one, or the cache that `porteiro models fetch` uses by itself."""
+        return models_root(self.models_dir, cwd=Path.cwd(), environ=os.environ)
+
+    @property
+    def peers(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """`allowed_peers`, parsed."""
+        return tuple(ipaddress.ip_network(network) for network in self.allowed_peers)
+
+
+# --------------------------------------------------------------------------------------------------------
+# A tenant
+# --------------------------------------------------------------------------------------------------------
+
+
+class Recording(Part):
+    """Whether calls are kept as sound, which the law may want to be announced."""
+
+    enabled: bool = False
+    """Keep each leg as a stereo WAV file: the caller left, we right."""
+    notice: str = ""
+    """Said right after the greeting; for instance "Esta chamada é gravada."."""
+
+
+class Limits(Part):
+    """When patience ends."""
+
+    max_calls: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Legs of this tenant at the same time."""
+    max_visit_s: Annotated[float, Field(ge=20, le=7200)] = 300.0
+    """A visit is ended after that, whatever goes on."""
+    silence_s: Annotated[float, Field(ge=2, le=120)] = 7.0
+    """A caller who says nothing for so long is asked again."""
+    silence_prompts: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often, before the call is ended."""
+    lookup_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Wrong apartments or residents, before the attendant is offered."""
+    ring_s: Annotated[float, Field(ge=5, le=120)] = 25.0
+    """How long a resident's phone rings at each attempt."""
+    dial_attempts: Annotated[int, Field(ge=1, le=5)] = 2
+    """How often a resident is called, before the visitor is told that nobody answers."""
+    consult_s: Annotated[float, Field(ge=10, le=600)] = 90.0
+    """How long a resident may take to decide once they answered."""
+
+
+class Consent(Part):
+    """How a resident may decide beside speaking."""
+
+    keys: bool = True
+    """Whether keys on the phone count."""
+    authorize_key: Key = "1"
+    """Lets the visitor in."""
+    deny_key: Key = "2"
+    """Does not."""
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.authorize_key == self.deny_key:
+            raise ValueError("authorize_key and deny_key must be two different keys")
+        return self
+
+
+class GateAuth(Part):
+    """How the device knows us. The user and the password stand in the environment."""
+
+    kind: Literal["none", "basic", "digest"] = "none"
+    """`none` still fills {username} and {password} where they are named."""
+    username_env: EnvName | None = None
+    """The environment variable that holds the user."""
+    password_env: EnvName | None = None
+    """The environment variable that holds the password."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "none" and not (self.username_env and self.password_env):
+            raise ValueError(f"kind {self.kind!r} needs username_env and password_env")
+        return self
+
+
+class GateSuccess(Part):
+    """Which answer means that the door was opened. All that is set must hold."""
+
+    status: Annotated[
+        tuple[Annotated[int, Field(ge=200, le=599)], ...], BeforeValidator(_split), Field(min_length=1)
+    ] = (200,)
+    """Status codes."""
+    body_contains: str = ""
+    """Words of the answer, as they are."""
+    json_path: Annotated[str, StringConstraints(pattern=r"^([^.]+(\.[^.]+)*)?$")] = ""
+    """Names and list positions with dots between them, for instance `result.0.success`."""
+    json_equals: bool | int | float | str | None = None
+    """What must stand there (`true`, a number, a text); together with json_path."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if bool(self.json_path) != (self.json_equals is not None):
+            raise ValueError("json_path and json_equals go together")
+        return self
+
+
+class RecordGate(Part):
+    """Opens nothing; the audit log says that it was asked to."""
+
+    kind: Literal["record"] = "record"
+
+
+class HttpGate(Part):
+    """A door controller with an HTTP interface.
+
+    In url, headers and body `{visit}`, `{apartment}`, `{tenant}` and `{at}` are replaced, and `{username}`
+    and `{password}` for devices that want them there.
+    """
+
+    kind: Literal["http"]
+    url: str
+    """Of the one request that opens the door. It may hold placeholders."""
+    method: Literal["GET", "POST", "PUT", "PATCH"] = "POST"
+    """As the device wants it."""
+    headers: dict[str, str] = {}
+    """Further ones; they may hold placeholders."""
+    headers_env: dict[str, EnvName] = {}
+    """Headers whose whole value is a secret: the variable that holds it."""
+    body: str = ""
+    """It may hold placeholders. Empty: none is sent."""
+    body_kind: Literal["json", "form", "xml", "text"] = "json"
+    """What the body is, so that what is put into it is escaped and the content type is right."""
+    auth: GateAuth = GateAuth()
+    success: GateSuccess = GateSuccess()
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """For everything: connecting, asking, answering."""
+    verify_tls: bool = True
+    """False: any certificate will do. Better name the device in ca_file."""
+    ca_file: FilePath | None = None
+    """The certificate of a device that signs its own."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        _http_url(value)
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("url", "body")
+    @classmethod
+    def _placeholders(cls, value: str) -> str:
+        check_template(value)
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if name.lower() in ("authorization", "proxy-authorization", "cookie", "x-api-key"):
+                raise ValueError(
+                    f"headers that are no secret; {name} is one: name its variable in headers_env"
+                )
+            check_template(text)
+        return value
+
+
+class AmqpGate(Part):
+    """A site's own door system, told through a RabbitMQ queue."""
+
+    kind: Literal["amqp"]
+    url_env: EnvName = "AMQP_URL"
+    """The environment variable that holds the broker's URL: `amqp://user:password@host:5672/vhost`, or
+    `amqps://` for TLS."""
+    queue: QueueName = "fila_autorizacao"
+    """Where the message goes; at an exchange, its routing key. It must be there: the site declares it."""
+    exchange: ExchangeName = ""
+    """Empty: the default one, where the key is the queue's name."""
+    tell_refusals: bool = True
+    """Whether a message says too that a resident refused."""
+    expires_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    """A message that nobody took by then is thrown away: no door is to open to nobody later. 0: never."""
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """For everything: a connection, the message, the broker's confirmation."""
+    ca_file: FilePath | None = None
+    """The certificate of a broker that signs its own."""
+
+
+Gate = Annotated[RecordGate | HttpGate | AmqpGate, Field(discriminator="kind")]
+
+
+class AnyDialer(Part):
+    """What every kind of dialer has."""
+
+    visit_uuid_on_resident_port: bool = False
+    """For click-to-call systems that give the resident's leg the visit's own UUID. `amqp` has it true."""
+
+
+class PlainDialer(AnyDialer):
+    """A dialer that needs no PBX."""
+
+    kind: Literal["manual", "simulated"] = "manual"
+    """`manual`: nobody is dialled; whoever calls the resident port with the attempt's id is the resident, and
+    the log says how (`porteiro call`). `simulated`: a phone inside this process, for trying things out."""
+
+
+class AriDialer(AnyDialer):
+    """Asterisk calls the resident; we ask it to through its REST interface (ARI)."""
+
+    kind: Literal["ari"]
+    url: Url = "http://127.0.0.1:8088/ari"
+    """Of ARI: http.conf's address, and `/ari`."""
+    username: str = "porteiro"
+    """A user of ari.conf, with read_only=no."""
+    password_env: EnvName
+    """The environment variable that holds that user's password."""
+    app: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "porteiro"
+    """The name under which Asterisk knows us. Each running service needs its own."""
+    dial_string: Annotated[str, AfterValidator(_dial_string)] = "PJSIP/{number}"
+    """What Asterisk dials. `{number}` is the directory's extension, or the user of its SIP address; `{host}`
+    is that address's host: `Local/{number}@from-porteiro`, `PJSIP/trunk/sip:{number}@{host}`."""
+    caller_id: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,80}$")] = ""
+    """What the resident's phone shows: `Portaria <9000>`. Empty: what Asterisk gives it."""
+    context: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,79}$")] = "porteiro-resident"
+    """The context of the dialplan whose extension s connects an answered phone to the resident port."""
+    audiosocket: Annotated[str, AfterValidator(_host_and_port)] = ""
+    """Where Asterisk reaches the resident port: `10.0.0.5` or `10.0.0.5:8081`. Must be given where ARI is on
+    another machine."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")) or "?" in value or "#" in value:
+            raise ValueError("a URL that begins with http:// or https://, such as http://127.0.0.1:8088/ari")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        host = urllib.parse.urlsplit(self.url).hostname or ""
+        if not self.audiosocket and host not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError(
+                f"audiosocket as well: Asterisk is on {host}; name the address where it reaches this machine"
+            )
+        return self
+
+    @property
+    def audiosocket_parts(self) -> tuple[str, int | None]:
+        """Host and port of `audiosocket`; what it leaves out is empty, or None."""
+        parts = urllib.parse.urlsplit(f"//{self.audiosocket}")
+        return parts.hostname or "", parts.port
+
+
+class AmqpDialer(AnyDialer):
+    """A click-to-call system calls the resident; it takes its orders from a RabbitMQ queue."""
+
+    kind: Literal["amqp"]
+    url_env: EnvName = "AMQP_URL"
+    """The environment variable that holds the broker's URL: `amqp://user:password@host:5672/vhost`, or
+    `amqps://` for TLS."""
+    queue: QueueName = "api-to-voip1"
+    """Where the order goes; at an exchange, its routing key. It must be there: the site declares it."""
+    exchange: ExchangeName = ""
+    """Empty: the default one, where the key is the queue's name."""
+    license: str = ""
+    """What `{license}` stands for in the message."""
+    message: Annotated[dict[str, Any], AfterValidator(_message)] = dict(CLICK_TO_CALL)
+    """The order, which is sent as JSON. In its texts `{visit}` and `{attempt}` (UUIDs), `{number}` (the
+    directory's extension, or the user of its SIP address), `{address}` (as the directory has it), `{tenant}`,
+    `{license}` and `{timestamp}` (seconds) are replaced."""
+    timeout_s: Annotated[float, Field(gt=0, le=15)] = 5.0
+    """How long the broker may take to confirm the order; the phone rings within limits.ring_s."""
+    ca_file: FilePath | None = None
+    """The certificate of a broker that signs its own."""
+    visit_uuid_on_resident_port: bool = True
+
+    @model_validator(mode="after")
+    def _comes_back(self) -> Self:
+        if not self.visit_uuid_on_resident_port and "attempt" not in placeholders(self.message):
+            raise ValueError(
+                "visit_uuid_on_resident_port = true: the message does not name the attempt ({attempt}), so "
+                "the resident's call can come back with the visit's UUID only"
+            )
+        return self
+
+
+def _with_kind(value: Any) -> Any:
+    """A dialer's table needs no kind where it is the usual one."""
+    return {"kind": "manual", **value} if isinstance(value, dict) else value
+
+
+Dialer = Annotated[
+    PlainDialer | AriDialer | AmqpDialer, Field(discriminator="kind"), BeforeValidator(_with_kind)
+]
+
+
+class Attendant(Part):
+    """The person who is offered when a visitor can't be helped."""
+
+    extension: str
+    """What the PBX dials."""
+    name: str = "portaria"
+    """How a visitor hears of them: "vou transferir para a portaria"."""
+
+
+class Vad(Part):
+    """When the local voice detector says that a caller speaks."""
+
+    threshold: Threshold = 0.5
+    """How sure it must be."""
+    min_speech_ms: Milliseconds = 64
+    """Shorter noises do not interrupt what is being played. The detector's window is 32 ms."""
+
+
+class TurnDetection(Part):
+    """When a caller's turn counts as ended: the fields of OpenAI's `server_vad`."""
+
+    threshold: Threshold = 0.5
+    """How sure the provider must be that somebody speaks."""
+    silence_duration_ms: Annotated[int, Field(ge=100, le=5000)] = 600
+    """So long a pause ends a turn."""
+    prefix_padding_ms: Milliseconds = 300
+    """How much sound from before the turn belongs to it."""
+
+
+EVERY_FACT: tuple[Fact, ...] = ("visitor_name", "apartment", "resident")
+
+
+def _facts(value: dict[Intent, tuple[Fact, ...]]) -> dict[Intent, tuple[Fact, ...]]:
+    for intent, facts in value.items():
+        if "apartment" not in facts:
+            raise ValueError(f"{intent} must name apartment: without it nobody can be called")
+    return value
+
+
+class Tenant(Part):
+    """One condominium."""
+
+    id: TenantId
+    """The name of its table: `[tenants.jardim]`."""
+    name: str = ""
+    """How it is spoken of. Empty: the id."""
+    directory: FilePath
+    """JSON: its apartments and residents."""
+    language: Literal["pt-BR"] = "pt-BR"
+    """What is spoken."""
+    timezone: str = "America/Sao_Paulo"
+    """For the times of day that people are shown and told."""
+    visitor_port: Port
+    resident_port: Port
+    websocket_username_env: EnvName | None = None
+    """The environment variable that holds the user which the PBX's WebSocket connections must name. Not set:
+    its address is enough."""
+    websocket_password_env: EnvName | None = None
+    """The environment variable that holds the password. Together with websocket_username_env."""
+    provider: Literal["local", "openai"] = "local"
+    """Whose voice model talks: `local` runs in the service and needs no key."""
+    model: str = ""
+    """Empty: the provider's default."""
+    voice: str = ""
+    """Empty: the provider's default."""
+    base_url: Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)] = ""
+    """Another server that speaks the provider's protocol. Empty: the provider's own."""
+    api_key_env: EnvName | None = None
+    """The environment variable that holds the key. Default for openai: OPENAI_API_KEY."""
+    greeting: str | None = None
+    """In place of the usual first sentence."""
+    goodbye: str | None = None
+    """In place of the usual last sentence."""
+    prompt_extra: str = ""
+    """Told to the model beside the prompt: the house's own rules."""
+    required: Annotated[dict[Intent, tuple[Fact, ...]], AfterValidator(_facts)] = {
+        Intent.VISIT: EVERY_FACT,
+        Intent.DELIVERY: ("apartment",),
+        Intent.SERVICE: ("visitor_name", "apartment"),
+    }
+    """What must be known before a resident is called, by what the visitor wants. The rest is asked for, and
+    done without where the visitor can't say: a courier may know the number alone; the resident decides."""
+    recording: Recording = Recording()
+    limits: Limits = Limits()
+    consent: Consent = Consent()
+    gate: Gate = RecordGate()
+    dialer: Dialer = PlainDialer()
+    attendant: Attendant | None = None
+    vad: Vad = Vad()
+    turn_detection: TurnDetection = TurnDetection()
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("a time zone's name, such as America/Sao_Paulo") from None
+        return value
+
+    @model_validator(mode="after")
+    def _websocket_pair(self) -> Self:
+        if (self.websocket_username_env is None) != (self.websocket_password_env is None):
+            raise ValueError("websocket_username_env and websocket_password_env go together")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name, or the id where there is none."""
+        return self.name or self.id
+
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable with the provider's key; None where none is needed."""
+        if self.api_key_env is not None:
+            return self.api_key_env
+        return "OPENAI_API_KEY" if self.provider == "openai" else None
+
+    @property
+    def amqp_parts(self) -> tuple[tuple[str, AmqpDialer | AmqpGate], ...]:
+        """(table, settings) of what works through a RabbitMQ."""
+        parts = (("dialer", self.dialer), ("gate", self.gate))
+        return tuple((table, part) for table, part in parts if isinstance(part, AmqpDialer | AmqpGate))
+
+    @property
+    def secret_variables(self) -> tuple[tuple[str, str], ...]:
+        """(setting, variable) of every secret that this tenant needs from the environment."""
+        needed = [
+            ("api_key_env", self.key_variable),
+            ("websocket_username_env", self.websocket_username_env),
+            ("websocket_password_env", self.websocket_password_env),
+        ]
+        if isinstance(self.gate, HttpGate):
+            needed += [
+                ("gate.auth.username_env", self.gate.auth.username_env),
+                ("gate.auth.password_env", self.gate.auth.password_env),
+                *((f"gate.headers_env.{name}", variable) for name, variable in self.gate.headers_env.items()),
+            ]
+        if isinstance(self.dialer, AriDialer):
+            needed.append(("dialer.password_env", self.dialer.password_env))
+        needed += [(f"{table}.url_env", part.url_env) for table, part in self.amqp_parts]
+        return tuple((setting, variable) for setting, variable in needed if variable)
+
+
+# --------------------------------------------------------------------------------------------------------
+# The whole
+# --------------------------------------------------------------------------------------------------------
+
+
+class Settings(Part):
+    """Everything. Made by :func:`load` or, in tests and the demo, by :func:`build`."""
+
+    service: Service = Service()
+    tenants: dict[TenantId, Tenant] = {}
+
+    _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _source: str = PrivateAttr(default="")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_tenants(cls, data: Any) -> Any:
+        """Give each tenant its id, and the service's ports where it names none."""
+        if not isinstance(data, dict):
+            return data
+        # Never the default object: its relative paths would not start from the settings' own directory.
+        data = {"service": {}, **data}
+        if not isinstance(data.get("tenants"), dict):
+            return data
+        service = data["service"] if isinstance(data["service"], dict) else {}
+        defaults = {
+            "visitor_port": service.get("visitor_port", DEFAULT_VISITOR_PORT),
+            "resident_port": service.get("resident_port", DEFAULT_RESIDENT_PORT),
+        }
+        filled = {
+            name: {**defaults, "id": name, **tenant} if isinstance(tenant, dict) else tenant
+            for name, tenant in data["tenants"].items()
+        }
+        return {**data, "tenants": filled}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        owners = {port: "service.websocket_port" for port in (self.service.websocket_port,) if port}
+        clashes = []
+        for name, tenant in self.tenants.items():
+            if tenant.id != name:
+                clashes.append(f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out")
+            for role in ("visitor_port", "resident_port"):
+                port = getattr(tenant, role)
+                setting = f"tenants.{name}.{role}"
+                if port and port in owners:
+                    clashes.append(
+                        f"{setting}: found {port}, which {owners[port]} has; allowed: another port"
+                    )
+                owners.setdefault(port, setting)
+        if clashes:
+            # Lines, each with its own path: settings_problems takes them apart again.
+            raise ValueError("\n".join(clashes))
+        return self
+
+    def secret(self, variable: str | None) -> str | None:
+        """The value of an environment variable that a setting names; None where it is unset or empty."""
+        return (self._environ.get(variable) or None) if variable else None
+
+    @property
+    def source(self) -> str:
+        """Where these settings were read from, for people."""
+        return self._source
+
+    def problems_at_start(self) -> list[str]:
+        """What keeps the service from starting although the settings are well formed: files, keys, rights."""
+        return disk_problems(self)
+
+
+def build(
+    tree: Mapping[str, Any], *, base: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Settings from a tree of plain values.
+
+    Args:
+        tree: what a `porteiro.toml` would hold.
+        base: the directory that relative paths start from; None: the working directory.
+        environ: where secrets are looked up. It is not read for settings.
+
+    Raises:
+        SettingsError: with every problem there is.
+    """
+    return _build(tree, {}, "the settings", Path.cwd() if base is None else base, environ or {})
+
+
+def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from a file and the environment.
+
+    Args:
+        path: the file; None: what PORTEIRO_CONFIG names, otherwise ./porteiro.toml where there is one.
+        environ: None: this process's, and beneath it the `.env` beside the file.
+
+    Raises:
+        SettingsError: with every problem there is.
+    """
+    given = path or (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
+    file = Path(given) if given else DEFAULT_FILE
+    file = file.absolute()
+    if environ is None:
+        environ = {**read_env_file(file.parent / ".env"), **os.environ}
+    tree: dict[str, Any] = {}
+    if given or file.exists():
+        tree = _read(file)
+    overrides, origins = _from_environment(environ)
+    return _build(_merged(tree, overrides), origins, str(file), file.parent, environ)
+
+
+def _build(
+    tree: Mapping[str, Any], origins: Mapping[str, str], source: str, base: Path, environ: Mapping[str, str]
+) -> Settings:
+    problems = found_secrets(tree)
+    try:
+        settings = Settings.model_validate(tree, context={"base": base.absolute()})
+    except ValidationError as error:
+        problems += [line for line in problems_of(error, Settings, origins) if line not in problems]
+    if problems:
+        raise SettingsError(problems, source)
+    settings._environ = dict(environ)
+    settings._source = source
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        problem = "no such file; copy porteiro.example.toml, or name another with --config or PORTEIRO_CONFIG"
+    except tomllib.TOMLDecodeError as error:
+        problem = f"not valid TOML: {error}"
+    except UnicodeDecodeError:
+        problem = "not valid TOML: it is not UTF-8"
+    except OSError as error:
+        problem = f"can't be read: {error.strerror}"
+    raise SettingsError([f"{file}: {problem}"], str(file))
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tree that `PORTEIRO_…__…` variables make, and which variable each dotted path came from.
+
+    A variable that fits no setting is kept: it is refused later, with the name that was probably meant.
+    (pydantic-settings would pass over a misspelt one in silence.)
+    """
+    tree: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE or not environ[variable]:
+            continue  # an empty one counts as not set
+        names = variable[len(ENV_PREFIX) :].lower().split("__")
+        place = tree
+        for name in names[:-1]:
+            below = place.setdefault(name, {})
+            if not isinstance(below, dict):
+                raise SettingsError(
+                    [f"{variable}: a value is already set above it; set one or the other"], variable
+                )
+            place = below
+        place[names[-1]] = _value(environ[variable])
+        origins[".".join(names)] = variable
+    return tree, origins
+
+
+def _value(text: str) -> Any:
+    """A list or table written as JSON; anything else stays text, which the setting's own type reads."""
+    if text[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def read_env_file(file: Path) -> dict[str, str]:
+    """`NAME=value` lines of a `.env` file (comments, `export ` and quotes allowed); {} without one."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{file}: can't be read: {error}"], str(file)) from None
+    values: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip().removeprefix("export ").strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, equals, value = stripped.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise SettingsError([f"{file}: line {number} is not NAME=value"], str(file))
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        values[name.strip()] = value
+    return values

@@ -1,0 +1,99 @@
+"""Checks what the settings point at: files, directories, keys, the things that only this machine can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.amqp_address import read_address
+from providers.local.models import missing_files
+from visits.directory import Directory, DirectoryError
+
+if TYPE_CHECKING:
+    from bridge.settings import Service, Settings, Tenant
+
+
+def problems(settings: Settings) -> list[str]:
+    """One line for each thing that keeps the service from starting."""
+    if not settings.tenants:
+        return ["tenants: none is set; add one as porteiro.example.toml does"]
+    lines = service_problems(settings.service)
+    if any(tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()):
+        lines += model_problems(settings.service)
+    for tenant in settings.tenants.values():
+        lines += [f"tenants.{tenant.id}.{line}" for line in tenant_problems(tenant, settings)]
+    return lines
+
+
+def service_problems(service: Service) -> list[str]:
+    lines = []
+    for setting, directory in (
+        ("service.data_dir", service.data_dir),
+        ("service.database", service.database_path.parent),
+        ("service.recordings_dir", service.recordings_path),
+    ):
+        trouble = _not_writable(directory)
+        if trouble:
+            lines.append(f"{setting}: {trouble}; allowed: a directory that can be made and written to")
+    return lines
+
+
+def model_problems(service: Service) -> list[str]:
+    """What the embedded model server lacks."""
+    lines = []
+    missing = missing_files(service.models_path)
+    if missing:
+        lacks = ", ".join(missing)
+        lines.append(f"service.models_dir: {service.models_path} lacks {lacks}; run `porteiro models fetch`")
+    voice = service.model_server.piper_voice
+    if voice is not None and not voice.is_file():
+        lines.append(f"service.model_server.piper_voice: {voice}: no such file")
+    return lines
+
+
+def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
+    lines = []
+    trouble = directory_problem(tenant.directory)
+    if trouble:
+        lines.append(f"directory: {tenant.directory}: {trouble}")
+    for setting, variable in tenant.secret_variables:
+        if settings.secret(variable) is None:
+            lines.append(f"{setting}: the environment variable {variable} is not set; put the secret there")
+    for table, part in tenant.amqp_parts:
+        if url := settings.secret(part.url_env):
+            try:
+                read_address(url)
+            except ValueError as error:
+                lines.append(f"{table}.url_env: the environment variable {part.url_env} {error}")
+        if part.ca_file is not None and not part.ca_file.is_file():
+            lines.append(f"{table}.ca_file: {part.ca_file}: no such file")
+    return lines
+
+
+def directory_problem(file: Path) -> str:
+    """What is wrong with a directory file; empty where nothing is."""
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "no such file"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    except ValueError as error:
+        return f"not valid JSON: {error}"
+    try:
+        Directory.from_records(entries)
+    except DirectoryError as error:
+        return str(error)
+    return ""
+
+
+def _not_writable(directory: Path) -> str:
+    """Why the directory could not be made and written to; empty where it can."""
+    nearest = directory
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return f"{nearest} is not a directory"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} can't be written to"

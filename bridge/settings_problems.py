@@ -1,0 +1,172 @@
+"""Says what is wrong with settings: one line a problem, with the path, what was found, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+SECRET_NAME = re.compile(r"(^|_)(api_?key|access_?key|password|passwd|token|secret|senha)$", re.IGNORECASE)
+
+
+class SettingsError(Exception):
+    """The settings can't be used.
+
+    Attributes:
+        problems: one line each, none of which holds a secret.
+        source: the file or the like that they were read from.
+    """
+
+    def __init__(self, problems: Sequence[str], source: str = "") -> None:
+        self.problems = list(problems)
+        self.source = source
+        super().__init__("\n".join(self.problems))
+
+
+def found_secrets(tree: Any, path: str = "") -> list[str]:
+    """A problem for each value that looks like a secret written into the settings."""
+    problems: list[str] = []
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            here = f"{path}.{name}" if path else str(name)
+            if SECRET_NAME.search(str(name)) and not isinstance(value, Mapping):
+                problems.append(
+                    f"{here}: secrets don't belong in the settings; put it in an environment variable and "
+                    f'name that: {name}_env = "…"'
+                )
+            else:
+                problems += found_secrets(value, here)
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            problems += found_secrets(value, f"{path}.{number}")
+    return problems
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str]) -> list[str]:
+    """The lines of a ValidationError of ``model``; ``origins``: which variable set a path, where one did."""
+    lines: list[str] = []
+    for problem in error.errors(include_url=False, include_input=True):
+        kind, message = problem["type"], problem["msg"]
+        names, part = _walk(model, problem["loc"])
+        path = ".".join(names)
+        if SECRET_NAME.search(names[-1] if names else ""):
+            continue  # found_secrets has said so, without the value
+        if names[-1:] == ["id"] and kind == "string_pattern_mismatch":
+            continue  # the name of the table is wrong, which has a line of its own
+        if not path:
+            lines += message.removeprefix("Value error, ").split("\n")
+            continue
+        variable = next((origins[p] for p in _upwards(path) if p in origins), "")
+        where = f" (from {variable})" if variable else ""
+        lines.append(f"{path}: {_found(problem, kind, names)}{where}{_allowed(problem, kind, part, names)}")
+    return lines
+
+
+def _found(problem: Any, kind: str, names: Sequence[str]) -> str:
+    if kind == "missing":
+        return "not set"
+    if kind == "extra_forbidden":
+        return "there is no such setting"
+    if any(name.endswith("_env") for name in names):
+        return "found something that is no variable's name"  # the secret itself, more often than not
+    shown = re.sub(r"://[^/\s]*@", "://…@", repr(problem["input"]))
+    if isinstance(problem["input"], Mapping):
+        shown = "a table"
+    return f"found {shown if len(shown) <= 80 else shown[:77] + '…'}"
+
+
+def _allowed(problem: Any, kind: str, part: type[BaseModel] | None, names: Sequence[str]) -> str:
+    """What may stand there, as the end of a line."""
+    if kind == "missing":
+        about = part.model_fields.get(names[-1]) if part is not None else None
+        return "; it must be given" if about is not None else ""
+    if kind == "extra_forbidden":
+        known = [name for name in part.model_fields if name != "id"] if part is not None else []
+        return _suggestion(names[-1], known)
+    message = problem["msg"]
+    for prefix in ("Value error, ", "Input should be ", "Input should have ", "String should "):
+        message = message.removeprefix(prefix)
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", message)
+        near = difflib.get_close_matches(str(problem["input"]), allowed, 1, 0.6)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"; allowed: {message}{hint}"
+    if kind == "string_pattern_mismatch":
+        message = f"text that matches {problem['ctx']['pattern']}"
+    if kind == "union_tag_invalid":
+        message = f"one of {problem['ctx']['expected_tags']} as its kind"
+    if kind == "union_tag_not_found":
+        message = "a table with a kind"
+    return f"; allowed: {message}"
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.6)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; allowed: {', '.join(known)}" if known else ""
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """The path and all above it, nearest first."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+
+
+def _walk(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
+    """The path as people write it, and the table that its last name stands in.
+
+    pydantic's own location also names the member of a union and the `[key]` of a table; both are left out.
+    """
+    names: list[str] = []
+    here: Any = model
+    table: type[BaseModel] | None = model
+    for step in loc:
+        if step == "[key]":
+            continue
+        members = _members(here)
+        tagged = next((m for m in members if _is_model(m) and step in _tags(m)), None)
+        if tagged is not None and not any(_is_model(m) and step in m.model_fields for m in members):
+            here = tagged
+            continue
+        names.append(str(step))
+        table = next((m for m in members if _is_model(m)), None)
+        here = _below(members, step)
+    return names, table
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types that an annotation stands for, Annotated and unions opened."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for part in typing.get_args(annotation) for member in _members(part)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return typing.get_args(kind.annotation) if kind is not None else ()
+
+
+def _below(members: Sequence[Any], step: str | int) -> Any:
+    """The annotation of what ``step`` names inside one of ``members``; None where there is none."""
+    for member in members:
+        if _is_model(member) and step in member.model_fields:
+            return member.model_fields[step].annotation
+        if typing.get_origin(member) is dict:
+            return typing.get_args(member)[1]
+        if typing.get_origin(member) is tuple:
+            return typing.get_args(member)[0]
+    return None

@@ -1,0 +1,1 @@
+"""Realtime voice models behind one seam (base.py), one adapter a provider."""

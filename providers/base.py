@@ -1,0 +1,364 @@
+"""The seam between a leg and whichever realtime model it talks to: capabilities, intents, events.
+
+A provider's adapter implements :class:`Session`. Everything above this file (``bridge/``) asks the
+capability, never the provider's name, and knows the model only by the intents it sends and the events it
+gets. Audio on both sides of the seam is little-endian signed 16-bit mono PCM, at the rates that
+:class:`Capabilities` states; the bridge does the resampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+# --------------------------------------------------------------------------------------------------------
+# What a provider can do
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What differs between providers, declared once."""
+
+    input_rate: int
+    """Samples per second of the audio that :meth:`Session.send_audio` takes."""
+
+    output_rate: int
+    """Samples per second of the audio in :class:`AudioDelta`."""
+
+    truncation: bool
+    """The model's memory of a reply can be cut at the sample that was heard."""
+
+    exact_speech: bool
+    """:meth:`Session.say_exactly` is word-perfect by construction. Where it is False the words are asked for
+    and the transcript of what came must be compared before anything rests on them."""
+
+    owns_turns: bool
+    """The model decides by itself when to speak; without it the sequencer asks for each reply."""
+
+
+# --------------------------------------------------------------------------------------------------------
+# What a session is opened with
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """One tool as the model sees it. ``parameters`` is a JSON schema of type ``object``."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetection:
+    """When a caller's turn counts as ended (the fields of OpenAI's ``server_vad``)."""
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """All that a model is told when a session opens."""
+
+    instructions: str
+    tools: Sequence[ToolSpec]
+    language: str = "pt"
+    """ISO 639-1; always pinned: 8 kHz Portuguese is otherwise transcribed as English or French."""
+    voice: str = ""
+    """Empty: the provider's default."""
+    transcription_prompt: str = ""
+    """Words that the speech recogniser should expect (the tenant's vocabulary)."""
+    turn_detection: TurnDetection = field(default_factory=TurnDetection)
+    max_output_tokens: int = 1024
+    temperature: float | None = None
+
+
+# --------------------------------------------------------------------------------------------------------
+# Events: model → us. Times are never in them; the leg stamps what it receives.
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The provider accepted the configuration; ``capabilities`` holds the *confirmed* formats."""
+
+    capabilities: Capabilities
+    type: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDelta:
+    """A piece of speech of one item, PCM at ``Capabilities.output_rate``. The hot path."""
+
+    item: str
+    pcm: bytes
+    type: Literal["audio_delta"] = "audio_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDone:
+    """No more audio comes for this item."""
+
+    item: str
+    type: Literal["audio_done"] = "audio_done"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseStarted:
+    """The model began to reply. ``receipt``: of the intent that asked for it; None: the caller's turn did."""
+
+    response: str
+    receipt: str | None
+    type: Literal["response_started"] = "response_started"
+    also: tuple[str, ...] = ()
+    """Receipts of later ``speak_about`` intents that this one reply answers as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStarted:
+    """An assistant message began within a response."""
+
+    response: str
+    item: str
+    receipt: str | None
+    type: Literal["item_started"] = "item_started"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDone:
+    """The reply ended (generated, not played). ``usage`` is the provider's own token count, verbatim."""
+
+    response: str
+    receipt: str | None
+    status: Literal["completed", "cancelled", "incomplete", "failed"]
+    usage: Mapping[str, Any]
+    detail: str = ""
+    """Why, where status is neither completed nor cancelled."""
+    type: Literal["response_done"] = "response_done"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The provider's own VAD heard the caller begin."""
+
+    item: str
+    type: Literal["speech_started"] = "speech_started"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The provider's own VAD heard the caller's turn end; a transcript of ``item`` will follow."""
+
+    item: str
+    type: Literal["speech_stopped"] = "speech_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said. ``role`` is who said it; a caller's ``final`` transcript may be empty (nothing said)."""
+
+    role: Literal["caller", "agent"]
+    item: str
+    text: str
+    final: bool
+    type: Literal["transcript"] = "transcript"
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFailed:
+    """The recogniser gave up on ``item``: there will be no words for that turn."""
+
+    item: str
+    reason: str
+    type: Literal["transcript_failed"] = "transcript_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A completed function call. ``arguments`` is the model's text, not yet parsed or validated.
+
+    ``epoch`` counts the connections of this session: an answer must go to the one that asked.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    epoch: int
+    type: Literal["tool_call"] = "tool_call"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCancelled:
+    """The model no longer wants this call's answer."""
+
+    id: str
+    type: Literal["tool_call_cancelled"] = "tool_call_cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The provider stopped its own reply; what is queued of it must not be played."""
+
+    type: Literal["interrupted"] = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class GoingAway:
+    """The provider will close this connection soon."""
+
+    in_s: float
+    type: Literal["going_away"] = "going_away"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something went wrong.
+
+    ``benign``: noted, nothing to do. ``request``: one intent failed, the session goes on. ``session``: this
+    session is over; it is the last event.
+    """
+
+    kind: Literal["benign", "request", "session"]
+    code: str
+    message: str
+    type: Literal["failed"] = "failed"
+
+
+Event = (
+    Ready
+    | AudioDelta
+    | AudioDone
+    | ResponseStarted
+    | ItemStarted
+    | ResponseDone
+    | SpeechStarted
+    | SpeechStopped
+    | Transcript
+    | TranscriptFailed
+    | ToolCall
+    | ToolCallCancelled
+    | Interrupted
+    | GoingAway
+    | Failed
+)
+
+
+# --------------------------------------------------------------------------------------------------------
+# Intents: us → model
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How much of an item the caller really heard, from the playout's ledger.
+
+    Attributes:
+        item: the item that was playing.
+        ms: milliseconds of it that went out; never more than was received.
+        dropped: later items of which nothing was heard.
+    """
+
+    item: str
+    ms: int
+    dropped: tuple[str, ...] = ()
+
+
+Speak = Literal["now", "idle", "never"]
+"""After a tool's answer: reply at once, when nothing else is being said, or not at all."""
+
+
+class Session(Protocol):
+    """One open conversation with a model, on one leg.
+
+    Every intent is synchronous and returns at once: it queues what is to be sent, and a task of the session
+    sends it. Nothing on the audio path can therefore wait for a network. An intent given after the session
+    ended does nothing; the :class:`Failed` event has said so.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this provider can do; exact once :class:`Ready` came."""
+
+    def events(self) -> AsyncIterator[Event]:
+        """The events, once, for one consumer; ends when the session does."""
+
+    def send_audio(self, pcm: bytes) -> None:
+        """The caller's audio, at ``capabilities.input_rate``; any length. The hot path."""
+
+    def interrupt(self, heard: Heard | None) -> None:
+        """The caller spoke over us: stop the running reply and remember only what was heard."""
+
+    def auto_reply(self, on: bool) -> None:
+        """Whether the end of a caller's turn asks for a reply (True at first).
+
+        Off: the host has taken the turn (a question was put to the visitor for the resident).
+        """
+
+    def note(self, text: str) -> None:
+        """Tell the model something, without a reply."""
+
+    def speak_about(self, text: str) -> str:
+        """Tell the model something and have it say it in its own words. Returns the receipt."""
+
+    def say_exactly(self, text: str) -> str:
+        """Have these words said, before any other reply that is waiting. Returns the receipt.
+
+        See :attr:`Capabilities.exact_speech` for how far the words can be relied on.
+        """
+
+    def answer(self, call: ToolCall, result: Mapping[str, Any], speak: Speak = "now") -> None:
+        """The outcome of a tool call. Given twice, or to an older epoch, it is dropped and logged."""
+
+    @property
+    def busy(self) -> bool:
+        """True while a reply is running or owed: it is the model's turn."""
+
+    async def close(self) -> None:
+        """End the session; bounded in time."""
+
+
+class Provider(Protocol):
+    """Opens sessions. One per tenant and provider; stateless beside its settings."""
+
+    name: str
+
+    def open(self, config: SessionConfig) -> Session:
+        """A session that connects in the background.
+
+        Its first event is :class:`Ready`, or :class:`Failed` with kind ``session`` where the provider could
+        not be reached within its deadline or refused us. Intents may be given before :class:`Ready`: they
+        are sent in order once the session is up (audio older than a second is let go).
+        """
+
+
+__all__ = [
+    "AudioDelta",
+    "AudioDone",
+    "Capabilities",
+    "Event",
+    "Failed",
+    "GoingAway",
+    "Heard",
+    "Interrupted",
+    "ItemStarted",
+    "Provider",
+    "Ready",
+    "ResponseDone",
+    "ResponseStarted",
+    "Session",
+    "SessionConfig",
+    "Speak",
+    "SpeechStarted",
+    "SpeechStopped",
+    "ToolCall",
+    "ToolCallCancelled",
+    "ToolSpec",
+    "Transcript",
+    "TranscriptFailed",
+    "TurnDetection",
+]

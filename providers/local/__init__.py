@@ -1,0 +1,1 @@
+"""A complete model server of our own that speaks the OpenAI Realtime protocol."""

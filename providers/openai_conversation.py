@@ -1,0 +1,432 @@
+"""One connection's conversation in the OpenAI Realtime protocol, without the connection: messages ↔ events.
+
+Messages of the server go in through :meth:`Conversation.receive`, intents through methods of the same names
+as in :class:`providers.base.Session`; what is to be sent and what happened come out through two callables.
+
+Who does what: the server's VAD says where a turn ends, the sequencer here says when a response is asked for
+and cancelled (``create_response`` and ``interrupt_response`` are off). Since the server hears all audio all
+the time, a barge-in needs no clearing of its input buffer and no pre-roll.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import structlog
+
+from providers import openai_messages as wire
+from providers.base import (
+    AudioDelta,
+    AudioDone,
+    Capabilities,
+    Event,
+    Failed,
+    Heard,
+    ItemStarted,
+    Ready,
+    ResponseDone,
+    ResponseStarted,
+    SessionConfig,
+    Speak,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCall,
+    Transcript,
+    TranscriptFailed,
+)
+from providers.sequencer import Action, Cancel, Create, Dropped, Output, Patience, Sequencer
+
+log = structlog.stdlib.get_logger(__name__)
+
+CAPABILITIES = Capabilities(
+    input_rate=wire.RATE, output_rate=wire.RATE, truncation=True, exact_speech=False, owns_turns=False
+)
+
+_STATUSES: Mapping[str, Any] = {s: s for s in ("completed", "cancelled", "incomplete", "failed")}
+
+Message = dict[str, Any]
+
+
+class SessionOver(Exception):
+    """Nothing more can come of this session.
+
+    Attributes:
+        code: one word, for logs and for choosing what to do next.
+        message: plain words.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(slots=True)
+class _Item:
+    """An assistant message, and how much of its audio came."""
+
+    response: str
+    received: int = 0
+    odd: bytes = b""
+    """Half a sample, where a delta ended in the middle of one."""
+    done: bool = False
+    announced: bool = False
+    delivered: bool = False
+    """Some of its audio was taken out of the events: it may have been heard."""
+    forgotten: bool = False
+    """We asked the server to delete it."""
+
+    @property
+    def received_ms(self) -> int:
+        return self.received // wire.BYTES_PER_MS
+
+
+@dataclass(slots=True)
+class _Response:
+    tag: str | None = None
+    receipts: tuple[str, ...] = ()
+    unheard: list[str] = field(default_factory=list)
+    """Items that began after the response was interrupted: nobody will hear them."""
+
+    @property
+    def receipt(self) -> str | None:
+        return self.receipts[0] if self.receipts else None
+
+
+class Conversation:
+    """See the module. ``emit`` gets events, ``send`` gets messages; both return at once."""
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        settings: wire.Wire,
+        epoch: int,
+        emit: Callable[[Event], None],
+        send: Callable[[Message], None],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._epoch = epoch
+        self._emit = emit
+        self._send = send
+        self._sequencer = Sequencer()
+        self._events = 0
+        self._receipts = 0
+        self._responses: dict[str, _Response] = {}
+        self._asked: dict[str, Create] = {}
+        self._items: dict[str, _Item] = {}
+        self._interrupted: set[str] = set()
+        self._interrupted_tags: set[str] = set()
+        self._outputs: dict[str, Message] = {}
+        self._metadata_returns = False
+        self.ready = False
+
+    # -- intents ---------------------------------------------------------------------------------------------
+
+    def open(self) -> Message:
+        """The first message of a connection."""
+        return wire.session_update(self._config, self._settings)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reply is running or owed."""
+        return self._sequencer.busy
+
+    @property
+    def patience(self) -> Patience | None:
+        """What is waited for that might never come; see :meth:`give_up`."""
+        return self._sequencer.patience
+
+    def give_up(self, patience: Patience) -> None:
+        """The time for this wait is over."""
+        self._act(self._sequencer.give_up(patience))
+
+    def auto_reply(self, on: bool) -> None:
+        """See :class:`providers.base.Session`."""
+        self._act(self._sequencer.auto_reply(on))
+
+    def note(self, text: str) -> None:
+        """See :class:`providers.base.Session`."""
+        self._send(wire.system_note(self._event_id("note"), text))
+
+    def speak_about(self, text: str) -> str:
+        """See :class:`providers.base.Session`."""
+        receipt = self._receipt()
+        self.note(text)
+        self._act(self._sequencer.speak_about(receipt))
+        return receipt
+
+    def say_exactly(self, text: str) -> str:
+        """See :class:`providers.base.Session`."""
+        receipt = self._receipt()
+        self._act(self._sequencer.say_exactly(receipt, text))
+        return receipt
+
+    def answer(self, call: ToolCall, result: Mapping[str, Any], speak: Speak = "now") -> None:
+        """See :class:`providers.base.Session`."""
+        if call.epoch != self._epoch or not self._sequencer.awaits(call.id):
+            log.warning("tool_answer_dropped", call=call.id, tool=call.name, epoch=call.epoch)
+            return
+        self._outputs[call.id] = wire.call_output(self._event_id("output"), call.id, result)
+        self._act(self._sequencer.answer(call.id, speak))
+
+    def interrupt(self, heard: Heard | None) -> None:
+        """See :class:`providers.base.Session`. Cancel first, then have the rest forgotten."""
+        self._act(self._sequencer.interrupt())
+        if heard is None:
+            running = self._sequencer.running
+            undelivered = [n for n, i in self._items.items() if i.response == running and not i.delivered]
+            self._delete(undelivered if running in self._interrupted else ())
+            return
+        self._truncate(heard)
+        # Items play in the order they came in: of those after the one that played, nothing was heard.
+        names = list(self._items)
+        later = names[names.index(heard.item) + 1 :] if heard.item in self._items else []
+        self._delete(dict.fromkeys((*heard.dropped, *later)))
+
+    def passes(self, event: Event) -> bool:
+        """Whether an event that was emitted earlier still counts: audio of what was interrupted doesn't.
+
+        To be asked when the event is taken out of the queue, once for each.
+        """
+        if isinstance(event, AudioDelta | AudioDone):
+            item = self._items[event.item]
+            if item.forgotten or item.response in self._interrupted:
+                return False
+            item.delivered = True
+        return True
+
+    # -- the server's messages -------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """Take one message in. Types that are not known are passed over.
+
+        Raises:
+            SessionOver: it ends the session.
+            wire.MalformedMessage: it lacks what its type must have.
+        """
+        handler = self._HANDLERS.get(message["type"])
+        if handler is None:
+            return
+        try:
+            handler(self, message)
+        except (KeyError, TypeError, AttributeError, ValueError) as exc:
+            raise wire.MalformedMessage(f"{message['type']} that lacks what it must have ({exc!r})") from exc
+
+    def _session_updated(self, message: Message) -> None:
+        if self.ready:
+            return
+        problem = wire.format_problem(message["session"])
+        if problem:
+            raise SessionOver("unsupported_format", problem)
+        self.ready = True
+        self._emit(Ready(CAPABILITIES))
+
+    def _speech_started(self, message: Message) -> None:
+        self._emit(SpeechStarted(message["item_id"]))
+        self._act(self._sequencer.caller_speaks())
+
+    def _speech_stopped(self, message: Message) -> None:
+        self._emit(SpeechStopped(message["item_id"]))
+
+    def _committed(self, message: Message) -> None:
+        self._act(self._sequencer.turn_ended())
+
+    def _caller_transcript_delta(self, message: Message) -> None:
+        self._emit(Transcript("caller", message["item_id"], message.get("delta") or "", final=False))
+
+    def _caller_transcript(self, message: Message) -> None:
+        self._emit(Transcript("caller", message["item_id"], message["transcript"], final=True))
+
+    def _caller_transcript_failed(self, message: Message) -> None:
+        error = message.get("error") or {}
+        reason = error.get("message") or error.get("code") or "no reason given"
+        self._emit(TranscriptFailed(message["item_id"], reason))
+
+    def _response_created(self, message: Message) -> None:
+        response = message["response"]
+        name, tag = response["id"], (response.get("metadata") or {}).get("create")
+        if tag is not None:
+            self._metadata_returns = True
+        elif self._metadata_returns:
+            tag = ""  # not asked for by us
+        elif self._asked:
+            tag = next(iter(self._asked))  # a server that does not return metadata: by order
+        create = self._asked.pop(tag, None) if tag else None
+        state = _Response(tag, create.receipts if create else ())
+        self._responses[name] = state
+        if tag in self._interrupted_tags:
+            self._interrupted.add(name)
+        self._emit(ResponseStarted(name, state.receipt, also=state.receipts[1:]))
+        self._act(self._sequencer.response_created(name, tag))
+
+    def _item_added(self, message: Message) -> None:
+        item = message["item"]
+        if item["type"] == "message":
+            self._begin(message["response_id"], item["id"])
+
+    def _item_done(self, message: Message) -> None:
+        item, response = message["item"], message["response_id"]
+        if item["type"] != "function_call" or item.get("status") != "completed":
+            return
+        call = item["call_id"]
+        if self._sequencer.call_made(response, call):
+            self._emit(ToolCall(call, item["name"], item["arguments"], self._epoch))
+        else:
+            log.warning("tool_call_repeated", call=call)
+
+    def _audio_delta(self, message: Message) -> None:
+        response, name = message["response_id"], message["item_id"]
+        item = self._items.get(name) or self._begin(response, name)
+        pcm = item.odd + b64decode(message["delta"])
+        whole = len(pcm) & ~1
+        pcm, item.odd = pcm[:whole], pcm[whole:]
+        # What was received bounds a truncation, whether it was let through or not.
+        item.received += whole
+        if pcm and response not in self._interrupted and not item.forgotten:
+            self._emit(AudioDelta(name, pcm))
+
+    def _audio_done(self, message: Message) -> None:
+        response, name = message["response_id"], message["item_id"]
+        item = self._items.get(name) or self._begin(response, name)
+        item.done = True
+        if response not in self._interrupted:
+            self._emit(AudioDone(name))
+
+    def _agent_transcript_delta(self, message: Message) -> None:
+        if message["response_id"] not in self._interrupted:
+            self._emit(Transcript("agent", message["item_id"], message["delta"], final=False))
+
+    def _agent_transcript(self, message: Message) -> None:
+        name = message["item_id"]
+        item = self._items.get(name)
+        # Of an interrupted item the text is all that was written, not what was heard: that the ledger knows.
+        if item is not None and item.announced and not item.forgotten:
+            self._emit(Transcript("agent", name, message["transcript"], final=True))
+
+    def _response_done(self, message: Message) -> None:
+        response = message["response"]
+        name = response["id"]
+        state = self._responses.pop(name, None) or _Response()
+        status = _STATUSES.get(response.get("status"), "failed")
+        error = (response.get("status_details") or {}).get("error") or {}
+        detail = ""
+        if status in ("incomplete", "failed"):
+            detail = (response.get("status_details") or {}).get("reason") or ""
+            detail = detail or ": ".join(filter(None, (error.get("code"), error.get("message"))))
+        usage = response.get("usage") or {}
+        self._emit(ResponseDone(name, state.receipt, status, usage, detail))
+        self._delete(state.unheard)
+        if error.get("code") in wire.SESSION_ERRORS:
+            raise SessionOver(error["code"], wire.SESSION_ERRORS[error["code"]])
+        self._act(self._sequencer.response_done(name))
+
+    def _error(self, message: Message) -> None:
+        error = message["error"]
+        code = error.get("code") or error.get("type") or "error"
+        text = error.get("message") or code
+        cause = error.get("event_id") or ""
+        if code in wire.SESSION_ERRORS:
+            raise SessionOver(code, f"{wire.SESSION_ERRORS[code]}: {text}")
+        if not self.ready:
+            raise SessionOver(code, f"the provider refused the configuration: {text}")
+        # A truncation or deletion that came too late changes only what the model remembers.
+        benign = code in wire.BENIGN_ERRORS or cause.startswith(("truncate_", "delete_"))
+        self._emit(Failed("benign" if benign else "request", code, text))
+        if code == "response_cancel_not_active":
+            self._act(self._sequencer.cancel_refused())
+            return
+        busy = code == "conversation_already_has_active_response"
+        if busy and not cause and self._asked:
+            cause = next(iter(self._asked))
+        if cause in self._asked or cause.startswith("create_"):
+            self._asked.pop(cause, None)
+            for state in self._responses.values():
+                if state.tag == cause:  # taken for ours by its order, and wasn't
+                    state.receipts = ()
+            self._act(self._sequencer.create_refused(cause, busy), text)
+
+    _HANDLERS: ClassVar[Mapping[str, Callable[[Conversation, Message], None]]] = {
+        "session.updated": _session_updated,
+        "input_audio_buffer.speech_started": _speech_started,
+        "input_audio_buffer.speech_stopped": _speech_stopped,
+        "input_audio_buffer.committed": _committed,
+        "conversation.item.input_audio_transcription.delta": _caller_transcript_delta,
+        "conversation.item.input_audio_transcription.completed": _caller_transcript,
+        "conversation.item.input_audio_transcription.failed": _caller_transcript_failed,
+        "response.created": _response_created,
+        "response.output_item.added": _item_added,
+        "response.output_item.done": _item_done,
+        "response.output_audio.delta": _audio_delta,
+        "response.output_audio.done": _audio_done,
+        "response.output_audio_transcript.delta": _agent_transcript_delta,
+        "response.output_audio_transcript.done": _agent_transcript,
+        "response.done": _response_done,
+        "error": _error,
+    }
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _act(self, actions: Iterable[Action], why: str = "") -> None:
+        """Carry out what the sequencer decided."""
+        for action in actions:
+            match action:
+                case Create(tag, receipts, exact):
+                    self._asked[tag] = action
+                    receipt = receipts[0] if receipts else None
+                    self._send(wire.response_create(tag, receipt, exact, self._config.language))
+                case Cancel(response):
+                    if response is None:
+                        self._interrupted_tags.update(self._asked)
+                    else:
+                        self._interrupted.add(response)
+                    self._send(wire.response_cancel(self._event_id("cancel"), response))
+                case Output(call):
+                    self._send(self._outputs.pop(call))
+                case Dropped(create, cancelled):
+                    # Whoever waits for the receipt learns that nothing will come.
+                    for receipt in create.receipts:
+                        status = _STATUSES["cancelled" if cancelled else "failed"]
+                        self._emit(ResponseDone("", receipt, status, {}, why))
+
+    def _begin(self, response: str, name: str) -> _Item:
+        """An assistant's item begins; one of an interrupted response is for nobody."""
+        item = self._items.get(name)
+        if item is None:
+            item = self._items[name] = _Item(response)
+            state = self._responses.get(response) or _Response()
+            if response in self._interrupted:
+                state.unheard.append(name)
+            else:
+                item.announced = True
+                self._emit(ItemStarted(response, name, state.receipt))
+        return item
+
+    def _truncate(self, heard: Heard) -> None:
+        item = self._items.get(heard.item)
+        if item is None or item.forgotten:
+            return
+        ms = max(0, min(heard.ms, item.received_ms))
+        if ms == 0:
+            self._delete((heard.item,))
+        elif not (item.done and ms == item.received_ms):  # all of it was heard: nothing to forget
+            self._send(wire.item_truncate(self._event_id("truncate"), heard.item, ms))
+
+    def _delete(self, names: Iterable[str]) -> None:
+        """Have the model forget items of which nothing was heard; each once."""
+        for name in names:
+            item = self._items.get(name)
+            if item is not None and not item.forgotten:
+                item.forgotten = True
+                self._send(wire.item_delete(self._event_id("delete"), name))
+
+    def _event_id(self, kind: str) -> str:
+        self._events += 1
+        return f"{kind}_{self._events}"
+
+    def _receipt(self) -> str:
+        self._receipts += 1
+        return f"receipt_{self._epoch}_{self._receipts}"

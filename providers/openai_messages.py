@@ -1,0 +1,231 @@
+"""The OpenAI Realtime (GA) protocol's messages: how ours are written, and what its refusals mean. No state.
+
+Field names are those of the openai SDK's ``types.realtime`` (3.52).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from providers.base import SessionConfig, ToolSpec
+
+RATE = 24000
+"""Samples per second of ``audio/pcm``, the only rate that the protocol has for it."""
+
+BYTES_PER_MS = RATE * 2 // 1000
+
+NoiseReduction = Literal["near_field", "far_field"]
+
+EXACT_INSTRUCTIONS: Mapping[str, str] = {
+    "pt": "Diga exatamente, palavra por palavra, sem acrescentar nada: «{text}»",
+    "en": "Say exactly this, word for word, adding nothing: «{text}»",
+    "es": "Di exactamente, palabra por palabra, sin añadir nada: «{text}»",
+}
+"""How exact words are asked for, by the session's language; the model server of our own looks for the «»."""
+
+BENIGN_ERRORS = frozenset(
+    {"response_cancel_not_active", "conversation_already_has_active_response", "item_already_truncated"}
+)
+"""Error codes that report a race and nothing else."""
+
+SESSION_ERRORS: Mapping[str, str] = {
+    "session_expired": "the session reached the provider's time limit",
+    "insufficient_quota": "the account's quota is used up",
+    "invalid_api_key": "the key was refused",
+    "model_not_found": "the model is not known there",
+    "account_deactivated": "the account is deactivated",
+}
+"""Error codes after which nothing more can come of this session, in plain words."""
+
+_HTTP_REFUSALS: Mapping[int, tuple[str, str]] = {
+    401: ("key_refused", "the key was refused"),
+    403: ("key_refused", "the key is not allowed to use this model"),
+    404: ("unknown_model", "the address or the model is not known there"),
+    429: ("quota", "too many requests, or the quota is used up"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a session's configuration needs beside :class:`SessionConfig`."""
+
+    voice: str
+    transcription_model: str
+    noise_reduction: NoiseReduction | None
+
+
+# -- ours ----------------------------------------------------------------------------------------------------
+
+
+def encode(message: Mapping[str, Any]) -> str:
+    """A message as the text frame that carries it."""
+    return orjson.dumps(message).decode()
+
+
+def audio_append(pcm: bytes) -> str:
+    """``input_audio_buffer.append``, written by hand: fifty of them a second on each leg."""
+    return '{"type":"input_audio_buffer.append","audio":"' + base64.b64encode(pcm).decode("ascii") + '"}'
+
+
+def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
+    """The whole configuration. Turns are detected there, but responses are asked for and cancelled here.
+
+    ``SessionConfig.temperature`` has no field in the GA protocol and is not sent.
+    """
+    pcm = {"type": "audio/pcm", "rate": RATE}
+    transcription = {"model": wire.transcription_model, "language": config.language}
+    if config.transcription_prompt:
+        transcription["prompt"] = config.transcription_prompt
+    turns = config.turn_detection
+    output: dict[str, Any] = {"format": pcm}
+    if voice := config.voice or wire.voice:
+        output["voice"] = voice
+    return {
+        "type": "session.update",
+        "event_id": "configure_1",
+        "session": {
+            "type": "realtime",
+            "output_modalities": ["audio"],
+            "instructions": config.instructions,
+            "audio": {
+                "input": {
+                    "format": pcm,
+                    "noise_reduction": {"type": wire.noise_reduction} if wire.noise_reduction else None,
+                    "transcription": transcription,
+                    "turn_detection": {
+                        "type": "server_vad",
+                        "threshold": turns.threshold,
+                        "prefix_padding_ms": turns.prefix_padding_ms,
+                        "silence_duration_ms": turns.silence_duration_ms,
+                        "create_response": False,
+                        "interrupt_response": False,
+                    },
+                },
+                "output": output,
+            },
+            "tools": [_tool(tool) for tool in config.tools],
+            "tool_choice": "auto",
+            "max_output_tokens": max(1, min(4096, config.max_output_tokens)),
+        },
+    }
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+    }
+
+
+def exact_instructions(text: str, language: str) -> str:
+    """What asks the model for exactly these words."""
+    return EXACT_INSTRUCTIONS.get(language, EXACT_INSTRUCTIONS["en"]).format(text=text)
+
+
+def response_create(
+    tag: str, receipt: str | None, exact: str | None = None, language: str = "pt"
+) -> dict[str, Any]:
+    """Ask for a response; ``tag`` comes back in its metadata and, where it is refused, as the event's id."""
+    metadata = {"create": tag}
+    if receipt is not None:
+        metadata["receipt"] = receipt
+    response: dict[str, Any] = {"metadata": metadata}
+    if exact is not None:
+        response |= {"instructions": exact_instructions(exact, language), "tool_choice": "none"}
+    return {"type": "response.create", "event_id": tag, "response": response}
+
+
+def response_cancel(event_id: str, response: str | None) -> dict[str, Any]:
+    """Cancel a response; without a name: whichever runs."""
+    message = {"type": "response.cancel", "event_id": event_id}
+    if response is not None:
+        message["response_id"] = response
+    return message
+
+
+def item_truncate(event_id: str, item: str, audio_end_ms: int) -> dict[str, Any]:
+    """Have the model remember only the first ``audio_end_ms`` of its item."""
+    return {
+        "type": "conversation.item.truncate",
+        "event_id": event_id,
+        "item_id": item,
+        "content_index": 0,
+        "audio_end_ms": audio_end_ms,
+    }
+
+
+def item_delete(event_id: str, item: str) -> dict[str, Any]:
+    """Have the model forget an item."""
+    return {"type": "conversation.item.delete", "event_id": event_id, "item_id": item}
+
+
+def system_note(event_id: str, text: str) -> dict[str, Any]:
+    """Tell the model something."""
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "system", "content": content}
+    return {"type": "conversation.item.create", "event_id": event_id, "item": item}
+
+
+def call_output(event_id: str, call: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a function call."""
+    item = {"type": "function_call_output", "call_id": call, "output": orjson.dumps(result).decode()}
+    return {"type": "conversation.item.create", "event_id": event_id, "item": item}
+
+
+# -- theirs --------------------------------------------------------------------------------------------------
+
+
+class MalformedMessage(ValueError):
+    """The server sent something that is not a message of this protocol."""
+
+
+def decode(frame: bytes) -> dict[str, Any]:
+    """One frame as a message.
+
+    Raises:
+        MalformedMessage: not JSON, not an object, or without a ``type``.
+    """
+    try:
+        message = orjson.loads(frame)
+    except orjson.JSONDecodeError as exc:
+        raise MalformedMessage(f"not JSON ({len(frame)} bytes)") from exc
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise MalformedMessage("no object with a type")
+    return message
+
+
+def format_problem(session: Mapping[str, Any]) -> str | None:
+    """Why the formats confirmed in ``session.updated`` can't be used, or None where they can.
+
+    Servers have been seen to confirm one format and send another; only what is confirmed counts, never what
+    was asked for.
+    """
+    audio = session.get("audio") or {}
+    for side in ("input", "output"):
+        confirmed = (audio.get(side) or {}).get("format")
+        if not confirmed:
+            return (
+                f"the provider did not confirm the {side} audio format; audio/pcm at {RATE} Hz was asked for"
+            )
+        kind, rate = confirmed.get("type"), confirmed.get("rate") or RATE
+        if kind != "audio/pcm" or rate != RATE:
+            found = f"{kind} at {rate} Hz" if kind == "audio/pcm" else kind
+            return f"the provider confirmed {found} as {side} audio; only audio/pcm at {RATE} Hz is handled"
+    return None
+
+
+def http_refusal(status: int, body: bytes) -> tuple[str, str]:
+    """Code and plain words for a handshake that was answered with an HTTP status."""
+    if b"insufficient_quota" in body:
+        return "quota", "the account's quota is used up (HTTP 429)"
+    code, words = _HTTP_REFUSALS.get(status, ("refused", "the provider refused the connection"))
+    if status >= 500:
+        code, words = "unavailable", "the provider is out of order"
+    return code, f"{words} (HTTP {status})"

@@ -1,0 +1,1 @@
+"""What is kept: visits and the audit chain."""

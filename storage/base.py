@@ -1,0 +1,252 @@
+"""The interface of what is kept: an append-only audit log, and the visits that can be read from it.
+
+There is one way to write: :meth:`Storage.append`. The tables that lists and pages are read from (visits,
+legs, turns, tool calls, decisions) are written in the transaction of the record that they follow from; they
+can therefore never say something that the audit log does not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from visits.audit import AuditRecord, Fault, Head
+
+# --------------------------------------------------------------------------------------------------------
+# Errors
+# --------------------------------------------------------------------------------------------------------
+
+
+class StorageError(Exception):
+    """Nothing was stored, or nobody knows. Whoever gets this opens no gate."""
+
+
+class StorageUnavailable(StorageError):
+    """The store can't be read or written; ``reason`` says why."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """``message`` is for people and names the file."""
+        super().__init__(message)
+        self.reason = reason
+
+
+Reason = Literal[
+    "full", "read-only", "busy", "io", "corrupt", "missing", "not-ours", "newer", "older", "overloaded"
+]
+"""``newer``, ``older``: of another version of Porteiro. ``not-ours``: not a Porteiro database at all.
+
+``overloaded``: more operations wait than are allowed to.
+"""
+
+
+class StorageTimeout(StorageError):
+    """The deadline passed. A record may or may not have been written: treat it as not written."""
+
+
+class StorageRefused(StorageError):
+    """The record is not allowed: not a record at all, a visit that never started, a second decision …"""
+
+
+class StorageClosed(StorageError):
+    """The store was closed."""
+
+
+# --------------------------------------------------------------------------------------------------------
+# What is read. Times are texts as visits.audit.stamp writes them; milliseconds count from visit.started.
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VisitSummary:
+    """One visit as a list shows it. ``None``: not known (yet)."""
+
+    id: str
+    tenant: str
+    started_at: str
+    ended_at: str | None
+    outcome: str | None
+    reason: str | None
+    provider: str | None
+    intent: str | None
+    visitor_name: str | None
+    apartment: str | None
+    resident: str | None
+    decision: str | None
+    gate_requested_at: str | None
+    gate_answered_at: str | None
+    gate_opened: bool | None
+    gate_detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LegView:
+    """One phone call of a visit."""
+
+    leg: str
+    role: str
+    endpoint: str | None
+    peer: str | None
+    provider: str | None
+    connected_at: str
+    ended_at: str | None
+    reason: str | None
+    recording: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """One side's say."""
+
+    seq: int
+    leg: str
+    role: str | None
+    speaker: str
+    text: str
+    started_ms: float
+    ended_ms: float
+    response_ms: float | None
+    interrupted: bool
+    heard_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallView:
+    """One tool call; ``result``, ``ms`` and ``status`` are None while it is unanswered."""
+
+    seq: int
+    leg: str
+    role: str | None
+    call: str
+    name: str
+    arguments: Any
+    called_at: str
+    answered_at: str | None
+    result: Any
+    ms: float | None
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionView:
+    """What was decided, and on what."""
+
+    decision: str
+    evidence: list[Any]
+    reason: str | None
+    at: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class VisitView:
+    """Everything about one visit. The gate's answer and the outcome are in ``summary``."""
+
+    summary: VisitSummary
+    legs: tuple[LegView, ...]
+    turns: tuple[TurnView, ...]
+    tool_calls: tuple[ToolCallView, ...]
+    decision: DecisionView | None
+
+
+# --------------------------------------------------------------------------------------------------------
+# The interface
+# --------------------------------------------------------------------------------------------------------
+
+
+class Storage(ABC):
+    """A store of visits. Every operation has a deadline, and raises :class:`StorageError` on failure.
+
+    Safe for any number of tasks of one event loop, and for several processes on the same store.
+    """
+
+    @abstractmethod
+    async def append(
+        self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]
+    ) -> AuditRecord:
+        """Seal a record into the tenant's chain; it is durable (on the disk) when this returns.
+
+        Args:
+            tenant: whose chain; "" is the service's own.
+            visit: the visit's UUID, or "" (see ``visits.audit.KINDS``).
+            at: as ``visits.audit.stamp`` writes it.
+            kind: one of ``visits.audit.KINDS``.
+            data: of the kind's shape.
+
+        Raises:
+            StorageRefused: not a record; or against the order of a visit: a record of a visit that has not
+                started (or is another tenant's), a second start, decision, gate request or end, an answer
+                without its call or request, a gate request without an authorized decision.
+            StorageTimeout: not known to be stored.
+            StorageUnavailable: not stored (a full disk, a read-only file …).
+
+        Being cancelled while it waits means the same as :class:`StorageTimeout`.
+        """
+
+    @abstractmethod
+    async def visits(
+        self,
+        *,
+        tenant: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        outcome: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[VisitSummary]:
+        """Visits, the latest first. ``since`` (inclusive) and ``until`` (exclusive) bound their start."""
+
+    @abstractmethod
+    async def visit(self, visit_id: str) -> VisitView | None:
+        """Everything about one visit; None where there is none of that id."""
+
+    @abstractmethod
+    async def visit_exists(self, visit_id: str) -> bool:
+        """Whether a visit of that id ever started."""
+
+    @abstractmethod
+    async def find_visits(self, prefix: str, limit: int = 10) -> list[str]:
+        """Ids of visits that begin with ``prefix``."""
+
+    @abstractmethod
+    def audit(
+        self,
+        *,
+        tenant: str | None = None,
+        visit: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> AsyncIterator[AuditRecord]:
+        """The records, by tenant and then by number. Read in pages: a long export holds no writer up."""
+
+    @abstractmethod
+    async def tenants(self) -> list[str]:
+        """The tenants that have a chain."""
+
+    @abstractmethod
+    async def heads(self) -> dict[str, Head]:
+        """Each tenant's last record: what to note elsewhere as an anchor."""
+
+    @abstractmethod
+    async def verify(
+        self, tenant: str | None = None, *, expected_heads: Mapping[str, Head] | None = None
+    ) -> list[Fault]:
+        """The faults in one tenant's chain, or in all. Anchors by tenant: see ``visits.audit.verify``."""
+
+    @abstractmethod
+    async def open_visits(self, tenants: Collection[str] | None = None) -> list[VisitSummary]:
+        """Visits without a ``visit.ended``, the oldest first."""
+
+    @abstractmethod
+    async def recover(self, at: str, tenants: Collection[str] | None = None) -> list[str]:
+        """Close the visits that a crash left open: ``visit.recovered``, then ``visit.ended`` with ``failed``.
+
+        For the start of a service, before it takes calls, and only for the tenants that no other running
+        service answers for. Returns the ids of the visits that were closed.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what waits, and let go of the store. Bounded in time; more than once is harmless."""

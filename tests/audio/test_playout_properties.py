@@ -1,0 +1,196 @@
+"""The playout queue against a naive model of it, in any order of any calls.
+
+The model keeps every sample that was ever given to it as (item, number) and moves them one by one. Each
+sample that is pushed carries a value of its own, so that what is heard shows where it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SILENCE, samples_of
+from audio.playout import Flushed, Played, Playout
+
+ITEMS = st.sampled_from([f"item{number}" for number in range(6)])
+BED_VALUE = -7
+
+
+@dataclass
+class ModelItem:
+    protected: bool
+    queued: list[int] = field(default_factory=list)
+    played: list[int] = field(default_factory=list)
+    flushed: list[int] = field(default_factory=list)
+    state: str = "open"  # open, ended, abandoned, finished, given up, flushed
+
+
+class PlayoutMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.playout = Playout()
+        self.items: dict[str, ModelItem] = {}
+        self.order: list[str] = []
+        self.finished: list[str] = []
+        self.reported: list[str] = []
+        self.heard: list[int] = []
+        self.received: dict[str, int] = {}
+        self.next_value = 1
+        self.bed = False
+        self.bed_faded = False
+
+    # -- the naive model -------------------------------------------------------------------------------
+
+    def _begin(self, name: str, protected: bool = False) -> ModelItem:
+        if name not in self.items:
+            self.items[name] = ModelItem(protected)
+            self.order.append(name)
+        item = self.items[name]
+        item.protected |= protected and item.state != "flushed"
+        return item
+
+    def _settle(self) -> None:
+        while self.order:
+            item = self.items[self.order[0]]
+            if item.queued or item.state == "open":
+                return
+            name = self.order.pop(0)
+            if item.state == "ended":
+                self.finished.append(name)
+            item.state = "finished" if item.state == "ended" else "given up"
+
+    def _frame(self) -> list[int] | None:
+        """The samples of the next frame; None: the bed, or silence if there is none."""
+        if not self.order:
+            return None
+        item = self.items[self.order[0]]
+        if len(item.queued) < FRAME_SAMPLES and (item.state == "open" or not item.queued):
+            return [0] * FRAME_SAMPLES if item.played else None
+        piece, item.queued = item.queued[:FRAME_SAMPLES], item.queued[FRAME_SAMPLES:]
+        item.played += piece
+        self._settle()
+        return piece + [0] * (FRAME_SAMPLES - len(piece))
+
+    # -- what can happen -------------------------------------------------------------------------------
+
+    @rule(name=ITEMS, protected=st.booleans())
+    def begin(self, name: str, protected: bool) -> None:
+        self.playout.begin(name, protected=protected)
+        self._begin(name, protected)
+
+    @rule(name=ITEMS, count=st.one_of(st.integers(0, 5), st.integers(100, 700), st.just(FRAME_SAMPLES)))
+    def push(self, name: str, count: int) -> None:
+        values = [(self.next_value + place) % 30000 + 1 for place in range(count)]
+        self.next_value += count
+        self.playout.push(name, np.array(values, dtype="<i2").tobytes())
+        item = self._begin(name)
+        if item.state == "open":
+            item.queued += values
+            self.received[name] = self.received.get(name, 0) + count
+
+    @rule(name=ITEMS)
+    def end(self, name: str) -> None:
+        self.playout.end(name)
+        item = self._begin(name)
+        if item.state == "open":
+            item.state = "ended"
+        self._settle()
+
+    @rule(name=ITEMS)
+    def abandon(self, name: str) -> None:
+        self.playout.abandon(name)
+        item = self._begin(name)
+        if item.state == "open":
+            item.state = "abandoned"
+        self._settle()
+
+    @rule(frames=st.integers(1, 6))
+    def play(self, frames: int) -> None:
+        for _ in range(frames):
+            playing_before = [len(item.played) for item in self.items.values()]
+            expected = self._frame()
+            frame = self.playout.next_frame()
+            assert len(frame) == FRAME_BYTES
+            moved = playing_before != [len(item.played) for item in self.items.values()]
+            assert self.playout.audible == moved
+            if expected is not None:
+                assert samples_of(frame).tolist() == expected
+                self.heard += [value for value in expected if value]
+                self.bed_faded |= moved and self.bed
+            elif self.bed:
+                values = samples_of(frame)
+                assert values.min() >= BED_VALUE and values.max() <= 0
+                assert self.bed_faded or frame == np.full(FRAME_SAMPLES, BED_VALUE, "<i2").tobytes()
+                self.bed_faded = False
+            else:
+                assert frame == SILENCE
+
+    @rule(force=st.booleans())
+    def flush(self, force: bool) -> None:
+        flushed = self.playout.flush(force=force)
+        dropped = [name for name in self.order if force or not self.items[name].protected]
+        self.order = [name for name in self.order if name not in dropped]
+        if not dropped:
+            assert flushed is None
+            return
+        first = self.items[dropped[0]]
+        assert flushed == Flushed(
+            dropped[0], len(first.played), len(first.played) + len(first.queued), tuple(dropped[1:])
+        )
+        for name in dropped:
+            item = self.items[name]
+            item.state = "flushed"
+            item.flushed, item.queued = item.queued, []
+        assert all(not self.items[name].played for name in flushed.dropped_items)
+        self._settle()
+
+    @rule()
+    def take_finished(self) -> None:
+        taken = self.playout.take_finished()
+        assert taken == [Played(name, len(self.items[name].played)) for name in self.finished]
+        self.reported += [played.item for played in taken]
+        self.finished = []
+
+    @rule(on=st.booleans())
+    def set_bed(self, on: bool) -> None:
+        self.playout.set_bed(np.full(93, BED_VALUE, "<i2").tobytes() if on else None)
+        self.bed, self.bed_faded = on, False
+
+    # -- what always holds -----------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_lost_or_invented(self) -> None:
+        for name, item in self.items.items():
+            account = self.playout.ledger(name)
+            assert account.received == self.received.get(name, 0)
+            assert account.received == len(item.played) + len(item.queued) + len(item.flushed)
+            assert account.played == len(item.played) <= account.received
+            assert account.flushed == (item.state == "flushed")
+            assert account.ended == (
+                item.state in ("ended", "finished") or (account.flushed and account.ended)
+            )
+            assert account.complete == (item.state == "finished" and bool(item.played))
+            assert account.protected == item.protected
+        assert self.playout.pending_samples == sum(len(item.queued) for item in self.items.values())
+
+    @invariant()
+    def only_the_first_in_line_can_be_half_played(self) -> None:
+        half = [name for name in self.order if self.items[name].played]
+        assert half in ([], self.order[:1])
+        assert self.playout.playing == (half[0] if half else None)
+
+    @invariant()
+    def what_was_heard_is_what_was_played_each_once(self) -> None:
+        assert len(self.heard) == sum(len(item.played) for item in self.items.values())
+
+    @invariant()
+    def each_finished_item_is_reported_once(self) -> None:
+        assert len(set(self.reported)) == len(self.reported)
+
+
+PlayoutMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestPlayout = PlayoutMachine.TestCase

@@ -1,0 +1,110 @@
+"""`porteiro bench`, small: three real processes, and figures that can be true."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.children import Child, ChildError
+from bench.run import Plan
+from bridge.commands import bench
+from bridge.settings import SettingsError
+
+
+def bench_arguments(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    bench.add_parser(parser.add_subparsers())
+    return parser.parse_args(["bench", *given])
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """One run of two calls and four seconds, for all that is checked of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        out = io.StringIO()
+        patch.setattr("sys.stdout", out)
+        assert bench.run(bench_arguments("--calls", "2", "--seconds", "4", "--record", "--json")) == 0
+    result: dict[str, Any] = json.loads(out.getvalue())
+    return result
+
+
+def test_it_measured_the_calls_it_was_asked_for(found: dict[str, Any]) -> None:
+    assert found["plan"] == {"calls": 2, "seconds": 4.0, "talk": 0.4, "record": True, "phases": 4}
+    assert 0 < found["cpu"]["ms_per_call_second"] < 1000
+    assert 50 < found["memory"]["idle_mb"] < 1000
+    assert found["memory"]["loaded_mb"] >= found["memory"]["idle_mb"] * 0.8
+    assert 0 < found["spoken_share"] <= 1
+
+
+def test_frames_flowed_both_ways_at_real_time(found: dict[str, Any]) -> None:
+    expected = 2 * 4 * 50
+    assert abs(found["frames"] - expected) <= 0.1 * expected
+    assert abs(found["latency_up_ms"]["total"]["count"] - expected) <= 0.1 * expected
+
+
+def test_every_figure_is_one_that_can_be_true(found: dict[str, Any]) -> None:
+    for part in ("latency_up_ms", "latency_down_ms"):
+        assert found[part]["total"]["count"] > 0, part
+        for values in found[part].values():
+            assert values["p50"] <= values["p95"] <= values["p99"] <= values["max"], part
+    # What the resampler keeps back is a property of it, however busy the machine is.
+    assert found["latency_up_ms"]["algorithmic"]["p50"] == 2.0
+    assert found["latency_up_ms"]["processing"]["p50"] > 0
+    assert 0 <= found["latency_down_ms"]["grid"]["max"] <= 20
+    assert found["frame_lateness_ms"]["p50"] >= 0
+
+
+def test_no_sound_was_lost(found: dict[str, Any]) -> None:
+    assert found["lost"]["up_ms"] == 0
+    assert found["lost"]["frames_dropped_by_endpoint"] == 0
+    assert found["lost"]["unmatched_marks"] == 0
+
+
+def test_it_is_shown_to_people_as_well(found: dict[str, Any]) -> None:
+    out = io.StringIO()
+    bench.show(found, Console(file=out, width=120))
+    shown = out.getvalue()
+    assert "ms a call-second" in shown and "added latency up" in shown and "lost    " in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (("--calls", "0"), "calls: found 0; allowed are 1 to 1000"),
+        (("--seconds", "1"), "seconds: found 1; allowed are 2 to 500"),
+        (("--talk", "1.5"), "talk: found 1.5; allowed is more than 0, and at most 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    given: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run(bench_arguments(*given)) == 1
+    assert capsys.readouterr().err == f"porteiro bench: {complaint}\n"
+
+
+def test_a_process_that_dies_is_named_with_what_it_said_last(tmp_path: Path) -> None:
+    with (
+        Child("bench.service_process", {}, tmp_path / "log") as child,
+        pytest.raises(ChildError, match=r"bench\.service_process ended; (.|\n)*KeyError: 'folder'"),
+    ):
+        child.ready()
+
+
+def test_its_settings_send_no_key_of_ours_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.service_process import settings
+
+    monkeypatch.setenv("OPENAI_API_KEY", "a real one")
+    given = settings(tmp_path, "http://127.0.0.1:1/v1", 3, 5.0, False)
+    assert given.secret("OPENAI_API_KEY") == "bench"
+    with pytest.raises(SettingsError):
+        settings(tmp_path, "no url", 3, 5.0, False)
+
+
+def test_a_plan_is_what_its_options_say() -> None:
+    assert Plan(1, 2.0) == Plan(calls=1, seconds=2.0, talk=0.4, record=False)

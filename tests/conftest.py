@@ -1,0 +1,41 @@
+"""Holds for every test: in CI a skipped test is a failed one.
+
+On a bare machine everything that a test needs is installed by `make test` itself, so whatever skips there
+hides a hole. Only a test marked `platform`, which some systems can't run at all, may.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+def _skips_fail() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def _why(report: pytest.TestReport | pytest.CollectReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return f"A skip counts as a failure in CI, unless the test is marked `platform`. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    expected_to_fail = hasattr(report, "wasxfail")
+    if report.skipped and _skips_fail() and not expected_to_fail and not item.get_closest_marker("platform"):
+        report.longrepr = _why(report)
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module that skips itself whole (`importorskip`)."""
+    report = yield
+    if report.skipped and _skips_fail():
+        report.longrepr = _why(report)
+        report.outcome = "failed"
+    return report

@@ -1,0 +1,1 @@
+"""AudioSocket: its framing, its server, and the telephone that calls it."""

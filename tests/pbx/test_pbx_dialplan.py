@@ -1,0 +1,234 @@
+"""The example dialplan, as people copy it: what a caller meets when Porteiro is there, is not, hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from tests.pbx.asterisk import Asterisk, free_port
+from tests.pbx.gatehouse import until
+from tests.pbx.listening import speech, tone, tone_seconds
+from tests.pbx.operator_desk import Line, OperatorDesk
+from tests.pbx.phone import Call, Ended, Phone
+
+pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+
+INTERCOM = ("intercom", "change-me-intercom")
+ATTENDANT = ("attendant", "change-me-attendant")
+EXTENSIONS = ("portaria", "portaria16")
+SERVED_S = 2.5
+"""Longer than the dialplan's REFUSED_WITHIN: a call that was served."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asterisk(run_asterisk: Callable[..., Asterisk]) -> Asterisk:
+    """Asterisk; each test tells it where the service is."""
+    return await asyncio.to_thread(run_asterisk)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def intercom(asterisk: Asterisk) -> AsyncIterator[Phone]:
+    """The intercom's telephone."""
+    async with Phone(asterisk.sip, *INTERCOM) as phone:
+        yield phone
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def attendant(asterisk: Asterisk) -> AsyncIterator[Phone]:
+    """The attendant's telephone, which is answered after half a second."""
+    async with Phone(asterisk.sip, *ATTENDANT, codec="PCMU", after_s=0.5) as phone:
+        yield phone
+
+
+async def point_to(asterisk: Asterisk, address: str) -> None:
+    """Tell the dialplan where Porteiro is."""
+    await asterisk.ask(f"dialplan set global PORTEIRO {address}")
+
+
+async def assert_they_talk(one: Call, other: Call) -> None:
+    """Two people hear each other."""
+    since = [len(call.heard().samples) for call in (one, other)]
+    await asyncio.gather(one.say(tone(500, 1.0)), other.say(tone(900, 1.0)))
+    await asyncio.sleep(0.3)
+    assert tone_seconds(one.heard().samples[since[0] :], 900) > 0.8
+    assert tone_seconds(other.heard().samples[since[1] :], 500) > 0.8
+
+
+async def connected(desk: OperatorDesk, intercom: Phone, extension: str) -> tuple[Call, Line]:
+    """A call of the intercom's that the service took."""
+    call = await intercom.call(extension)
+    await call.wait_answered()
+    return call, await desk.next_line()
+
+
+# ---- Porteiro is there ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("extension", "rate"), [("portaria", 8000), ("portaria16", 16000)])
+async def test_sound_goes_both_ways_at_the_rate_that_the_dialplan_asks_for(
+    asterisk: Asterisk, intercom: Phone, extension: str, rate: int
+) -> None:
+    async with OperatorDesk() as desk:
+        await point_to(asterisk, desk.address)
+        call, line = await connected(desk, intercom, extension)
+        line.to_say += tone(700, 1.5)
+        await call.say(tone(440, 1.5))
+        await until(lambda: not line.to_say, 5, "the end of our tone")
+        await asyncio.sleep(0.3)
+        await call.hang_up()
+        assert (await line.closed).kind == "hangup"
+    assert list(line.heard) == [rate]
+    came = np.frombuffer(line.heard[rate], "<i2")[:: rate // 8000]
+    assert tone_seconds(came, 440) > 1.35
+    assert tone_seconds(call.heard().samples, 700) > 1.35
+    assert not await asterisk.quiet()
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+async def test_keys_come_once_each_in_their_order(
+    asterisk: Asterisk, intercom: Phone, extension: str
+) -> None:
+    async with OperatorDesk() as desk:
+        await point_to(asterisk, desk.address)
+        call, line = await connected(desk, intercom, extension)
+        call.press("12#0*")
+        await until(lambda: len(line.keys) >= 5, 5, f"five keys, found {line.keys}")
+        await asyncio.sleep(0.5)
+        await call.hang_up()
+    assert line.keys == list("12#0*")
+    assert not await asterisk.quiet()
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+async def test_a_call_that_we_end_ends_for_the_caller(
+    asterisk: Asterisk, intercom: Phone, attendant: Phone, extension: str
+) -> None:
+    async with OperatorDesk() as desk:
+        await point_to(asterisk, desk.address)
+        call, line = await connected(desk, intercom, extension)
+        await asyncio.sleep(SERVED_S)
+        line.endpoint.hang_up()
+        assert await call.wait_closed() == Ended("them")
+    assert attendant.incoming.empty()
+    assert not await asterisk.quiet()
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+async def test_a_caller_who_hangs_up_makes_no_phone_ring(
+    asterisk: Asterisk, intercom: Phone, attendant: Phone, extension: str
+) -> None:
+    async with OperatorDesk() as desk:
+        await point_to(asterisk, desk.address)
+        call, line = await connected(desk, intercom, extension)
+        await asyncio.sleep(0.3)
+        await call.hang_up()
+        async with asyncio.timeout(3):
+            assert (await line.closed).kind == "hangup"
+    assert not await asterisk.quiet()
+    await asyncio.sleep(0.3)
+    assert attendant.incoming.empty()
+
+
+# ---- Porteiro is not there: a person is ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+async def test_the_attendant_is_rung_when_the_service_is_down(
+    asterisk: Asterisk, intercom: Phone, attendant: Phone, extension: str
+) -> None:
+    await point_to(asterisk, f"127.0.0.1:{free_port()}")
+    call = await intercom.call(extension)
+    theirs = await attendant.next_call()
+    await theirs.wait_answered()
+    await call.wait_answered()
+    await assert_they_talk(call, theirs)
+    await call.hang_up()
+    assert await theirs.wait_closed() == Ended("them")
+    assert not await asterisk.quiet()
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+async def test_the_attendant_is_rung_when_the_call_is_refused(
+    asterisk: Asterisk, intercom: Phone, attendant: Phone, extension: str
+) -> None:
+    async with OperatorDesk(refuses=True) as desk:
+        await point_to(asterisk, desk.address)
+        call = await intercom.call(extension)
+        theirs = await attendant.next_call()
+        await theirs.wait_answered()
+        await assert_they_talk(call, theirs)
+        await theirs.hang_up()
+        assert await call.wait_closed() == Ended("them")
+    assert not await asterisk.quiet()
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+async def test_the_attendant_is_rung_when_porteiro_asks_for_it(
+    asterisk: Asterisk, intercom: Phone, attendant: Phone, extension: str
+) -> None:
+    async with OperatorDesk() as desk:
+        await point_to(asterisk, desk.address)
+        call, line = await connected(desk, intercom, extension)
+        line.to_say += tone(700, 60.0)
+        await asyncio.sleep(SERVED_S)
+        (visitor,) = [
+            each.name for each in await asterisk.channels() if each.name.startswith("PJSIP/intercom")
+        ]
+        await asterisk.ask(f"dialplan set chanvar {visitor} PORTEIRO_THEN attendant")
+        line.endpoint.hang_up()
+        theirs = await attendant.next_call()
+        await theirs.wait_answered()
+        begin = len(call.heard().samples)
+        await assert_they_talk(call, theirs)
+        await call.hang_up()
+        await theirs.wait_closed()
+    # Our sound is gone before the two people hear each other.
+    assert tone_seconds(theirs.heard().samples, 700) == 0
+    assert tone_seconds(call.heard().samples[begin:], 700) == 0
+    assert not await asterisk.quiet()
+
+
+async def test_a_service_that_dies_in_the_middle_leaves_no_call_behind(
+    asterisk: Asterisk, intercom: Phone, attendant: Phone
+) -> None:
+    """To Asterisk it looks like a hang-up: the call ends, and the next one gets the attendant."""
+    async with OperatorDesk() as desk:
+        await point_to(asterisk, desk.address)
+        call, line = await connected(desk, intercom, "portaria")
+        await asyncio.sleep(SERVED_S)
+        line.break_off()
+        assert await call.wait_closed() == Ended("them")
+        await line.closed
+    assert not await asterisk.quiet()
+    again = await intercom.call("portaria")
+    theirs = await attendant.next_call()
+    await theirs.wait_answered()
+    await assert_they_talk(again, theirs)
+    await again.hang_up()
+    await theirs.wait_closed()
+
+
+@pytest.mark.parametrize("picks", ["busy", "reject"])
+async def test_a_caller_whom_nobody_takes_is_not_left_hanging(
+    asterisk: Asterisk, intercom: Phone, picks: str
+) -> None:
+    await point_to(asterisk, f"127.0.0.1:{free_port()}")
+    async with Phone(asterisk.sip, *ATTENDANT, picks="busy" if picks == "busy" else "reject") as attendant:
+        call = await intercom.call("portaria")
+        await attendant.next_call()
+        assert await call.wait_closed() == Ended("them")
+    assert not await asterisk.quiet()
+
+
+async def test_an_attendant_that_is_not_registered_leaves_nothing_behind(
+    asterisk: Asterisk, intercom: Phone
+) -> None:
+    await point_to(asterisk, f"127.0.0.1:{free_port()}")
+    call = await intercom.call("portaria")
+    assert await call.wait_closed() == Ended("them")
+    assert not speech(call.heard().samples)
+    assert not await asterisk.quiet()

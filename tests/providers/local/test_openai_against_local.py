@@ -1,0 +1,93 @@
+"""The OpenAI adapter and the model server of our own, through nothing but the protocol: one real exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from audio.vad import VadModel
+from providers import registry
+from providers.base import (
+    AudioDelta,
+    AudioDone,
+    Event,
+    Failed,
+    Ready,
+    ResponseDone,
+    ResponseStarted,
+    Session,
+    SessionConfig,
+    ToolSpec,
+    Transcript,
+)
+from providers.local.dialogue import new_engine
+from providers.local.recognition import Recogniser
+from providers.local.server import ModelServer, ServerSettings
+from providers.local.session import Parts
+from providers.local.speech import Speaker
+from providers.openai_realtime import OpenAISettings
+from tests.providers.local.dialogue_house import VISITOR_TOOLS, prompt
+
+GREETING = "Boa tarde! Condomínio Jardim, com quem deseja falar?"
+TOOLS = [ToolSpec(name, name, {"type": "object", "properties": {}}) for name in VISITOR_TOOLS]
+FRAME = 480 * 2
+
+
+async def speak(session: Session, sound: npt.NDArray[np.int16]) -> None:
+    """The recording and a second of silence, as a telephone line would bring them: 20 ms at a time."""
+    wide = soxr.resample(sound.astype(np.float32), 8000, 24000).clip(-32768, 32767).astype("<i2").tobytes()
+    line = wide + bytes(24000 * 2)
+    clock = asyncio.get_running_loop()
+    due = clock.time()
+    for at in range(0, len(line), FRAME):
+        session.send_audio(line[at : at + FRAME])
+        due += 0.02
+        await asyncio.sleep(max(0.0, due - clock.time()))
+
+
+async def test_a_greeting_a_turn_and_a_reply(
+    recogniser: Recogniser,
+    speaker: Speaker,
+    vad: VadModel,
+    recording: Callable[[str], npt.NDArray[np.int16]],
+) -> None:
+    parts = Parts(recogniser, speaker, vad, new_engine)
+    async with ModelServer(parts, ServerSettings(token="segredo")).listening() as url:
+        settings = OpenAISettings(
+            api_key="segredo", base_url=url.replace("ws://", "http://"), model="porteiro", voice=""
+        )
+        session = registry.create("local", settings).open(SessionConfig(prompt("visitor"), tools=TOOLS))
+        receipt = session.say_exactly(GREETING)
+        events: list[Event] = []
+
+        async def until(kind: type[Event], times: int = 1) -> None:
+            async for event in stream:
+                events.append(event)
+                assert not isinstance(event, Failed), event
+                if sum(isinstance(e, kind) for e in events) == times:
+                    return
+
+        stream = session.events()
+        async with asyncio.timeout(40):
+            await until(ResponseDone)
+            caller = asyncio.create_task(speak(session, recording("v09-leticia")))
+            await until(ResponseDone, times=2)
+            await caller
+            await session.close()
+    assert isinstance(events[0], Ready)
+    starts = [e for e in events if isinstance(e, ResponseStarted)]
+    assert [e.receipt for e in starts] == [receipt, None]
+    assert [e.status for e in events if isinstance(e, ResponseDone)] == ["completed", "completed"]
+    finals = [e for e in events if isinstance(e, Transcript) and e.final]
+    assert [e.role for e in finals] == ["agent", "caller", "agent"]
+    assert finals[0].text == GREETING
+    assert "número do apartamento" in finals[1].text
+    for item in (finals[0].item, finals[2].item):
+        pcm = b"".join(e.pcm for e in events if isinstance(e, AudioDelta) and e.item == item)
+        assert len(pcm) > 24000, "half a second of speech at least"
+        assert np.abs(np.frombuffer(pcm, "<i2").astype(np.int32)).max() > 1000, "and it can be heard"
+        assert AudioDone(item) in events

@@ -1,0 +1,532 @@
+"""A scripted server of OpenAI's Realtime protocol, as strict as the vendor's, that misbehaves on command.
+
+:class:`Model` is the protocol without a socket; :class:`Simulator` puts it behind a loopback WebSocket. Every
+message in either direction is checked against the openai SDK's own types, fields that they don't have
+included. What the vendor would refuse is answered with the vendor's error and kept in ``Model.violations``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import http
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+import pydantic
+from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+Message = dict[str, Any]
+
+BYTES_PER_MS = 48
+
+
+def _by_type(union: Any) -> dict[str, type[pydantic.BaseModel]]:
+    """The SDK's union (``Annotated[Union[...], ...]``) as type name → class."""
+    return {get_args(c.model_fields["type"].annotation)[0]: c for c in get_args(get_args(union)[0])}
+
+
+CLIENT_TYPES = _by_type(RealtimeClientEvent)
+SERVER_TYPES = _by_type(RealtimeServerEvent)
+
+
+def unknown_fields(value: object, path: str = "") -> list[str]:
+    """Fields that the SDK's types don't have; its models would let them pass."""
+    if isinstance(value, pydantic.BaseModel):
+        found = [f"{path}{name}" for name in value.model_extra or {}]
+        for name in type(value).model_fields:
+            found += unknown_fields(getattr(value, name), f"{path}{name}.")
+        return found
+    if isinstance(value, list):
+        return [f for i, v in enumerate(value) for f in unknown_fields(v, f"{path}{i}.")]
+    return []
+
+
+def check(types: dict[str, type[pydantic.BaseModel]], message: Message) -> str | None:
+    """What is wrong with a message by the SDK's types, or None."""
+    model = types.get(message.get("type", ""))
+    if model is None:
+        return f"unknown type {message.get('type')!r}"
+    try:
+        parsed = model.model_validate(message)
+    except pydantic.ValidationError as exc:
+        return f"{message['type']}: {exc.errors()[0]['loc']} {exc.errors()[0]['msg']}"
+    extra = unknown_fields(parsed)
+    return f"{message['type']}: unknown parameter {extra[0]}" if extra else None
+
+
+# -- the script ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Say:
+    """An assistant's message of ``ms`` of audio, sent in pieces of ``piece_ms``."""
+
+    ms: int = 200
+    text: str = "Pois não?"
+    piece_ms: int = 50
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function call. ``times``: how often its completion is announced."""
+
+    name: str = "lookup_apartment"
+    arguments: str = '{"apartment":"501"}'
+    call_id: str = ""
+    status: Literal["completed", "incomplete"] = "completed"
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one response consists of, and how it ends."""
+
+    items: tuple[Say | Call, ...] = (Say(),)
+    status: Literal["completed", "incomplete", "failed"] = "completed"
+    error: str = ""
+
+
+@dataclass
+class Faults:
+    """How the server misbehaves. ``cut`` comes after ``cut_after`` server events of a connection."""
+
+    refuse: tuple[int, bytes] | None = None
+    accept_delay_s: float = 0.0
+    never_configure: bool = False
+    configure_error: str = ""
+    formats: dict[str, Message | None] = field(default_factory=dict)
+    """``input`` / ``output``: what is confirmed in the place of what was asked; None leaves it out."""
+    cut_after: int | None = None
+    cut: Literal["close", "abort", "half", "garbage", "stall"] = "abort"
+    deaf: bool = False
+    """Stops reading once it is configured."""
+    late_deltas: int = 0
+    """Audio deltas sent after a cancelled response's done."""
+    ignore_metadata: bool = False
+    busy_creates: int = 0
+    """This many creates are refused as busy while a response that nobody asked for runs."""
+    pace_s: float = 0.0
+    """Between two events of a response."""
+
+
+# -- the protocol, without a socket --------------------------------------------------------------------------
+
+
+@dataclass
+class _Sent:
+    """An assistant's item as the server knows it."""
+
+    response: str
+    ms: float = 0.0
+
+
+@dataclass
+class _Active:
+    id: str
+    metadata: dict[str, str] | None
+    reply: Reply
+    events: Iterator[Message]
+    item: str | None = None
+    began: list[Message] = field(default_factory=list)
+
+
+class Model:
+    """Takes client messages in, gives server events out by ``out``; :meth:`step` goes on with a response."""
+
+    def __init__(self, replies: list[Reply] | None = None, faults: Faults | None = None) -> None:
+        self.replies = deque(replies or [])
+        self.faults = faults or Faults()
+        self.out: deque[Message] = deque()
+        self.received: list[Message] = []
+        self.violations: list[str] = []
+        self.session: Message = {}
+        self.items: dict[str, _Sent] = {}
+        self.deleted: list[str] = []
+        self.truncated: dict[str, int] = {}
+        self.calls: dict[str, str] = {}
+        """Open calls: call → the response that made it."""
+        self.answers: dict[str, str] = {}
+        self.creates: list[Message] = []
+        self.audio = 0
+        self.responses_done: list[str] = []
+        self._active: _Active | None = None
+        self._counts: dict[str, int] = {}
+        self._busy_left = self.faults.busy_creates
+        self._late: list[Message] = []
+        self.emit(type="session.created", session={"type": "realtime"})
+
+    def id(self, kind: str) -> str:
+        """A new name."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        return f"{kind}_{self._counts[kind]}"
+
+    def emit(self, **event: Any) -> None:
+        """Send an event; one that the SDK's types don't allow is this simulator's own fault."""
+        event = {"event_id": self.id("event"), **event}
+        problem = check(SERVER_TYPES, event)
+        assert problem is None, problem
+        self.out.append(event)
+
+    @property
+    def active(self) -> str | None:
+        """The running response."""
+        return self._active.id if self._active else None
+
+    # -- what a caller does
+
+    def caller_starts(self) -> str:
+        """Speech begins."""
+        item = self.id("user")
+        self.emit(type="input_audio_buffer.speech_started", audio_start_ms=0, item_id=item)
+        return item
+
+    def caller_ends(self, item: str, text: str | None = "Boa tarde.") -> None:
+        """The turn ends; ``text`` None: the transcription fails."""
+        self.emit(type="input_audio_buffer.speech_stopped", audio_end_ms=1000, item_id=item)
+        self.emit(type="input_audio_buffer.committed", item_id=item, previous_item_id=None)
+        message = {"id": item, "type": "message", "role": "user", "content": [{"type": "input_audio"}]}
+        self.emit(type="conversation.item.added", item=message)
+        kind = "conversation.item.input_audio_transcription."
+        if text is None:
+            error = {"code": "audio_unintelligible", "message": "nothing understood"}
+            self.emit(type=kind + "failed", item_id=item, content_index=0, error=error)
+            return
+        self.emit(type=kind + "delta", item_id=item, content_index=0, delta=text)
+        usage = {"type": "duration", "seconds": 1.0}
+        self.emit(type=kind + "completed", item_id=item, content_index=0, transcript=text, usage=usage)
+
+    # -- what a client sends
+
+    def receive(self, message: Message) -> None:
+        """One message of the client."""
+        self.received.append(message)
+        problem = check(CLIENT_TYPES, message)
+        if problem is not None:
+            self.refuse(message, "unknown_parameter", problem)
+            return
+        getattr(self, "_on_" + message["type"].replace(".", "_"))(message)
+
+    def refuse(self, message: Message, code: str, why: str, violation: bool = True) -> None:
+        """The vendor's way of refusing."""
+        if violation:
+            self.violations.append(f"{message['type']}: {why}")
+        error = {"type": "invalid_request_error", "code": code, "message": why}
+        self.emit(type="error", error=error | {"event_id": message.get("event_id"), "param": None})
+
+    def _on_session_update(self, message: Message) -> None:
+        if self.faults.never_configure:
+            return
+        if self.faults.configure_error:
+            self.refuse(message, self.faults.configure_error, "as the test wants it", violation=False)
+            return
+        session = json.loads(json.dumps(message["session"]))
+        old = (self.session.get("audio") or {}).get("output", {}).get("voice")
+        if self.items and old != session["audio"]["output"].get("voice"):
+            self.refuse(message, "cannot_update_voice", "the voice is frozen after the first audio")
+            return
+        for side, confirmed in self.faults.formats.items():
+            del session["audio"][side]["format"]
+            if confirmed is not None:
+                session["audio"][side]["format"] = confirmed
+        self.session = session
+        self.emit(type="session.updated", session=session)
+
+    def _on_input_audio_buffer_append(self, message: Message) -> None:
+        try:
+            pcm = base64.b64decode(message["audio"], validate=True)
+        except binascii.Error:
+            self.refuse(message, "invalid_value", "audio is not base64")
+            return
+        if not pcm or len(pcm) % 2:
+            self.refuse(message, "invalid_value", f"{len(pcm)} bytes are no whole samples")
+            return
+        self.audio += len(pcm)
+
+    def _on_conversation_item_create(self, message: Message) -> None:
+        item = message["item"]
+        if item["type"] == "function_call_output":
+            call = item["call_id"]
+            if call in self.answers:
+                self.refuse(message, "invalid_tool_call_id", f"{call} was answered before")
+                return
+            if call not in self.calls:
+                self.refuse(message, "invalid_tool_call_id", f"{call} is unknown")
+                return
+            if self.active == self.calls[call]:
+                self.violations.append(f"{call} answered before its response was done")
+            self.answers[call] = item["output"]
+        self.emit(type="conversation.item.added", item={"id": self.id("item"), **item})
+
+    def _on_conversation_item_truncate(self, message: Message) -> None:
+        name, end = message["item_id"], message["audio_end_ms"]
+        item = self.items.get(name)
+        if item is None or message["content_index"] != 0:
+            self.refuse(message, "item_truncate_invalid_item_id", f"{name} can't be truncated")
+        elif not 0 < end <= item.ms:
+            self.refuse(message, "invalid_value", f"{end} ms of {item.ms} ms in {name}")
+        elif name in self.truncated:
+            self.refuse(message, "item_already_truncated", f"{name} is truncated")
+        else:
+            self.truncated[name] = end
+            event = {"item_id": name, "content_index": 0, "audio_end_ms": end}
+            self.emit(type="conversation.item.truncated", **event)
+
+    def _on_conversation_item_delete(self, message: Message) -> None:
+        name = message["item_id"]
+        if name not in self.items or name in self.deleted:
+            self.refuse(message, "item_delete_invalid_item_id", f"{name} does not exist")
+            return
+        self.deleted.append(name)
+        self.emit(type="conversation.item.deleted", item_id=name)
+
+    def _on_response_create(self, message: Message) -> None:
+        if self._active is None and self._busy_left:
+            self._busy_left -= 1
+            self.start(None)
+        elif self._active is not None:
+            self.violations.append("response.create while a response runs")
+        if self._active is not None:
+            code = "conversation_already_has_active_response"
+            self.refuse(message, code, f"active: {self.active}", violation=False)
+            return
+        self.creates.append(message)
+        self.start((message.get("response") or {}).get("metadata"))
+
+    def _on_response_cancel(self, message: Message) -> None:
+        active = self._active
+        if active is None or message.get("response_id") not in (None, active.id):
+            self.refuse(message, "response_cancel_not_active", "nothing to cancel", violation=False)
+            return
+        if active.item is not None:
+            name = active.item
+            self.emit(type="response.output_audio.done", **self._at(active.id, name))
+            self._late = [self._delta(active.id, name, 20) for _ in range(self.faults.late_deltas)]
+        self._finish("cancelled", {"type": "cancelled", "reason": "client_cancelled"})
+
+    # -- responses
+
+    def start(self, metadata: dict[str, str] | None) -> None:
+        """Begin a response: asked for, or (as a server VAD would) by itself."""
+        reply = self.replies.popleft() if self.replies else Reply()
+        name = self.id("resp")
+        if self.faults.ignore_metadata:
+            metadata = None
+        self._active = _Active(name, metadata, reply, self._generate(name, reply))
+        response = {"id": name, "object": "realtime.response", "status": "in_progress", "output": []}
+        self.emit(type="response.created", response=response | {"metadata": metadata})
+
+    def step(self) -> bool:
+        """Go on with the running response by one event; False: none runs."""
+        if self._late:
+            self.emit(**self._late.pop())
+            return True
+        active = self._active
+        if active is None:
+            return False
+        event = next(active.events, None)
+        if event is not None:
+            self.emit(**event)
+            return True
+        reply = active.reply
+        details: Message = {"type": reply.status}
+        if reply.status == "incomplete":
+            details["reason"] = "max_output_tokens"
+        elif reply.status == "failed":
+            details["error"] = {"type": "server_error", "code": reply.error or "server_error"}
+        self._finish(reply.status, details)
+        return True
+
+    def _finish(self, status: str, details: Message) -> None:
+        active = self._active
+        assert active is not None
+        self._active = None
+        self.responses_done.append(active.id)
+        usage = {"total_tokens": 30, "input_tokens": 10, "output_tokens": 20}
+        response: Message = {"id": active.id, "object": "realtime.response", "status": status, "usage": usage}
+        response |= {"status_details": details, "output": [], "metadata": active.metadata}
+        self.emit(type="response.done", response=response)
+
+    def _generate(self, response: str, reply: Reply) -> Iterator[Message]:
+        for item in reply.items:
+            if isinstance(item, Call):
+                yield from self._call(response, item)
+            else:
+                yield from self._say(response, item)
+
+    def _call(self, response: str, call: Call) -> Iterator[Message]:
+        call_id = call.call_id or self.id("call")
+        item = {"id": self.id("fc"), "type": "function_call", "name": call.name, "call_id": call_id}
+        added = item | {"arguments": "", "status": "in_progress"}
+        where: Message = {"response_id": response, "output_index": 0}
+        yield {"type": "response.output_item.added", "item": added, **where}
+        done = {"item_id": item["id"], "call_id": call_id, "arguments": call.arguments, "name": call.name}
+        yield {"type": "response.function_call_arguments.done", **done, **where}
+        for _ in range(call.times):
+            if call.status == "completed":
+                self.calls[call_id] = response
+            item |= {"arguments": call.arguments, "status": call.status}
+            yield {"type": "response.output_item.done", "item": dict(item), **where}
+
+    def _say(self, response: str, say: Say) -> Iterator[Message]:
+        name = self.id("say")
+        item: Message = {"id": name, "type": "message", "role": "assistant", "content": []}
+        self.items[name] = _Sent(response)
+        where: Message = {"response_id": response, "output_index": 0}
+        added = item | {"status": "in_progress"}
+        assert self._active is not None
+        self._active.item = name
+        yield {"type": "response.output_item.added", "item": added, **where}
+        at = self._at(response, name)
+        yield {"type": "response.output_audio_transcript.delta", "delta": say.text, **at}
+        left = say.ms
+        while left > 0:
+            piece = min(left, say.piece_ms)
+            yield self._delta(response, name, piece)
+            left -= piece
+        yield {"type": "response.output_audio.done", **at}
+        yield {"type": "response.output_audio_transcript.done", "transcript": say.text, **at}
+        self._active.item = None
+        yield {"type": "response.output_item.done", "item": item | {"status": "completed"}, **where}
+
+    def _at(self, response: str, item: str) -> Message:
+        return {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
+
+    def _delta(self, response: str, item: str, ms: int) -> Message:
+        self.items[item].ms += ms
+        pcm = base64.b64encode(b"\x10\x00" * (ms * BYTES_PER_MS // 2)).decode()
+        return {"type": "response.output_audio.delta", "delta": pcm, **self._at(response, item)}
+
+
+# -- the socket ----------------------------------------------------------------------------------------------
+
+
+class Simulator:
+    """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection.
+
+    ``make``: makes another kind of model for each connection.
+    """
+
+    def __init__(
+        self,
+        *replies: Reply,
+        faults: Faults | None = None,
+        make: Callable[[list[Reply], Faults], Model] = Model,
+    ) -> None:
+        self._replies = list(replies)
+        self._make = make
+        self.faults = faults or Faults()
+        self.models: list[Model] = []
+        self.requests: list[Request] = []
+        self.open_connections = 0
+        self._wake: dict[int, asyncio.Event] = {}
+        self._server: Server | None = None
+        self._stopping = asyncio.Event()
+        self._news = asyncio.Event()
+        self.url = ""
+
+    @property
+    def model(self) -> Model:
+        """The newest connection's model."""
+        return self.models[-1]
+
+    def kick(self) -> None:
+        """Have what a test put into the model sent."""
+        self._wake[id(self.model)].set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait (five seconds at most) for what clients make come true."""
+        async with asyncio.timeout(5):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the test is over."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def __aenter__(self) -> Simulator:
+        self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._greet)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._stopping.set()
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _greet(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.requests.append(request)
+        await self._pause(self.faults.accept_delay_s)
+        if self.faults.refuse is None:
+            return None
+        status, body = self.faults.refuse
+        headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
+        return Response(status, http.HTTPStatus(status).phrase, headers, body)
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        model = self._make(self._replies, self.faults)
+        self.models.append(model)
+        wake = self._wake[id(model)] = asyncio.Event()
+        self.open_connections += 1
+        speaker = asyncio.create_task(self._speak(socket, model, wake), name="simulator-speaker")
+        try:
+            async for frame in socket:
+                assert isinstance(frame, str), "the vendor takes text frames"
+                model.receive(json.loads(frame))
+                wake.set()
+                self._news.set()
+                if self.faults.deaf and model.session:
+                    await self._pause(3600)
+        except ConnectionClosed:
+            model.received.append({"type": "(connection lost)"})
+        finally:
+            self.open_connections -= 1
+            self._news.set()
+            speaker.cancel()
+            await asyncio.wait({speaker})
+
+    async def _speak(self, socket: ServerConnection, model: Model, wake: asyncio.Event) -> None:
+        sent = 0
+        try:
+            while True:
+                while model.out:
+                    if sent == self.faults.cut_after:
+                        await self._cut(socket, model.out[0])
+                    await socket.send(json.dumps(model.out.popleft()))
+                    sent += 1
+                await asyncio.sleep(self.faults.pace_s)
+                if not model.step() and not model.out:
+                    wake.clear()
+                    await wake.wait()
+        except ConnectionClosed:
+            return
+
+    async def _cut(self, socket: ServerConnection, event: Message) -> None:
+        """The end that the script wants, in the middle of things."""
+        match self.faults.cut:
+            case "close":
+                await socket.close(1011, "keepalive ping timeout")
+            case "abort":
+                socket.transport.abort()
+            case "half":
+                frame = json.dumps(event)
+                await socket.send(frame[: len(frame) // 2])
+            case "garbage":
+                await socket.send(json.dumps({"type": "response.created", "response": 7}))
+            case "stall":
+                await self._pause(3600)

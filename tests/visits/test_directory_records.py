@@ -1,0 +1,117 @@
+"""Reading a directory: the example as it is, and errors that say which entry is wrong and what is allowed."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visits.directory import Apartment, Directory, DirectoryError
+
+EXAMPLE = Path(__file__).parents[2] / "data" / "apartamentos.json"
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {"apartment_number": "101", "residents": ["Ana Silva"], "voip_number": "sip:101@x", **changes}
+
+
+def test_the_example_directory_is_read_whole() -> None:
+    directory = Directory.from_records(json.loads(EXAMPLE.read_text(encoding="utf-8")))
+    assert len(directory.apartments) == 10
+    assert directory.apartments[8] == Apartment(
+        "501", None, ("Renata Oliveira", "Daner dos Reis"), ("1003030",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "number", "block"),
+    [
+        ("102", "102", None),
+        (102, "102", None),
+        ("1", "1", None),
+        ("0102", "102", None),
+        ("102 bloco B", "102", "B"),
+        ("Bloco B 102", "102", "B"),
+        ("B-102", "102", "B"),
+        ("102-B", "102", "B"),
+        ("102A", "102", "A"),
+        ("102 torre norte", "102", "NORTE"),
+        ("bloco 2 102", "102", "2"),
+        ("Apto. 12", "12", None),
+        ("Casa 3", "3", None),
+        ("Cobertura", "cobertura", None),
+        ("cobertura 2", "cobertura 2", None),
+        ("5001", "5001", None),
+    ],
+)
+def test_labels(written: object, number: str, block: str | None) -> None:
+    apartment = Directory.from_records([record(apartment_number=written)]).apartments[0]
+    assert (apartment.number, apartment.block) == (number, block)
+
+
+def test_several_ways_to_call_keep_their_order() -> None:
+    directory = Directory.from_records([record(voip_number=["1001", "sip:ana@x"])])
+    assert directory.apartments[0].dial == ("1001", "sip:ana@x")
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ({}, "must be a list"),
+        ("[]", "must be a list"),
+        (None, "must be a list"),
+        ([], "empty"),
+        ([1], "entry 1: must be an object"),
+        ([record(), {"residents": ["A"], "voip_number": "1"}], "entry 2: apartment_number is missing"),
+        ([record(apartment_number="")], "entry 1: apartment_number must be"),
+        ([record(apartment_number="portaria")], "entry 1: apartment_number must be .*'portaria'"),
+        ([record(apartment_number="101 e 102")], "entry 1: apartment_number must be"),
+        ([record(apartment_number="101 fundos")], "entry 1: apartment_number must be"),
+        ([record(apartment_number=True)], "entry 1: apartment_number must be .*bool"),
+        ([record(apartment_number=1.5)], "entry 1: apartment_number must be .*float"),
+        ([record(apartment_number="1234567")], "entry 1: apartment_number must be"),
+        ([record(residents="Ana")], "entry 1: residents must be a list of full names, found str"),
+        ([record(residents=[])], "entry 1: residents must be"),
+        ([record(residents=["Ana", 7])], "entry 1: residents must be .*int 7"),
+        ([record(residents=["Ana", " "])], "entry 1: residents must be"),
+        ([record(residents=["?"])], "entry 1: resident .* holds no name"),
+        ([record(voip_number=None)], "entry 1: voip_number must be .*NoneType"),
+        ([record(voip_number="")], "entry 1: voip_number must be"),
+        ([record(voip_number=[])], "entry 1: voip_number must be"),
+        ([record(floor=1)], "entry 1: unknown field 'floor'; allowed are apartment_number"),
+        ([record(), record(apartment_number="0101")], "entry 2: apartment '101' is already entry 1"),
+        ([record(apartment_number="101 A"), record(apartment_number="A-101")], "entry 2: .* already entry 1"),
+    ],
+)
+def test_a_wrong_directory_is_refused_with_the_reason(records: object, message: str) -> None:
+    with pytest.raises(DirectoryError, match=message):
+        Directory.from_records(records)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(json_values, json_values, json_values)
+def test_anything_is_read_or_refused_but_never_crashes(
+    number: object, residents: object, voip: object
+) -> None:
+    entry = {"apartment_number": number, "residents": residents, "voip_number": voip}
+    for records in (number, [number], [entry]):
+        with suppress(DirectoryError):
+            assert Directory.from_records(records).apartments
+
+
+@given(st.integers(1, 9999), st.sampled_from(["", " bloco A", " bloco 2", " torre norte"]))
+def test_every_label_is_found_by_its_own_words(number: int, block: str) -> None:
+    directory = Directory.from_records([record(apartment_number=f"{number}{block}")])
+    match = directory.find_apartment(f"apartamento {number}{block}")
+    assert match.status == "found"
+    assert match.apartment == directory.apartments[0]
+    assert directory.find_apartment(directory.apartments[0].label).apartment == directory.apartments[0]

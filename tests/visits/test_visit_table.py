@@ -1,0 +1,234 @@
+"""The table itself: what each state takes and what it ignores is written down here once more, by hand.
+
+A new event, or a row that is forgotten or added by oversight, shows as a difference.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+
+from tests.visits.visit_stage import R, Stage, V, of
+from visits import events as e
+from visits.events import DialOutcome, Event
+from visits.visit import TABLE, TIMERS, State
+
+TOOLS: frozenset[type] = frozenset(get_args(e.ToolRequest))
+EVENTS: frozenset[type] = frozenset(get_args(e.Event))
+NAMED: dict[str, type] = {kind.__name__: kind for kind in sorted(EVENTS, key=str)}
+
+# What was said or played on a leg on which nothing rests yet, what was timed for another phase.
+_NO_RESIDENT: set[type] = {e.SpeechBegan, e.SpeechEnded, e.Said, e.TurnLost, e.KeyPressed}
+_NO_DIAL: set[type] = {e.DialFailed}
+_NO_GATE: set[type] = {e.GateAnswered}
+
+IGNORED: dict[State, set[type]] = {
+    # An event in these sets changes nothing in this state, and must not.
+    State.GREETING: {*_NO_RESIDENT, *_NO_DIAL, *_NO_GATE},
+    State.COLLECTING: {*_NO_RESIDENT, *_NO_DIAL, *_NO_GATE, e.Started, e.SentencePlayed},
+    State.VALIDATED: {*_NO_RESIDENT, *_NO_DIAL, *_NO_GATE, e.Started, e.SentencePlayed},
+    State.DIALING: {*_NO_RESIDENT, *_NO_GATE, e.Started, e.SentencePlayed, e.SilenceElapsed},
+    State.CONSULTING: {*_NO_DIAL, *_NO_GATE, e.Started},
+    State.AUTHORIZED: {
+        *_NO_RESIDENT,
+        *_NO_DIAL,
+        e.Started,
+        e.SentencePlayed,
+        e.SilenceElapsed,
+        e.TurnBegan,
+    },
+    State.CLOSING: {*_NO_RESIDENT, *_NO_DIAL, e.Started, e.SilenceElapsed, e.TurnBegan, e.Broken},
+    State.ENDED: set(EVENTS - TOOLS - {e.DialAnswered}),
+}
+
+REFUSED: dict[State, set[type]] = {
+    # Tool requests that a state answers with "refused: not_while_…".
+    State.GREETING: {e.DetailsRequested, e.QuestionRequested, e.AuthorizeRequested, e.DenyRequested},
+    State.COLLECTING: {e.DetailsRequested, e.QuestionRequested, e.AuthorizeRequested, e.DenyRequested},
+    State.VALIDATED: {e.DetailsRequested, e.QuestionRequested, e.AuthorizeRequested, e.DenyRequested},
+    State.DIALING: {
+        e.LookupRequested,
+        e.ValidationRequested,
+        e.DetailsRequested,
+        e.QuestionRequested,
+        e.AuthorizeRequested,
+        e.DenyRequested,
+    },
+    State.CONSULTING: {e.LookupRequested, e.ValidationRequested},
+    State.AUTHORIZED: set(TOOLS),
+    State.CLOSING: set(TOOLS),
+    State.ENDED: set(TOOLS),
+}
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_each_state_ignores_and_refuses_what_is_written_here_and_nothing_else(state: State) -> None:
+    missing = {kind for kind in EVENTS if (state, kind) not in TABLE}
+    assert missing - TOOLS == IGNORED[state]
+    assert missing & TOOLS == REFUSED[state]
+
+
+def test_no_row_is_about_something_that_is_no_event() -> None:
+    assert {kind for _, kind in TABLE} <= EVENTS
+    assert {kind for _, kind in TABLE} == EVENTS, "an event that no state takes"
+    assert TOOLS <= EVENTS
+
+
+def closing() -> Stage:
+    stage = Stage.briefed()
+    stage.play(e.KeyPressed(R, "2"))
+    return stage
+
+
+def closing_after_the_gate() -> Stage:
+    stage = Stage.authorized()
+    stage.ring("gate")
+    return stage
+
+
+def ended() -> Stage:
+    stage = closing()
+    stage.closes()
+    return stage
+
+
+def validated() -> Stage:
+    stage = Stage.collecting()
+    stage.play(e.ValidationRequested("validated", "501", "Daner"))
+    return stage
+
+
+def ringing() -> Stage:
+    stage = Stage()
+    stage.play(e.Started())
+    return stage
+
+
+SCENES: dict[State, Callable[[], Stage]] = {
+    State.GREETING: ringing,
+    State.COLLECTING: Stage.collecting,
+    State.VALIDATED: validated,
+    State.DIALING: Stage.dialing,
+    State.CONSULTING: Stage.briefed,
+    State.AUTHORIZED: Stage.authorized,
+    State.CLOSING: closing_after_the_gate,
+    State.ENDED: ended,
+}
+
+
+def sensible(kind: type, stage: Stage) -> list[Event]:
+    """Events of this kind as they may really come, on each leg where it has one."""
+    attempt = stage.visit.attempt or stage.visit.id
+    events: dict[type, list[Event]] = {
+        e.Started: [e.Started()],
+        e.LookupRequested: [e.LookupRequested("x", "501")],
+        e.ValidationRequested: [e.ValidationRequested("x", "501", "Daner")],
+        e.CallRequested: [e.CallRequested("x", "501", "entrega", "Pedro")],
+        e.StatusRequested: [e.StatusRequested("x")],
+        e.DetailsRequested: [e.DetailsRequested("x")],
+        e.QuestionRequested: [e.QuestionRequested("x", "De onde?")],
+        e.AuthorizeRequested: [e.AuthorizeRequested("x")],
+        e.DenyRequested: [e.DenyRequested("x")],
+        e.AttendantRequested: [e.AttendantRequested("x")],
+        e.EndRequested: [e.EndRequested("x", V)],
+        e.DialAnswered: [e.DialAnswered(attempt)],
+        e.DialFailed: [e.DialFailed(attempt, DialOutcome.BUSY)],
+        e.LegClosed: [e.LegClosed(V)],
+        e.SpeechBegan: [e.SpeechBegan(V), e.SpeechBegan(R)],
+        e.SpeechEnded: [e.SpeechEnded(V), e.SpeechBegan(R), e.SpeechEnded(R)],
+        e.TurnBegan: [e.TurnBegan(V, "x"), e.TurnBegan(R, "x")],
+        e.Said: [
+            e.Said(V, "x", "Oi.", stage.now, True),
+            e.Said(R, "x", "Sim, pode entrar.", stage.now, True),
+        ],
+        e.TurnLost: [e.TurnLost(V, "x"), e.TurnLost(R, "x")],
+        e.KeyPressed: [e.KeyPressed(V, "1"), e.KeyPressed(R, "1")],
+        e.SentencePlayed: [
+            e.SentencePlayed(V, "greeting" if stage.at(State.GREETING) else "goodbye", True),
+            e.SentencePlayed(R, "goodbye", True),
+        ],
+        e.SilenceElapsed: [e.SilenceElapsed(V), e.SilenceElapsed(R)],
+        e.GateAnswered: [e.GateAnswered(True)],
+        e.SessionLost: [e.SessionLost(V)],
+        e.TimerFired: [e.TimerFired(name) for state, name in TIMERS if stage.at(state)],
+        e.Broken: [e.Broken("x")],
+    }
+    return events[kind]
+
+
+def snapshot(stage: Stage) -> dict[str, object]:
+    """All that the visit remembers, but the time."""
+    state = {name: value for name, value in vars(stage.visit).items() if name not in ("_now", "_fresh")}
+    return copy.deepcopy({name: value for name, value in state.items() if name not in ("directory", "rules")})
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("kind", NAMED.values(), ids=NAMED.keys())
+def test_what_is_ignored_changes_nothing_and_what_is_taken_does_something(state: State, kind: type) -> None:
+    stage = SCENES[state]()
+    assert stage.at(state)
+    stage.visit._silences[V] = 1  # a turn ends a silence
+    if kind is e.SentencePlayed and state is State.CONSULTING:
+        stage.play(e.QuestionRequested("q", "De onde?"))
+        assert of(stage.play(e.SentencePlayed(V, "question", True)), e.SetTimer)
+        return
+    before = snapshot(stage)
+    told = stage.play(*sensible(kind, stage))
+    if kind in IGNORED[state]:
+        assert not told
+        assert snapshot(stage) == before
+    elif kind in REFUSED[state]:
+        assert told == [e.Reply("x", {"status": "refused", "reason": f"not_while_{state.value}"}, "never")]
+        assert snapshot(stage) == before
+    else:
+        assert told or snapshot(stage) != before
+
+
+TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
+    (State.GREETING, "visit"): ringing,
+    (State.COLLECTING, "visit"): Stage.collecting,
+    (State.VALIDATED, "visit"): validated,
+    (State.DIALING, "visit"): Stage.dialing,
+    (State.CONSULTING, "visit"): Stage.briefed,
+    (State.DIALING, "ring"): Stage.dialing,
+    (State.DIALING, "still_calling"): Stage.dialing,
+    (State.CONSULTING, "pickup"): Stage.answered,
+    (State.CONSULTING, "words"): lambda: _played(e.TurnBegan(R, "i"), e.AuthorizeRequested("a")),
+    (State.CONSULTING, "open_turn"): lambda: _played(e.TurnBegan(R, "i"), e.AuthorizeRequested("a")),
+    (State.CONSULTING, "question"): lambda: _played(e.QuestionRequested("q", "De onde?")),
+    (State.CONSULTING, "consult"): Stage.briefed,
+    (State.AUTHORIZED, "gate"): Stage.authorized,
+    (State.CLOSING, "closing"): closing,
+}
+
+
+def _played(*events: Event) -> Stage:
+    stage = Stage.briefed()
+    stage.play(*events)
+    return stage
+
+
+def test_each_timer_has_its_phases_and_no_other() -> None:
+    assert set(TIMED) == set(TIMERS)
+
+
+@pytest.mark.parametrize(("state", "name"), sorted(TIMED))
+def test_each_timer_is_set_in_its_phase_and_does_something_there(state: State, name: str) -> None:
+    stage = TIMED[state, name]()
+    assert stage.at(state)
+    assert name in stage.timers
+    assert stage.ring(name)
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("name", sorted({name for _, name in TIMERS} | {"nonsense"}))
+def test_a_timer_of_another_phase_does_nothing(state: State, name: str) -> None:
+    if (state, name) in TIMERS:
+        return
+    stage = SCENES[state]()
+    before = snapshot(stage)
+    assert not stage.play(e.TimerFired(name))
+    assert snapshot(stage) == before

@@ -1,0 +1,714 @@
+"""The audit record: its kinds, how it is sealed into a tenant's hash chain, how a chain is checked.
+
+Each tenant has one chain. Record *n* carries the hash of record *n-1*, so that no record can be changed,
+taken out, put in or moved without the chain showing it::
+
+    hash = SHA-256 over, each preceded by its length in 8 bytes:
+           "porteiro-audit-1", seq, tenant, visit, at, kind, canonical JSON of data, previous
+
+The lengths make the boundaries part of what is hashed: no two different records have the same input.
+
+What a chain can and cannot show. A hash chain has no key. Whoever may write to the database may drop
+records from its *end*, or compute the whole chain anew from some record on, and what is left is a sound
+chain. Only an **anchor** shows that: a :class:`Head` noted somewhere else earlier (printed, mailed, in
+another system), given to :func:`verify` as ``expected_head``. ``porteiro audit verify`` prints the heads to
+note.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from types import MappingProxyType, UnionType
+from typing import Any, Final, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+
+GENESIS: Final = "0" * 64
+"""What the first record of a chain carries as ``previous``."""
+
+MAX_DATA_BYTES: Final = 262_144
+"""The longest canonical JSON that one record may carry (a security limit: a model's words end up in it)."""
+
+MAX_DEPTH: Final = 24
+"""How deep ``data`` may be nested."""
+
+_FORMAT: Final = b"porteiro-audit-1"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class AuditError(ValueError):
+    """What was to be sealed is not a record: an unknown kind, a missing field, NaN, a malformed time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One thing that happened, sealed.
+
+    Attributes:
+        seq: its number in the tenant's chain, from 1, without gaps.
+        tenant: whose chain; "" is the service's own.
+        visit: the visit's UUID (lower case, with hyphens), or "" where it concerns no visit.
+        at: when, as :func:`stamp` writes it. Clocks are set back at times: ``seq`` is the order, not ``at``.
+        kind: one of :data:`KINDS`.
+        data: JSON of the shape that the kind states. Never to be changed in place.
+        previous: the hash of the record before, or :data:`GENESIS`.
+        hash: SHA-256 in hexadecimal over all of the above.
+    """
+
+    seq: int
+    tenant: str
+    visit: str
+    at: str
+    kind: str
+    data: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last record of a chain: what is noted elsewhere as an anchor. As text: ``120:9f86d0…``."""
+
+    seq: int
+    hash: str
+
+    def __str__(self) -> str:
+        """``seq:hash``, as :meth:`parse` reads it."""
+        return f"{self.seq}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """The head that :meth:`__str__` wrote. Raises :class:`AuditError`."""
+        match = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text.strip())
+        if match is None:
+            raise AuditError(f"a chain's head is written SEQ:HASH (64 hexadecimal digits), not {text!r}")
+        return cls(int(match[1]), match[2])
+
+
+# --------------------------------------------------------------------------------------------------------
+# The kinds of records, and what each carries. Times in milliseconds count from visit.started.
+# Fields beyond these are allowed in every kind; those that are not NotRequired must be there.
+# --------------------------------------------------------------------------------------------------------
+
+Role = Literal["visitor", "resident"]
+Outcome = Literal["authorized", "denied", "unreachable", "abandoned", "failed"]
+
+
+class VisitStarted(TypedDict):
+    """A visitor's leg was accepted. Opens the visit: every other record of a visit comes after it."""
+
+    endpoint: NotRequired[str]
+    provider: NotRequired[str]
+    language: NotRequired[str]
+
+
+class LegConnected(TypedDict):
+    """A leg is up. ``leg`` names it within the visit; each name is used once."""
+
+    leg: str
+    role: Role
+    endpoint: NotRequired[str]
+    peer: NotRequired[str]
+    provider: NotRequired[str]
+
+
+class LegEnded(TypedDict):
+    """A leg is gone, and why. ``recording`` is the file, relative to the recordings' root."""
+
+    leg: str
+    reason: str
+    recording: NotRequired[str | None]
+
+
+class Turn(TypedDict):
+    """One side's say.
+
+    ``response_ms``: from the end of the other side's turn to the first sound of this one.
+    """
+
+    leg: str
+    speaker: Literal["caller", "agent"]
+    text: str
+    started_ms: float
+    ended_ms: float
+    response_ms: NotRequired[float | None]
+    interrupted: NotRequired[bool]
+    heard_ms: NotRequired[float | None]
+
+
+class ToolCalled(TypedDict):
+    """The model asked for a tool. ``arguments`` as they were understood, or the model's text where not."""
+
+    leg: str
+    call: str
+    name: str
+    arguments: object
+
+
+class ToolAnswered(TypedDict):
+    """What the tool answered, in ``ms``. ``status``: ok, invalid, refused, timeout, failed, cancelled."""
+
+    leg: str
+    call: str
+    name: str
+    result: object
+    ms: float
+    status: str
+
+
+class DialStarted(TypedDict):
+    """The resident's phone begins to ring.
+
+    ``attempt`` is the UUID minted for this one try, ``number`` counts the tries from 1.
+    """
+
+    attempt: str
+    number: NotRequired[int]
+    apartment: NotRequired[str]
+    resident: NotRequired[str]
+    dialer: NotRequired[str]
+
+
+class DialEnded(TypedDict):
+    """How an attempt ended: answered, busy, no_answer, rejected, congestion, invalid, failed."""
+
+    attempt: str
+    outcome: str
+    detail: NotRequired[str]
+
+
+class BriefingPlayed(TypedDict):
+    """The ledger says that the resident's leg heard the briefing to its end."""
+
+    attempt: str
+
+
+class Evidence(TypedDict):
+    """What the resident said or pressed after the briefing: what the decision that follows rests on."""
+
+    attempt: str
+    by: str
+    reading: NotRequired[str]
+    item: NotRequired[str]
+    text: NotRequired[str]
+    key: NotRequired[str]
+    began_s: NotRequired[float]
+
+
+class Decision(TypedDict):
+    """What was decided, on which evidence. At most one in a visit."""
+
+    decision: Literal["authorized", "denied"]
+    evidence: list[Any]
+    reason: NotRequired[str]
+
+
+class GateRequested(TypedDict):
+    """The gate is about to be told to open. At most one in a visit, and only after an authorized decision."""
+
+    apartment: NotRequired[str]
+    gate: NotRequired[str]
+
+
+class GateAnswered(TypedDict):
+    """What the gate answered."""
+
+    opened: bool
+    detail: str
+    gate: NotRequired[str]
+    ms: NotRequired[float]
+
+
+class Note(TypedDict):
+    """Anything else that a reviewer should know. Of a visit, or of none."""
+
+    about: NotRequired[str]
+    text: NotRequired[str]
+    leg: NotRequired[str]
+
+
+class VisitEnded(TypedDict):
+    """The visit is over. The last word on who came for whom; at most one in a visit."""
+
+    outcome: Outcome
+    reason: NotRequired[str]
+    intent: NotRequired[str | None]
+    visitor_name: NotRequired[str | None]
+    apartment: NotRequired[str | None]
+    resident: NotRequired[str | None]
+
+
+class RecordingFailed(TypedDict):
+    """A leg's recording stopped early; the call went on."""
+
+    leg: str
+    reason: str
+    detail: NotRequired[str]
+
+
+class ServiceStarted(TypedDict):
+    """The service came up for this tenant."""
+
+    version: NotRequired[str]
+
+
+class ServiceStopped(TypedDict):
+    """The service went down in order. A start without a stop before it was a crash."""
+
+    reason: NotRequired[str]
+
+
+class VisitRecovered(TypedDict):
+    """The visit was still open when the service came up again; ``visit.ended`` follows at once.
+
+    ``gate``: ``untouched`` (never requested), ``opened``, ``refused``, or ``unknown``: it was requested, and
+    the service died before it could record the answer. Somebody should look.
+    """
+
+    reason: str
+    gate: Literal["untouched", "opened", "refused", "unknown"]
+
+
+Scope = Literal["visit", "service", "either"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of record: the shape of its data, and whether it belongs to a visit."""
+
+    data: type
+    scope: Scope = "visit"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for people."""
+        return (self.data.__doc__ or "").strip().split("\n")[0]
+
+
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "visit.started": Kind(VisitStarted),
+        "leg.connected": Kind(LegConnected),
+        "leg.ended": Kind(LegEnded),
+        "turn": Kind(Turn),
+        "tool.called": Kind(ToolCalled),
+        "tool.answered": Kind(ToolAnswered),
+        "dial.started": Kind(DialStarted),
+        "dial.ended": Kind(DialEnded),
+        "briefing.played": Kind(BriefingPlayed),
+        "evidence": Kind(Evidence),
+        "decision": Kind(Decision),
+        "gate.requested": Kind(GateRequested),
+        "gate.answered": Kind(GateAnswered),
+        "note": Kind(Note, "either"),
+        "visit.ended": Kind(VisitEnded),
+        "recording.failed": Kind(RecordingFailed),
+        "service.started": Kind(ServiceStarted, "service"),
+        "service.stopped": Kind(ServiceStopped, "service"),
+        "visit.recovered": Kind(VisitRecovered),
+    }
+)
+"""Every kind of record there is. :func:`seal` refuses any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    hint: Any
+    required: bool
+
+
+def _fields(shape: type) -> Mapping[str, _Field]:
+    hints = get_type_hints(shape, include_extras=True)
+    optional = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
+    return {
+        name: _Field(get_args(hint)[0] if name in optional else hint, name not in optional)
+        for name, hint in hints.items()
+    }
+
+
+_FIELDS: Final = {name: _fields(kind.data) for name, kind in KINDS.items()}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if hint is object:
+        return True
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)
+
+
+def _check_shape(kind: str, data: Mapping[str, Any]) -> None:
+    for name, field in _FIELDS[kind].items():
+        if name not in data:
+            if field.required:
+                raise AuditError(f"a {kind} record needs the field {name!r}")
+        elif not _fits(data[name], field.hint):
+            # The value itself is not in the message: it may be somebody's words, and messages are logged.
+            raise AuditError(
+                f"the field {name!r} of a {kind} record cannot be this {type(data[name]).__name__}"
+            )
+
+
+# --------------------------------------------------------------------------------------------------------
+# Canonical text and hash
+# --------------------------------------------------------------------------------------------------------
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as records carry it: ISO 8601, UTC, always microseconds: ``2026-11-21T13:05:00.000250+00:00``.
+
+    Raises :class:`AuditError` for a datetime without a time zone. Texts of this form sort as the times do.
+    """
+    if moment.tzinfo is None:
+        raise AuditError("a record's time needs a time zone")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _check_time(at: str) -> None:
+    try:
+        fits = stamp(datetime.fromisoformat(at)) == at
+    except ValueError as error:
+        raise AuditError(f"not a time: {at!r:.60} ({error})") from error
+    if not fits:
+        raise AuditError(f"{at!r:.60} is not in UTC with microseconds; visits.audit.stamp writes it so")
+
+
+def _plain(value: object, depth: int, *, repair: bool) -> Any:
+    """A deep copy in JSON's own types. ``repair``: lone surrogates become U+FFFD instead of an error.
+
+    Models do escape half a surrogate pair in tool arguments now and then; no database takes that as text, and
+    the record must be written all the same.
+    """
+    if depth > MAX_DEPTH:
+        raise AuditError(f"data is nested more than {MAX_DEPTH} deep")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _LONE_SURROGATE.sub("\ufffd", value) if repair else str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise AuditError(f"{value} has no place in JSON")
+        return float(value)
+    if isinstance(value, Mapping):
+        copy: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise AuditError(f"a key must be text, not {key!r:.40}")
+            name = _plain(key, depth, repair=repair)
+            if name in copy:
+                raise AuditError(f"the key {name!r:.40} comes twice")
+            copy[name] = _plain(item, depth + 1, repair=repair)
+        return copy
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth + 1, repair=repair) for item in value]
+    raise AuditError(f"a {type(value).__name__} cannot be written as JSON")
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise AuditError(f"not storable as UTF-8: {text!r:.60}") from error
+
+
+def _canonical(plain: Any) -> str:
+    try:
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:  # an integer of more than 4300 digits
+        raise AuditError(f"cannot be written as JSON: {error}") from error
+
+
+def canonical(data: Mapping[str, Any]) -> str:
+    """The one text of ``data``: keys sorted by code point, no spaces, nothing escaped that need not be.
+
+    Raises :class:`AuditError` for whatever is not JSON: NaN, infinities, keys that are not text, lone
+    surrogates, other objects.
+    """
+    text = _canonical(_plain(data, 0, repair=False))
+    _encode(text)
+    return text
+
+
+def decode(text: str) -> Mapping[str, Any]:
+    """``data`` from its stored text; for readers of a store.
+
+    A text that is not exactly what :func:`canonical` writes (someone edited the store) is given back as
+    ``{"unreadable": text}``: no such record was ever sealed with that hash, so that :func:`verify` names it,
+    and a person sees what is there.
+    """
+    try:
+        data = json.loads(text)
+        sound = isinstance(data, dict) and canonical(data) == text
+    except (ValueError, RecursionError):
+        sound = False
+    return data if sound else {"unreadable": text}
+
+
+def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str) -> str:
+    state = sha256()
+    for part in (_FORMAT, str(seq), tenant, visit, at, kind, text, previous):
+        raw = part if isinstance(part, bytes) else _encode(part)
+        state.update(len(raw).to_bytes(8, "big"))
+        state.update(raw)
+    return state.hexdigest()
+
+
+def digest(record: AuditRecord) -> str:
+    """The hash that the record's content gives. Raises :class:`AuditError` where it can't be a record's."""
+    r = record
+    return _digest(r.seq, r.tenant, r.visit, r.at, r.kind, canonical(r.data), r.previous)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record that was checked and copied, but has no place in a chain yet. Made by :func:`draft`."""
+
+    tenant: str
+    visit: str
+    at: str
+    kind: str
+    data: Mapping[str, Any]
+    text: str
+    """The canonical JSON of ``data``."""
+
+    def sealed(self, previous: AuditRecord | Head | None) -> AuditRecord:
+        """The record that follows ``previous`` (None: the chain's first). Cheap: one hash."""
+        seq, link = (1, GENESIS) if previous is None else (previous.seq + 1, previous.hash)
+        own = _digest(seq, self.tenant, self.visit, self.at, self.kind, self.text, link)
+        return AuditRecord(seq, self.tenant, self.visit, self.at, self.kind, self.data, link, own)
+
+
+def draft(*, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, Any]) -> Draft:
+    """Check what is to become a record, and copy it. Arguments and errors are those of :func:`seal`."""
+    if kind not in KINDS:
+        raise AuditError(f"there is no kind of record {kind!r:.60}")
+    _encode(tenant)
+    _check_visit(kind, visit)
+    _check_time(at)
+    plain = _plain(data, 0, repair=True)
+    _check_shape(kind, plain)
+    text = _canonical(plain)
+    if len(_encode(text)) > MAX_DATA_BYTES:
+        raise AuditError(f"the data of a {kind} record is longer than {MAX_DATA_BYTES} bytes")
+    return Draft(tenant, visit, at, kind, plain, text)
+
+
+def seal(
+    previous: AuditRecord | Head | None,
+    *,
+    tenant: str,
+    visit: str,
+    at: str,
+    kind: str,
+    data: Mapping[str, Any],
+) -> AuditRecord:
+    """The next record of a tenant's chain.
+
+    Args:
+        previous: the chain's last record (or its head); None where this is the first.
+        tenant: whose chain. Where ``previous`` is a record, it must be of the same tenant.
+        visit: the visit's UUID in lower case with hyphens, or "" for the kinds that concern no visit.
+        at: as :func:`stamp` writes it.
+        kind: one of :data:`KINDS`.
+        data: what that kind carries. It is copied; lone surrogates in texts become U+FFFD.
+
+    Raises:
+        AuditError: an unknown kind, a field that is missing or of the wrong type, a time in another form, a
+            visit where none belongs (or the reverse), anything that JSON can't carry, more than
+            :data:`MAX_DATA_BYTES`.
+    """
+    if isinstance(previous, AuditRecord) and previous.tenant != tenant:
+        raise AuditError(f"a record of {tenant!r:.60} cannot follow one of {previous.tenant!r:.60}")
+    return draft(tenant=tenant, visit=visit, at=at, kind=kind, data=data).sealed(previous)
+
+
+def _check_visit(kind: str, visit: str) -> None:
+    scope = KINDS[kind].scope
+    if visit and not _UUID.match(visit):
+        raise AuditError(f"a visit is named by its UUID in lower case, not by {visit!r:.60}")
+    if visit and scope == "service":
+        raise AuditError(f"a {kind} record belongs to no visit")
+    if not visit and scope == "visit":
+        raise AuditError(f"a {kind} record belongs to a visit")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Checking a chain
+# --------------------------------------------------------------------------------------------------------
+
+FaultKind = Literal["changed", "missing", "reordered", "duplicated", "rewritten", "forged", "truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong in a chain, and where.
+
+    Attributes:
+        kind: ``changed``: the content does not give its hash. ``missing``: records ``seq`` to ``until`` are
+            gone. ``reordered``: it stands after a later one. ``duplicated``: its number came before already.
+            ``rewritten``: sound in itself, but not what the next record (or the anchor) was sealed on.
+            ``forged``: it can't belong to this chain. ``truncated``: records ``seq`` to ``until``, up to the
+            anchor, are gone from the end.
+        tenant: whose chain.
+        seq: the place in the chain, from 1.
+        until: the last place concerned; equal to ``seq`` for one record.
+        visit: the visit that the record names; "" where there is no record or no visit.
+        detail: a sentence for people.
+    """
+
+    kind: FaultKind
+    tenant: str
+    seq: int
+    until: int
+    visit: str
+    detail: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        place = f"record {self.seq}" if self.until == self.seq else f"records {self.seq} to {self.until}"
+        of = f" of visit {self.visit}" if self.visit else ""
+        return f"{self.kind}: {place}{of} (tenant {self.tenant or '-'}): {self.detail}"
+
+
+class Verifier:
+    """Checks one tenant's chain, record by record, in the order in which they are kept.
+
+    Its memory grows with the faults, not with the chain.
+    """
+
+    def __init__(self, tenant: str | None = None, expected_head: Head | None = None) -> None:
+        """``tenant``: whose chain it must be; without it that of the first sound record."""
+        self._tenant = tenant
+        self._anchor = expected_head
+        self._next = 1
+        self._links: frozenset[str] = frozenset({GENESIS})
+        self._suspect = False
+        """The record before is already named: what follows need not fit it."""
+        self._gaps: list[tuple[int, int]] = []
+        self._faults: list[Fault] = []
+        self._last_visit = ""
+        self._head: Head | None = None
+
+    @property
+    def head(self) -> Head | None:
+        """The last record so far: what to note as an anchor where no fault was found."""
+        return self._head
+
+    def feed(self, record: AuditRecord) -> None:
+        """The next record as it is kept."""
+        try:
+            own = digest(record)
+        except AuditError:
+            own = ""
+        if own != record.hash:
+            self._damaged(record, own)
+            return
+        if self._tenant is None:
+            self._tenant = record.tenant
+        if record.tenant != self._tenant:
+            self._report("forged", record, f"it belongs to the chain of {record.tenant!r}")
+        elif record.seq < 1:
+            self._report("forged", record, "records are numbered from 1")
+        elif record.seq == self._next:
+            self._check_link(record)
+            self._accept(record, record.seq, own)
+        elif record.seq > self._next:
+            self._gaps.append((self._next, record.seq - 1))
+            self._accept(record, record.seq, own)
+        elif self._fill_gap(record.seq):
+            self._report("reordered", record, f"it stands after record {self._next - 1}")
+        else:
+            self._report("duplicated", record, "its number came before already")
+
+    def finish(self) -> list[Fault]:
+        """All the faults, by their place."""
+        for start, end in self._gaps:
+            self._add("missing", start, end, "", "not there")
+        if self._anchor is not None and self._next <= self._anchor.seq:
+            text = f"the chain ends at {self._next - 1}; the anchor is {self._anchor}"
+            self._add("truncated", self._next, self._anchor.seq, "", text)
+        return sorted(self._faults, key=lambda fault: fault.seq)
+
+    def _damaged(self, record: AuditRecord, own: str) -> None:
+        if record.seq == self._next or record.previous in self._links:
+            text = "its content does not give its hash"
+            if record.seq != self._next:
+                text += f"; it says that it is number {record.seq}"
+            self._report("changed", record, text, self._next)
+            self._accept(record, self._next, own, suspect=True)
+        elif record.seq > self._next:
+            self._gaps.append((self._next, record.seq - 1))
+            self._report("changed", record, "its content does not give its hash")
+            self._accept(record, record.seq, own, suspect=True)
+        elif self._fill_gap(record.seq):
+            self._report("changed", record, "its content does not give its hash, and it is out of order")
+        else:
+            self._report("forged", record, "its content does not give its hash, and its place is taken")
+
+    def _check_link(self, record: AuditRecord) -> None:
+        if self._suspect or record.previous in self._links:
+            return
+        if record.seq == 1:
+            self._report("forged", record, "it says that it follows another record")
+            return
+        before = record.seq - 1
+        text = (
+            f"record {before} is not the one that {record.seq} was sealed on: "
+            f"either it was rewritten, or all from {record.seq} on was put in place of something else"
+        )
+        self._add("rewritten", before, record.seq, self._last_visit, text)
+
+    def _accept(self, record: AuditRecord, seq: int, own: str, *, suspect: bool = False) -> None:
+        # A changed record's successor links to what the record was: its kept hash, or, where the hash itself
+        # was changed, what its content gives.
+        self._links = frozenset({record.hash, own})
+        self._suspect = suspect
+        self._next = seq + 1
+        self._last_visit = record.visit
+        self._head = Head(seq, record.hash)
+        anchor = self._anchor
+        if anchor is not None and anchor.seq == seq and not suspect and record.hash != anchor.hash:
+            self._report("rewritten", record, f"the anchor says {anchor}")
+
+    def _fill_gap(self, seq: int) -> bool:
+        for index, (start, end) in enumerate(self._gaps):
+            if start <= seq <= end:
+                rest = [(start, seq - 1), (seq + 1, end)]
+                self._gaps[index : index + 1] = [(a, b) for a, b in rest if a <= b]
+                return True
+        return False
+
+    def _report(self, kind: FaultKind, record: AuditRecord, detail: str, seq: int | None = None) -> None:
+        place = record.seq if seq is None else seq
+        self._add(kind, place, place, record.visit, detail)
+
+    def _add(self, kind: FaultKind, seq: int, until: int, visit: str, detail: str) -> None:
+        self._faults.append(Fault(kind, self._tenant or "", seq, until, visit, detail))
+
+
+def verify(
+    records: Iterable[AuditRecord], *, tenant: str | None = None, expected_head: Head | None = None
+) -> list[Fault]:
+    """The faults of one tenant's chain, given in the order in which it is kept; none where it is sound.
+
+    Records cut from the end, and a chain computed anew from some record on, are found only with
+    ``expected_head``: a head that was noted elsewhere when the chain had (at least) that many records.
+    """
+    verifier = Verifier(tenant, expected_head)
+    for record in records:
+        verifier.feed(record)
+    return verifier.finish()

@@ -1,0 +1,1027 @@
+"""A visit: from the ring to the goodbye, as one table of states and events.
+
+The models *ask*; this file decides. What must always hold, whoever asks and however cleverly:
+
+1. The gate opens at most once a visit, and only on a resident's authorisation given while `consulting`.
+2. That needs a resident leg which this visit dialled, known by the id minted for that one dial attempt,
+   still connected.
+3. It needs the briefing (who, what for, to which apartment) to have been *played to its end* on that leg.
+4. It needs evidence from that leg after the briefing: words that the local VAD heard being said and that
+   `consent.classify` reads as consent, or the tenant's key. A refusal, a question, a doubt as the last word
+   (by when it was said, not by when its transcript came) vetoes the model; so does speech whose words are not
+   known. Words not transcribed in time are asked for again; then the key; then `unreachable`.
+5. Nothing said on the visitor's leg is ever evidence, nor what may be its echo while it is read to the
+   resident. What crosses is typed facts (`visits/facts.py`), the resident's question and its answer.
+6. Silence, noise, time-outs, hang-ups, crashes and errors end closed.
+7. What was decided is on record before the gate moves: `Record` comes before `OpenGate`, and the host makes
+   each `Record` durable before it goes on to the next effect.
+
+No I/O: `Visit.handle` takes an event, the time and an unused id, and returns the effects, in the order in
+which they must happen. The table is at the end of the file; what is not in it does not happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from visits.consent import Reading, classify
+from visits.directory import Apartment, Directory
+from visits.events import (
+    AttendantRequested,
+    AuthorizeRequested,
+    AutoReply,
+    Broken,
+    CallRequested,
+    CancelDial,
+    DenyRequested,
+    DetailsRequested,
+    Dial,
+    DialAnswered,
+    DialFailed,
+    DialOutcome,
+    Effect,
+    EndRequested,
+    Event,
+    Finish,
+    GateAnswered,
+    HangUp,
+    HoldAudio,
+    KeyPressed,
+    LegClosed,
+    LookupRequested,
+    OpenGate,
+    Outcome,
+    Prompt,
+    QuestionRequested,
+    Record,
+    Reply,
+    Role,
+    Said,
+    SayExactly,
+    SentencePlayed,
+    SessionLost,
+    SetTimer,
+    SilenceElapsed,
+    Speak,
+    SpeechBegan,
+    SpeechEnded,
+    Started,
+    StatusRequested,
+    StopTimer,
+    TimerFired,
+    ToolRequest,
+    TurnBegan,
+    TurnLost,
+    ValidationRequested,
+)
+from visits.facts import Facts, Intent, clean_name, clean_sentence
+
+
+class State(StrEnum):
+    """Where a visit stands. The outcome of a visit that is `closing` or `ended` is `Visit.outcome`."""
+
+    GREETING = "greeting"
+    COLLECTING = "collecting"
+    VALIDATED = "validated"
+    DIALING = "dialing"
+    CONSULTING = "consulting"
+    AUTHORIZED = "authorized"
+    """Decided and on record; the gate has its order and its answer is awaited."""
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+BEFORE_DECISION = (State.GREETING, State.COLLECTING, State.VALIDATED, State.DIALING, State.CONSULTING)
+WITH_VISITOR = (State.GREETING, State.COLLECTING, State.VALIDATED)
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRules:
+    """What a tenant may choose. Times in seconds. No choice here can loosen the seven rules."""
+
+    lookup_attempts: int = 3
+    """Wrong apartments and wrong names that a visitor may give before the attendant is offered."""
+    dial_attempts: int = 2
+    ring_s: float = 25.0
+    consult_s: float = 120.0
+    visit_s: float = 300.0
+    silence_prompts: int = 2
+    """How often a silent caller is spoken to before we give up."""
+    transcript_s: float = 3.0
+    """How long a model's request waits for the words it rests on."""
+    question_s: float = 20.0
+    gate_s: float = 20.0
+    closing_s: float = 20.0
+    still_calling_s: float = 12.0
+    pickup_s: float = 1.2
+    """How long we wait for the resident's "Alô?" before the briefing."""
+    authorize_key: str = "1"
+    """The resident's DTMF key; empty: keys do not count."""
+    deny_key: str = "2"
+    gate: str = "record"
+    """What the gate is, for the record."""
+    attendant: bool = False
+    """Somebody takes the call over when we hang up and the visitor asked for a person."""
+    resident_name_for: frozenset[Intent] = frozenset({Intent.VISIT})
+    """Errands for which the visitor must know who they came for."""
+    visitor_name_for: frozenset[Intent] = frozenset({Intent.VISIT})
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A turn of the resident's whose words are known."""
+
+    item: str
+    text: str
+    reading: Reading
+    began: float
+    voiced: bool
+
+
+UNCLEAR_LIMIT = 4
+"""Requests without evidence that a resident's model may make before the visit gives up."""
+BRIEFING_LIMIT = 3
+"""Times that the briefing is begun before the visit gives up; from the second on nobody can talk over it."""
+OPEN_TURN_S = 8.0
+"""After which a turn that the provider began to hear and never ended is asked for again."""
+HANG_UP_S = 5.0
+"""How long a leg that was hung up may take to close before the visit ends without it."""
+_UNHEARD = None
+"""Stands among the turns for speech that the local VAD heard and the provider did not; no item's name."""
+
+
+class Visit:
+    """One visitor's errand."""
+
+    def __init__(self, visit_id: UUID, rules: VisitRules, directory: Directory) -> None:
+        self.id = visit_id
+        self.rules = rules
+        self.directory = directory
+        self.state = State.GREETING
+        self.outcome: Outcome | None = None
+        self.reason = ""
+        self.facts: Facts | None = None
+        self.legs: set[Role] = {Role.VISITOR}
+        self.attempt: UUID | None = None
+        """The running dial, and then the resident's leg; any other id is a stranger's."""
+        self._now = 0.0
+        self._fresh = visit_id
+        self._failed_lookups = 0
+        self._apartment: Apartment | None = None
+        self._attempts = 0
+        self._dialing_since = 0.0
+        self._briefings = 0
+        self._briefing_on_air = False
+        self._briefed_at: float | None = None
+        self._answers_on_air = 0
+        self._counts_from = 0.0
+        """Speech that began earlier is no evidence: the briefing, or the visitor's answer, was being said."""
+        self._turns: dict[str | None, Heard | None] = {}
+        """The resident's turns in the order in which they began (transcripts come in any); None: no words."""
+        self._open_turns: set[str] = set()
+        """Those whose words may still come."""
+        self._speaking = False
+        self._unheard = False
+        """The local VAD heard speech that no turn of the provider's covers yet."""
+        self._pending: AuthorizeRequested | DenyRequested | None = None
+        self._not_yet = 0
+        self._silences = {Role.VISITOR: 0, Role.RESIDENT: 0}
+        self._question_put = False
+        self._question_at = 0.0
+        self._mute: set[Role] = set()
+        self._hung_up = False
+        self._gate_ordered = False
+        self._gate_opened: bool | None = None
+        """What the gate answered; None: nothing yet."""
+
+    def handle(self, event: Event, *, now: float, fresh: UUID) -> tuple[Effect, ...]:
+        """What follows from an event.
+
+        Args:
+            event: what happened.
+            now: seconds on the visit's clock; never goes back.
+            fresh: an id that was never used; taken where a dial attempt needs one.
+
+        Returns:
+            The effects, in the order in which they must happen.
+        """
+        self._now, self._fresh = now, fresh
+        action = TABLE.get((self.state, type(event)))
+        if action is not None:
+            return tuple(action(self, event))
+        if isinstance(event, ToolRequest):
+            return (Reply(event.call, {"status": "refused", "reason": f"not_while_{self.state}"}, "never"),)
+        return ()
+
+    @property
+    def leg(self) -> str:
+        """The resident's leg of the running dial attempt, as records name it."""
+        return f"resident-{self._attempts}"
+
+    def expects(self, attempt: UUID) -> bool:
+        """Whether a resident's call with this id belongs to a dial that is running now."""
+        return self.state is State.DIALING and attempt == self.attempt
+
+    # ----------------------------------------------------------------------------------------------------
+    # The visitor
+    # ----------------------------------------------------------------------------------------------------
+
+    def start(self, _: Started) -> Iterator[Effect]:
+        yield SetTimer("visit", self.rules.visit_s)
+        yield SayExactly(Role.VISITOR, "greeting", {}, "greeting")
+
+    def greeted(self, event: SentencePlayed) -> Iterator[Effect]:
+        if event.tag == "greeting":
+            self.state = State.COLLECTING
+        yield from ()
+
+    def visitor_turn(self, event: TurnBegan) -> Iterator[Effect]:
+        self._silences[event.role] = 0
+        yield from ()
+
+    def visitor_silent(self, event: SilenceElapsed) -> Iterator[Effect]:
+        if event.role is not Role.VISITOR:
+            return
+        self._silences[Role.VISITOR] += 1
+        if self._silences[Role.VISITOR] <= self.rules.silence_prompts:
+            yield Prompt(Role.VISITOR, "visitor_silent_note")
+        else:
+            yield from self._close(Outcome.ABANDONED, "silent_line", visitor="goodbye_silence")
+
+    def look_up(self, event: LookupRequested) -> Iterator[Effect]:
+        if self._exhausted:
+            yield Reply(event.call, {"status": "exhausted"})
+            return
+        match = self.directory.find_apartment(event.spoken)
+        if match.apartment is not None:
+            unsure = {} if match.exact else {"confirm": True}
+            yield Reply(event.call, {"status": "found", "apartment": match.apartment.label, **unsure})
+        elif match.status == "ambiguous":
+            labels = [apartment.label for apartment in match.candidates]
+            yield Reply(event.call, {"status": "ambiguous", "candidates": labels})
+        else:
+            yield Reply(event.call, self._failed_lookup("not_found"))
+
+    def validate(self, event: ValidationRequested) -> Iterator[Effect]:
+        if self._exhausted:
+            yield Reply(event.call, {"status": "exhausted"})
+            return
+        found = self.directory.find_apartment(event.apartment)
+        if found.apartment is None:
+            yield Reply(event.call, self._failed_lookup("apartment_not_found"))
+            return
+        match = self.directory.match_resident(found.apartment, event.spoken)
+        if match.status == "match":
+            self.state = State.VALIDATED
+            yield Reply(event.call, {"status": "match"})
+        elif match.status == "ambiguous":
+            yield Reply(event.call, {"status": "ambiguous"})
+        else:
+            yield Reply(event.call, self._failed_lookup("no_match"))
+
+    @property
+    def _exhausted(self) -> bool:
+        return self._failed_lookups >= self.rules.lookup_attempts
+
+    def _failed_lookup(self, status: str) -> Mapping[str, Any]:
+        self._failed_lookups += 1
+        if self._exhausted:
+            return {"status": "exhausted"}
+        return {"status": status, "attempts_left": self.rules.lookup_attempts - self._failed_lookups}
+
+    def call_resident(self, event: CallRequested) -> Iterator[Effect]:
+        facts = self._facts_of(event)
+        if isinstance(facts, str):
+            yield Reply(event.call, {"status": "refused", "reason": facts})
+            return
+        self.facts = facts
+        self.state = State.DIALING
+        self._dialing_since = self._now
+        yield Reply(event.call, {"status": "dialing"}, "never")
+        yield SayExactly(Role.VISITOR, "calling", {}, "calling")
+        yield HoldAudio(True)
+        yield SetTimer("still_calling", self.rules.still_calling_s)
+        yield from self._dial()
+
+    def _facts_of(self, event: CallRequested) -> Facts | str:
+        """The facts that may cross to the resident, or why the resident isn't called."""
+        if self._exhausted:
+            return "exhausted"
+        intent = Intent.read(event.intent)
+        if intent is None:
+            return "intent_unknown"
+        apartment = self.directory.find_apartment(event.apartment).apartment
+        if apartment is None:
+            self._failed_lookup("not_found")
+            return "exhausted" if self._exhausted else "apartment_unknown"
+        self._apartment = apartment
+        resident = ""
+        if event.resident_name.strip():
+            match = self.directory.match_resident(apartment, event.resident_name)
+            if match.status != "match" or match.resident is None:
+                self._failed_lookup("no_match")
+                return "exhausted" if self._exhausted else "resident_not_validated"
+            resident = match.resident
+        elif intent in self.rules.resident_name_for:
+            return "resident_name_required"
+        name = clean_name(event.visitor_name)
+        if not name and intent in self.rules.visitor_name_for:
+            return "visitor_name_required"
+        return Facts(intent, apartment.label, name, resident, clean_name(event.company))
+
+    def already_dialing(self, event: CallRequested) -> Iterator[Effect]:
+        yield Reply(event.call, {"status": "already_dialing"}, "never")
+
+    def status(self, event: StatusRequested) -> Iterator[Effect]:
+        seconds = round(self._now - self._dialing_since) if self._attempts else 0
+        yield Reply(event.call, {"status": self.state.value, "seconds": seconds})
+
+    def attendant(self, event: AttendantRequested) -> Iterator[Effect]:
+        if not self.rules.attendant:
+            yield Reply(event.call, {"status": "unavailable"})
+            return
+        yield Reply(event.call, {"status": "transferring"}, "never")
+        yield from self._close(
+            Outcome.UNREACHABLE,
+            "attendant",
+            visitor="transfer",
+            resident="goodbye_resident_visitor_left",
+        )
+
+    def end(self, event: EndRequested) -> Iterator[Effect]:
+        yield Reply(event.call, {"status": "ending"}, "never")
+        if event.role is Role.VISITOR:
+            yield from self._close(
+                Outcome.ABANDONED,
+                f"visitor_ended:{clean_sentence(event.reason)}",
+                visitor="goodbye_abandoned",
+                resident="goodbye_resident_visitor_left",
+            )
+        else:
+            yield from self._undecided("resident_ended")
+
+    def time_up(self) -> Iterator[Effect]:
+        asked = self.state in (State.DIALING, State.CONSULTING)
+        yield from self._close(
+            Outcome.UNREACHABLE if asked else Outcome.ABANDONED,
+            "time_limit",
+            visitor="goodbye_time_limit",
+            resident="goodbye_resident_undecided",
+        )
+
+    # ----------------------------------------------------------------------------------------------------
+    # Calling the resident
+    # ----------------------------------------------------------------------------------------------------
+
+    def _dial(self) -> Iterator[Effect]:
+        assert self._apartment is not None and self.facts is not None
+        numbers = self._apartment.dial
+        if not numbers:
+            yield from self._unreachable(DialOutcome.INVALID, "the directory has no number")
+            return
+        number = numbers[self._attempts % len(numbers)]
+        self._attempts += 1
+        self.attempt = self._fresh
+        yield Record(
+            "dial.started",
+            {"attempt": str(self.attempt), "number": self._attempts, "apartment": self.facts.apartment},
+        )
+        yield SetTimer("ring", self.rules.ring_s)
+        yield Dial(self.attempt, self.facts.apartment, number)
+
+    def dial_failed(self, event: DialFailed) -> Iterator[Effect]:
+        if event.attempt == self.attempt:
+            yield from self._dial_ended(event.outcome, event.detail)
+
+    def rang_out(self) -> Iterator[Effect]:
+        assert self.attempt is not None
+        yield CancelDial(self.attempt)
+        yield from self._dial_ended(DialOutcome.NO_ANSWER, "the ring time ran out")
+
+    def _dial_ended(self, outcome: DialOutcome, detail: str) -> Iterator[Effect]:
+        attempt, self.attempt = self.attempt, None
+        yield Record("dial.ended", {"attempt": str(attempt), "outcome": outcome.value, "detail": detail})
+        assert self._apartment is not None
+        no_other = outcome is DialOutcome.INVALID and self._attempts >= len(self._apartment.dial)
+        if no_other or self._attempts >= self.rules.dial_attempts:
+            yield from self._unreachable(outcome, detail)
+            return
+        again = "second_attempt_busy" if outcome is DialOutcome.BUSY else "second_attempt"
+        yield SayExactly(Role.VISITOR, again, {}, "second_attempt")
+        yield from self._dial()
+
+    def _unreachable(self, outcome: DialOutcome, detail: str) -> Iterator[Effect]:
+        sentence = {
+            DialOutcome.BUSY: "goodbye_busy",
+            DialOutcome.NO_ANSWER: "goodbye_no_answer",
+        }.get(outcome, "goodbye_unreachable")
+        yield from self._close(Outcome.UNREACHABLE, outcome.value, visitor=sentence)
+
+    def still_calling(self) -> Iterator[Effect]:
+        yield SayExactly(Role.VISITOR, "still_calling", {}, "still_calling")
+        yield SetTimer("still_calling", self.rules.still_calling_s)
+
+    def answered(self, event: DialAnswered) -> Iterator[Effect]:
+        if event.attempt != self.attempt:
+            yield HangUp(Role.RESIDENT, event.attempt)
+            return
+        self.state = State.CONSULTING
+        self.legs.add(Role.RESIDENT)
+        yield StopTimer("ring")
+        yield StopTimer("still_calling")
+        yield Record("dial.ended", {"attempt": str(self.attempt), "outcome": "answered"})
+        yield SayExactly(Role.VISITOR, "resident_answered", {}, "resident_answered")
+        yield AutoReply(Role.RESIDENT, False)
+        yield SetTimer("consult", self.rules.consult_s)
+        yield SetTimer("pickup", self.rules.pickup_s)
+
+    def stranger(self, event: DialAnswered) -> Iterator[Effect]:
+        yield HangUp(Role.RESIDENT, event.attempt)
+
+    # ----------------------------------------------------------------------------------------------------
+    # The briefing: who, what for, to which apartment; heard to its end before anything counts
+    # ----------------------------------------------------------------------------------------------------
+
+    def resident_speaks(self, event: SpeechBegan) -> Iterator[Effect]:
+        if event.role is not Role.RESIDENT:
+            return
+        self._speaking = True
+        self._unheard = not self._open_turns
+        if self._waiting_to_brief:
+            yield SetTimer("pickup", 3.0)
+
+    def resident_pauses(self, event: SpeechEnded) -> Iterator[Effect]:
+        if event.role is not Role.RESIDENT:
+            return
+        self._speaking = False
+        if self._waiting_to_brief:
+            yield SetTimer("pickup", 0.3)
+        yield from self._settle()
+
+    @property
+    def _waiting_to_brief(self) -> bool:
+        return self._briefed_at is None and not self._briefing_on_air
+
+    def brief(self) -> Iterator[Effect]:
+        if not self._waiting_to_brief:
+            return
+        if self._briefings >= BRIEFING_LIMIT:
+            yield from self._undecided("briefing_not_heard")
+            return
+        assert self.facts is not None
+        self._briefings += 1
+        self._briefing_on_air = True
+        sentence = f"briefing_{self.facts.intent}"
+        sentence += "_name" if self.facts.visitor_name else ""
+        sentence += "_company" if self.facts.company else ""
+        yield SayExactly(Role.RESIDENT, sentence, {}, "briefing", protected=self._briefings > 1)
+
+    def sentence_played(self, event: SentencePlayed) -> Iterator[Effect]:
+        if event.role is Role.RESIDENT and event.tag == "briefing" and self._briefing_on_air:
+            self._briefing_on_air = False
+            if event.complete:
+                self._briefed_at = self._counts_from = self._now
+                yield Record("briefing.played", {"attempt": str(self.attempt)})
+                yield AutoReply(Role.RESIDENT, True)
+            else:
+                yield SetTimer("pickup", 2.5)
+        elif event.role is Role.RESIDENT and event.tag == "answer" and self._answers_on_air:
+            self._answers_on_air -= 1
+            self._counts_from = self._now
+        elif event.role is Role.VISITOR and event.tag == "question" and self._question_put:
+            yield SetTimer("question", self.rules.question_s)
+
+    # ----------------------------------------------------------------------------------------------------
+    # The evidence
+    # ----------------------------------------------------------------------------------------------------
+
+    def turn_began(self, event: TurnBegan) -> Iterator[Effect]:
+        self._silences[event.role] = 0
+        if event.role is Role.RESIDENT:
+            self._unheard = False
+            self._open_turns.add(event.item)
+            self._turns.pop(event.item, None)
+            self._turns[event.item] = None
+            yield SetTimer("open_turn", OPEN_TURN_S)
+
+    def said(self, event: Said) -> Iterator[Effect]:
+        if event.role is Role.VISITOR:
+            yield from self._visitor_answers(event)
+            return
+        if event.item not in self._turns:
+            self._unheard = False
+        self._open_turns.discard(event.item)
+        reading = classify(event.text)
+        if reading is Reading.NOTHING and event.voiced:
+            reading = Reading.UNCLEAR  # somebody spoke and we don't know what: it may have been "não"
+        self._turns[event.item] = Heard(event.item, event.text, reading, event.began, event.voiced)
+        yield from self._settle()
+
+    def turn_lost(self, event: TurnLost) -> Iterator[Effect]:
+        if event.role is Role.RESIDENT:
+            self._open_turns.discard(event.item)
+            self._turns[event.item] = None
+            yield from self._settle()
+
+    def turn_never_ended(self) -> Iterator[Effect]:
+        """The provider began to hear a turn and never said what: those words are lost."""
+        self._open_turns.clear()
+        yield from self._settle()
+
+    def words_too_late(self) -> Iterator[Effect]:
+        """What was said last is not known in time: whatever was said before it counts no more."""
+        self._open_turns.clear()
+        if self._speaking or self._unheard:
+            self._unheard = False
+            self._turns.pop(_UNHEARD, None)
+            self._turns[_UNHEARD] = None
+        yield from self._judge_pending()
+
+    @property
+    def _words_may_come(self) -> bool:
+        """The resident is speaking, or has said something that is not known yet."""
+        return bool(self._open_turns) or self._speaking or self._unheard
+
+    def _settle(self) -> Iterator[Effect]:
+        """A model's request that waited for words can be judged once no more are to come."""
+        if not self._words_may_come:
+            yield from self._judge_pending()
+
+    def _judge_pending(self) -> Iterator[Effect]:
+        if self._pending is None:
+            return
+        request, self._pending = self._pending, None
+        yield StopTimer("words")
+        if isinstance(request, AuthorizeRequested):
+            yield from self._judge_consent(request)
+        else:
+            yield from self._judge_refusal(request)
+
+    def _last_word(self, *, known: bool) -> Heard | None:
+        """The last thing that the resident said which was not mere noise.
+
+        None where nothing was said; and, unless `known`, where something was said after it that is not known.
+        """
+        for heard in reversed(self._turns.values()):
+            if heard is None and not known:
+                return None
+            if heard is not None and heard.reading is not Reading.NOTHING:
+                return heard
+        return None
+
+    def authorize(self, event: AuthorizeRequested) -> Iterator[Effect]:
+        if self._briefed_at is not None and self._words_may_come:
+            yield from self._wait_for_words(event)
+        else:
+            yield from self._judge_consent(event)
+
+    def _judge_consent(self, event: AuthorizeRequested) -> Iterator[Effect]:
+        last = self._last_word(known=False)
+        if self._briefed_at is None:
+            yield from self._refuse(event, "no_briefing")
+        elif last is None:
+            yield from self._refuse(event, "no_answer")
+        elif last.reading is not Reading.CONSENT:
+            yield from self._refuse(event, VETO.get(last.reading, "unclear"))
+        elif not last.voiced or last.began < self._counts_from or self._answers_on_air:
+            yield from self._refuse(event, "no_answer")
+        elif self._question_put:
+            # "Vou perguntar." "Tá bom.": while the visitor is asked, agreement may be to that.
+            yield from self._refuse(event, "question")
+        else:
+            yield Reply(event.call, {"status": "authorized"}, "never")
+            yield from self._authorized(self._speech(last))
+
+    def deny(self, event: DenyRequested) -> Iterator[Effect]:
+        if self._words_may_come:
+            yield from self._wait_for_words(event)
+        else:
+            yield from self._judge_refusal(event)
+
+    def _judge_refusal(self, event: DenyRequested) -> Iterator[Effect]:
+        """A refusal stands even if something unknown came after it: that keeps the gate closed."""
+        last = self._last_word(known=True)
+        if last is None or (last.reading is not Reading.REFUSAL and self._last_word(known=False) is None):
+            yield from self._refuse(event, "no_answer")
+        elif last.reading in NO_REFUSAL:
+            yield from self._refuse(event, NO_REFUSAL[last.reading])
+        else:
+            yield Reply(event.call, {"status": "denied"}, "never")
+            yield from self._denied(self._speech(last), clean_sentence(event.reason))
+
+    def key(self, event: KeyPressed) -> Iterator[Effect]:
+        if event.role is not Role.RESIDENT or not self.rules.authorize_key:
+            return
+        self._silences[Role.RESIDENT] = 0
+        if event.digit == self.rules.deny_key:
+            yield from self._denied(self._key(event.digit, Reading.REFUSAL), "key")
+        elif event.digit == self.rules.authorize_key and self._briefed_at is not None:
+            yield from self._authorized(self._key(event.digit, Reading.CONSENT))
+
+    def _speech(self, said: Heard) -> Mapping[str, Any]:
+        return {
+            "attempt": str(self.attempt),
+            "by": "voice",
+            "item": said.item,
+            "text": said.text,
+            "reading": said.reading.value,
+            "began_s": round(said.began, 3),
+        }
+
+    def _key(self, digit: str, reading: Reading) -> Mapping[str, Any]:
+        return {
+            "attempt": str(self.attempt),
+            "by": "key",
+            "key": digit,
+            "reading": reading.value,
+            "began_s": round(self._now, 3),
+        }
+
+    def _wait_for_words(self, event: AuthorizeRequested | DenyRequested) -> Iterator[Effect]:
+        if self._pending is not None:
+            yield Reply(self._pending.call, {"status": "not_yet", "reason": "superseded"}, "never")
+        self._pending = event
+        yield SetTimer("words", self.rules.transcript_s)
+
+    def _refuse(self, event: AuthorizeRequested | DenyRequested, reason: str) -> Iterator[Effect]:
+        self._not_yet += 1
+        give_up = self._not_yet >= UNCLEAR_LIMIT
+        use_key = self._not_yet >= 2 and bool(self.rules.authorize_key) and self._briefed_at is not None
+        speak: Speak = "never" if give_up or use_key else "now"
+        # The answer first: a call must not stay open because a note could not be made durable.
+        yield Reply(event.call, {"status": "not_yet", "reason": reason}, speak)
+        yield Record("note", {"leg": self.leg, "text": f"{type(event).__name__} not granted: {reason}"})
+        if give_up:
+            yield from self._undecided("unclear")
+        elif use_key:
+            yield self._use_key()
+
+    def _use_key(self) -> SayExactly:
+        keys = {"sim": self.rules.authorize_key, "nao": self.rules.deny_key}
+        return SayExactly(Role.RESIDENT, "use_key", keys, "use_key")
+
+    def resident_silent(self, event: SilenceElapsed) -> Iterator[Effect]:
+        if event.role is not Role.RESIDENT or self._briefed_at is None or self._question_put:
+            return
+        self._silences[Role.RESIDENT] += 1
+        silences = self._silences[Role.RESIDENT]
+        if silences > self.rules.silence_prompts:
+            yield from self._undecided("resident_silent")
+        elif silences == self.rules.silence_prompts and self.rules.authorize_key:
+            yield self._use_key()
+        else:
+            yield Prompt(Role.RESIDENT, "resident_silent_note")
+
+    # ----------------------------------------------------------------------------------------------------
+    # Between the two
+    # ----------------------------------------------------------------------------------------------------
+
+    def details(self, event: DetailsRequested) -> Iterator[Effect]:
+        assert self.facts is not None
+        yield Reply(
+            event.call,
+            {
+                "visitor_name": self.facts.visitor_name,
+                "intent": self.facts.intent.value,
+                "apartment": self.facts.apartment,
+                "resident": self.facts.resident,
+                "company": self.facts.company,
+            },
+        )
+
+    def put_question(self, event: QuestionRequested) -> Iterator[Effect]:
+        question = clean_sentence(event.question)
+        if self._briefed_at is None or self._question_put or not question or Role.VISITOR not in self.legs:
+            yield Reply(event.call, {"status": "refused", "reason": "not_now"})
+            return
+        self._question_put = True
+        self._question_at = self._now
+        yield Reply(event.call, {"status": "asked"}, "never")
+        yield Record("note", {"leg": "visitor", "text": f"the resident asks: {question}"})
+        yield SayExactly(Role.RESIDENT, "asking_visitor", {}, "asking_visitor")
+        yield HoldAudio(False)
+        yield AutoReply(Role.VISITOR, False)
+        yield SayExactly(Role.VISITOR, "question_to_visitor", {"pergunta": question}, "question")
+        yield SetTimer("question", self.rules.question_s + 15)  # set anew once the question was heard
+
+    def _visitor_answers(self, event: Said) -> Iterator[Effect]:
+        """What the visitor says to the question: speech that began after it was put, and no mere noise."""
+        answer = clean_sentence(event.text)
+        if not self._question_put or not event.voiced or event.began < self._question_at:
+            return
+        if not answer or classify(answer) is Reading.NOTHING:
+            return
+        yield Record("note", {"leg": "visitor", "text": f"the visitor answers: {answer}"})
+        yield SayExactly(Role.VISITOR, "thanks_pass_on", {}, "thanks_pass_on")
+        yield from self._question_over()
+        # While the visitor's own words are being read out, an echo of them must not become evidence.
+        self._answers_on_air += 1
+        yield SayExactly(Role.RESIDENT, "answer_to_resident", {"resposta": answer}, "answer")
+
+    def no_answer_to_question(self) -> Iterator[Effect]:
+        if not self._question_put:
+            return
+        yield from self._question_over()
+        yield SayExactly(Role.RESIDENT, "visitor_did_not_answer", {}, "no_answer")
+
+    def _question_over(self) -> Iterator[Effect]:
+        self._question_put = False
+        yield StopTimer("question")
+        yield HoldAudio(True)
+        yield AutoReply(Role.VISITOR, True)
+
+    # ----------------------------------------------------------------------------------------------------
+    # The decision, the gate, the goodbye
+    # ----------------------------------------------------------------------------------------------------
+
+    def _authorized(self, evidence: Mapping[str, Any]) -> Iterator[Effect]:
+        assert self.facts is not None
+        self.state = State.AUTHORIZED
+        self._gate_ordered = True
+        yield Record("evidence", evidence)
+        yield Record("decision", {"decision": "authorized", "evidence": [dict(evidence)]})
+        yield Record("gate.requested", {"gate": self.rules.gate})
+        yield OpenGate(self.facts)
+        yield SetTimer("gate", self.rules.gate_s)
+
+    def _denied(self, evidence: Mapping[str, Any], reason: str) -> Iterator[Effect]:
+        yield Record("evidence", evidence)
+        yield Record(
+            "decision",
+            {"decision": "denied", "evidence": [dict(evidence)], "reason": reason},
+        )
+        yield from self._close(
+            Outcome.DENIED,
+            "resident_refused",
+            visitor="goodbye_denied",
+            resident="goodbye_resident_denied",
+        )
+
+    def gate_answered(self, event: GateAnswered) -> Iterator[Effect]:
+        self._gate_opened = event.opened
+        yield Record("gate.answered", {"opened": event.opened, "detail": event.detail})
+        yield from self._tell_gate(event.opened)
+
+    def gate_silent(self) -> Iterator[Effect]:
+        self._gate_opened = False
+        detail = "the gate did not answer in time; whether it opened is not known"
+        yield Record("gate.answered", {"opened": False, "detail": detail})
+        yield from self._tell_gate(False)
+
+    def _tell_gate(self, opened: bool) -> Iterator[Effect]:
+        yield from self._close(
+            Outcome.AUTHORIZED,
+            "opened" if opened else "gate_failed",
+            visitor="goodbye_authorized" if opened else "gate_failed",
+            resident="goodbye_resident_authorized" if opened else "gate_failed_resident",
+        )
+
+    def gate_answered_late(self, event: GateAnswered) -> Iterator[Effect]:
+        """The order was given up on, or the visit broke over it; that the gate opened stays its outcome."""
+        if not self._gate_ordered:
+            return
+        if self._gate_opened is None:
+            yield Record("gate.answered", {"opened": event.opened, "detail": event.detail})
+        else:
+            yield Record("note", {"text": f"the gate answered late: opened={event.opened}, {event.detail}"})
+        if event.opened and not self._gate_opened:
+            self.outcome, self.reason = Outcome.AUTHORIZED, "opened_late"
+        self._gate_opened = self._gate_opened or event.opened
+
+    def _undecided(self, reason: str) -> Iterator[Effect]:
+        yield from self._close(
+            Outcome.UNREACHABLE,
+            reason,
+            visitor="goodbye_undecided",
+            resident="goodbye_resident_undecided",
+        )
+
+    def _close(
+        self,
+        outcome: Outcome,
+        reason: str,
+        *,
+        visitor: str,
+        resident: str = "goodbye_resident_undecided",
+    ) -> Iterator[Effect]:
+        """Say goodbye on each leg that is left, then hang up; the outcome stands from here on."""
+        was = self.state
+        self.state = State.CLOSING
+        self.outcome = outcome
+        self.reason = reason
+        for timer in ("visit", "still_calling", "ring", "consult", "pickup", "words", "open_turn"):
+            yield StopTimer(timer)
+        for timer in ("question", "gate"):
+            yield StopTimer(timer)
+        if was is State.DIALING and self.attempt is not None:
+            yield CancelDial(self.attempt)
+        if self._pending is not None:
+            yield Reply(self._pending.call, {"status": "refused", "reason": "visit_over"}, "never")
+            self._pending = None
+        yield HoldAudio(False)
+        if not self.legs:
+            yield from self._finish()
+            return
+        yield SetTimer("closing", self.rules.closing_s)
+        for role, sentence in ((Role.VISITOR, visitor), (Role.RESIDENT, resident)):
+            if role not in self.legs:
+                continue
+            if role in self._mute:
+                yield HangUp(role, self.attempt if role is Role.RESIDENT else None)
+            else:
+                yield AutoReply(role, False)
+                yield SayExactly(role, sentence, {}, "goodbye", protected=True)
+
+    def goodbye_played(self, event: SentencePlayed) -> Iterator[Effect]:
+        if event.tag == "goodbye" and event.role in self.legs:
+            yield HangUp(event.role, self.attempt if event.role is Role.RESIDENT else None)
+
+    def goodbye_too_long(self) -> Iterator[Effect]:
+        if self._hung_up:  # and still a leg has not closed: the visit ends without it
+            self.legs.clear()
+            yield from self._finish()
+            return
+        self._hung_up = True
+        yield SetTimer("closing", HANG_UP_S)
+        for role in sorted(self.legs, reverse=True):
+            yield HangUp(role, self.attempt if role is Role.RESIDENT else None)
+
+    def _finish(self) -> Iterator[Effect]:
+        assert self.outcome is not None
+        self.state = State.ENDED
+        yield StopTimer("closing")
+        facts = self.facts
+        yield Record(
+            "visit.ended",
+            {
+                "outcome": self.outcome.value,
+                "reason": self.reason,
+                "intent": facts.intent.value if facts else None,
+                "visitor_name": facts.visitor_name if facts else None,
+                "apartment": facts.apartment if facts else None,
+                "resident": facts.resident if facts else None,
+            },
+        )
+        yield Finish(self.outcome)
+
+    # ----------------------------------------------------------------------------------------------------
+    # What goes wrong
+    # ----------------------------------------------------------------------------------------------------
+
+    def _gone(self, event: LegClosed | SessionLost) -> bool:
+        """Whether an event speaks of a leg of this visit, and not of one given up before."""
+        return event.role is Role.VISITOR or (event.attempt == self.attempt and Role.RESIDENT in self.legs)
+
+    def leg_closed(self, event: LegClosed) -> Iterator[Effect]:
+        if not self._gone(event):
+            return
+        self.legs.discard(event.role)
+        if event.role is Role.VISITOR:
+            yield from self._close(
+                Outcome.ABANDONED,
+                "visitor_hung_up",
+                visitor="",
+                resident="goodbye_resident_visitor_left",
+            )
+        else:
+            yield from self._undecided("resident_hung_up")
+
+    def leg_closed_after_decision(self, event: LegClosed) -> Iterator[Effect]:
+        if self._gone(event):
+            self.legs.discard(event.role)
+        yield from ()
+
+    def leg_closed_at_goodbye(self, event: LegClosed) -> Iterator[Effect]:
+        if self._gone(event):
+            self.legs.discard(event.role)
+            if not self.legs:
+                yield from self._finish()
+
+    def session_lost(self, event: SessionLost) -> Iterator[Effect]:
+        if not self._gone(event):
+            return
+        self._mute.add(event.role)
+        yield Record("note", {"leg": event.role.value, "text": f"session lost: {event.reason}"})
+        yield from self._close(
+            Outcome.FAILED,
+            "session_lost",
+            visitor="goodbye_failed",
+            resident="goodbye_resident_failed",
+        )
+
+    def session_lost_after_decision(self, event: SessionLost) -> Iterator[Effect]:
+        if self._gone(event):
+            self._mute.add(event.role)
+        yield from ()
+
+    def session_lost_at_goodbye(self, event: SessionLost) -> Iterator[Effect]:
+        if self._gone(event):
+            yield HangUp(event.role, event.attempt)
+
+    def broken(self, event: Broken) -> Iterator[Effect]:
+        yield from self._close(
+            Outcome.FAILED,
+            event.reason,
+            visitor="goodbye_failed",
+            resident="goodbye_resident_failed",
+        )
+
+    def timer(self, event: TimerFired) -> Iterator[Effect]:
+        action = TIMERS.get((self.state, event.name))
+        if action is not None:
+            yield from action(self)
+
+
+VETO = {Reading.REFUSAL: "refusal", Reading.QUESTION: "question"}
+NO_REFUSAL = {
+    Reading.CONSENT: "consent_heard",
+    Reading.QUESTION: "question",
+    Reading.HELLO: "no_answer",
+    Reading.WAIT: "wait",
+}
+"""What a resident may have said last that no model's word turns into a refusal; and how it is told so."""
+
+# --------------------------------------------------------------------------------------------------------
+# The table: state × event → what follows
+# --------------------------------------------------------------------------------------------------------
+
+Action = Callable[[Visit, Any], Iterator[Effect]]
+
+
+def _rows(states: tuple[State, ...], rows: Mapping[type, Action]) -> dict[tuple[State, type], Action]:
+    return {(state, event): action for state in states for event, action in rows.items()}
+
+
+TABLE: dict[tuple[State, type], Action] = {
+    **_rows(
+        BEFORE_DECISION,
+        {
+            StatusRequested: Visit.status,
+            AttendantRequested: Visit.attendant,
+            EndRequested: Visit.end,
+            DialAnswered: Visit.stranger,
+            LegClosed: Visit.leg_closed,
+            SessionLost: Visit.session_lost,
+            TimerFired: Visit.timer,
+            TurnBegan: Visit.visitor_turn,
+            Broken: Visit.broken,
+        },
+    ),
+    **_rows(
+        WITH_VISITOR,
+        {
+            LookupRequested: Visit.look_up,
+            ValidationRequested: Visit.validate,
+            CallRequested: Visit.call_resident,
+            SilenceElapsed: Visit.visitor_silent,
+        },
+    ),
+    (State.GREETING, Started): Visit.start,
+    (State.GREETING, SentencePlayed): Visit.greeted,
+    (State.DIALING, CallRequested): Visit.already_dialing,
+    (State.DIALING, DialAnswered): Visit.answered,
+    (State.DIALING, DialFailed): Visit.dial_failed,
+    (State.CONSULTING, CallRequested): Visit.already_dialing,
+    (State.CONSULTING, SpeechBegan): Visit.resident_speaks,
+    (State.CONSULTING, SpeechEnded): Visit.resident_pauses,
+    (State.CONSULTING, SentencePlayed): Visit.sentence_played,
+    (State.CONSULTING, TurnBegan): Visit.turn_began,
+    (State.CONSULTING, Said): Visit.said,
+    (State.CONSULTING, TurnLost): Visit.turn_lost,
+    (State.CONSULTING, KeyPressed): Visit.key,
+    (State.CONSULTING, SilenceElapsed): Visit.resident_silent,
+    (State.CONSULTING, DetailsRequested): Visit.details,
+    (State.CONSULTING, QuestionRequested): Visit.put_question,
+    (State.CONSULTING, AuthorizeRequested): Visit.authorize,
+    (State.CONSULTING, DenyRequested): Visit.deny,
+    (State.AUTHORIZED, GateAnswered): Visit.gate_answered,
+    (State.AUTHORIZED, DialAnswered): Visit.stranger,
+    (State.AUTHORIZED, LegClosed): Visit.leg_closed_after_decision,
+    (State.AUTHORIZED, SessionLost): Visit.session_lost_after_decision,
+    (State.AUTHORIZED, TimerFired): Visit.timer,
+    (State.AUTHORIZED, Broken): Visit.broken,
+    (State.CLOSING, SentencePlayed): Visit.goodbye_played,
+    (State.CLOSING, GateAnswered): Visit.gate_answered_late,
+    (State.CLOSING, DialAnswered): Visit.stranger,
+    (State.CLOSING, LegClosed): Visit.leg_closed_at_goodbye,
+    (State.CLOSING, SessionLost): Visit.session_lost_at_goodbye,
+    (State.CLOSING, TimerFired): Visit.timer,
+    (State.ENDED, DialAnswered): Visit.stranger,
+}
+
+TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
+    **{(state, "visit"): Visit.time_up for state in BEFORE_DECISION},
+    (State.DIALING, "ring"): Visit.rang_out,
+    (State.DIALING, "still_calling"): Visit.still_calling,
+    (State.CONSULTING, "pickup"): Visit.brief,
+    (State.CONSULTING, "words"): Visit.words_too_late,
+    (State.CONSULTING, "open_turn"): Visit.turn_never_ended,
+    (State.CONSULTING, "question"): Visit.no_answer_to_question,
+    (State.CONSULTING, "consult"): lambda visit: visit._undecided("time_limit"),
+    (State.AUTHORIZED, "gate"): Visit.gate_silent,
+    (State.CLOSING, "closing"): Visit.goodbye_too_long,
+}
