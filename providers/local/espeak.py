@@ -1,15 +1,19 @@
-"""espeak-ng in this process, through ctypes: one Portuguese voice, text in, samples out.
+"""espeak-ng through ctypes: one Portuguese voice, text in, samples out. For a process of its own.
 
-The library keeps one global state a process, so there is one binding and one lock, whoever asks.
+The library is native code with one global state a process, and it has been seen to crash at its first
+sentence in a process where other native libraries were at work. So nothing but ``espeak_process`` runs it:
+this module is what runs at the other end of its pipes (``python -m providers.local.espeak``).
+
 Source of the interface: espeak-ng 1.52, ``src/include/espeak-ng/speak_lib.h``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
-from functools import cache
-from typing import Final
+import json
+import struct
+import sys
+from typing import BinaryIO, Final
 
 import espeakng_loader
 
@@ -24,6 +28,11 @@ _RANGE_VALUE: Final = 58
 MAX_TEXT: Final = 4000
 """Characters of one call; longer is a caller's mistake."""
 
+ANSWER: Final = struct.Struct(">cI")
+"""What comes before an answer: :data:`OK` or :data:`REFUSED`, and how many bytes follow."""
+OK: Final = b"+"
+REFUSED: Final = b"-"
+
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -32,7 +41,7 @@ class EspeakError(Exception):
 
 
 class Espeak:
-    """The library, initialised. Use :func:`espeak`."""
+    """The library, initialised. One a process, used from one thread."""
 
     def __init__(self, voice: str = "pt-br") -> None:
         try:
@@ -41,7 +50,6 @@ class Espeak:
         except (OSError, RuntimeError) as error:
             raise EspeakError(f"espeak-ng can't be loaded: {error}") from error
         self._declare()
-        self._lock = threading.Lock()
         self._samples: list[bytes] = []
         # Kept as an attribute: the library holds the pointer, and Python would free the thunk.
         self._callback = _Callback(self._collect)
@@ -97,12 +105,11 @@ class Espeak:
             raise EspeakError(f"a text of {len(text)} characters is too long to be said at once")
         # The library reads C strings: a NUL would end the text early.
         data = text.replace("\0", " ").encode() + b"\0"
-        with self._lock:
-            self._samples.clear()
-            self._library.espeak_SetParameter(_RATE, round(_WORDS_PER_MINUTE * speed), 0)
-            code = self._library.espeak_Synth(data, len(data), 0, 0, 0, _CHARS_UTF8, None, None)
-            pcm = b"".join(self._samples)
-            self._samples.clear()
+        self._samples.clear()
+        self._library.espeak_SetParameter(_RATE, round(_WORDS_PER_MINUTE * speed), 0)
+        code = self._library.espeak_Synth(data, len(data), 0, 0, 0, _CHARS_UTF8, None, None)
+        pcm = b"".join(self._samples)
+        self._samples.clear()
         if code != 0:
             raise EspeakError(f"espeak-ng failed (code {code})")
         return pcm
@@ -111,18 +118,40 @@ class Espeak:
         """How the text will be pronounced, in IPA."""
         pointer = ctypes.c_char_p(text.replace("\0", " ").encode())
         found: list[str] = []
-        with self._lock:
-            while pointer.value:
-                piece = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, 0x02)
-                found.append(piece.decode())
+        while pointer.value:
+            piece = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, 0x02)
+            found.append(piece.decode())
         return " ".join(found)
 
 
-@cache
-def espeak() -> Espeak:
-    """The one binding of this process.
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer one JSON line after the other until the requests end.
 
-    Raises:
-        EspeakError: espeak-ng can't be loaded.
+    The first answer is given unasked: the sample rate in decimals, or why the library can't be used. A
+    request is ``{"say": text, "speed": factor}``, answered with s16 samples, or ``{"phonemes": text}``,
+    answered with UTF-8.
     """
-    return Espeak()
+
+    def answer(kind: bytes, content: bytes) -> None:
+        answers.write(ANSWER.pack(kind, len(content)) + content)
+        answers.flush()
+
+    try:
+        espeak = Espeak()
+    except EspeakError as error:
+        answer(REFUSED, str(error).encode())
+        return
+    answer(OK, str(espeak.rate).encode())
+    for line in requests:
+        request = json.loads(line)
+        try:
+            if "phonemes" in request:
+                answer(OK, espeak.phonemes(request["phonemes"]).encode())
+            else:
+                answer(OK, espeak.synthesize(request["say"], request["speed"]))
+        except EspeakError as error:
+            answer(REFUSED, str(error).encode())
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from providers.local.espeak import EspeakError, espeak
+from providers.local.espeak import EspeakError
+from providers.local.espeak_process import espeak
 from providers.local.spoken import spoken_form
 
 RATE = 24000
@@ -49,6 +50,7 @@ class EspeakVoice:
     def __init__(self) -> None:
         try:
             self._espeak = espeak()
+            self._rate = self._espeak.rate
         except EspeakError as error:
             raise SpeechError(str(error)) from error
 
@@ -58,7 +60,7 @@ class EspeakVoice:
         except EspeakError as error:
             raise SpeechError(str(error)) from error
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
-        return samples, self._espeak.rate
+        return samples, self._rate
 
 
 class PiperVoice:

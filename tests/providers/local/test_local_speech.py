@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.local.espeak import MAX_TEXT, espeak
+from providers.local.espeak import MAX_TEXT
+from providers.local.espeak_process import espeak
 from providers.local.speech import RATE, SentenceCache, Speaker, SpeechError, level, make_voice, render
 from providers.local.spoken import LONGEST, sentences, spoken_form
 
