@@ -192,7 +192,73 @@ class Rabbit:
 
 
 PUBLISH = bytes((0, 60, 0, 40))
-"""Class and method of basic.publish, as they begin a method frame's payload."""
+CONFIRM = bytes((0, 60, 0, 80))
+CHANNEL_CLOSE = bytes((0, 20, 0, 40))
+"""Class and method of basic.publish, basic.ack and channel.close, as they begin a method frame's payload."""
+
+HEADER_BYTES = 7
+"""Of an AMQP frame: its type (1: a method), the channel, the payload's length. One byte follows it."""
+
+
+class Frames:
+    """Cuts one direction of a connection into AMQP frames."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are whole by now; the protocol header that a client begins with counts as one."""
+        self._rest += data
+        found: list[bytes] = []
+        while len(self._rest) > HEADER_BYTES:
+            length = 8
+            if not self._rest.startswith(b"AMQP"):
+                length = HEADER_BYTES + int.from_bytes(self._rest[3:HEADER_BYTES], "big") + 1
+            if len(self._rest) < length:
+                break
+            found.append(self._rest[:length])
+            self._rest = self._rest[length:]
+        return found
+
+
+def methods(frames: list[bytes], method: bytes) -> int:
+    """How many of the frames are that method's."""
+    return sum(frame[0] == 1 and frame[HEADER_BYTES : HEADER_BYTES + 4] == method for frame in frames)
+
+
+class Middle:
+    """Brings a connection to where some messages are confirmed and others only sent, by cause, not by time.
+
+    Args:
+        messages: confirmations are withheld until so many messages have gone through to the broker.
+        confirmed: so many of them are let back then. The middle is reached when the service has taken note of
+            each: it closes the message's channel.
+    """
+
+    def __init__(self, messages: int, confirmed: int) -> None:
+        self._messages = messages
+        self._confirmed = confirmed
+        self._sent = self._let_back = self._noted = 0
+        self._withheld: list[tuple[asyncio.StreamWriter, bytes]] = []
+
+    def up(self, frames: list[bytes]) -> bool:
+        """Count what the service says; True where the middle is reached."""
+        self._sent += methods(frames, PUBLISH)
+        self._noted += methods(frames, CHANNEL_CLOSE)
+        self._release()
+        return self._noted >= self._confirmed
+
+    def down(self, frames: list[bytes], sink: asyncio.StreamWriter) -> list[bytes]:
+        """What of the broker's frames goes on at once."""
+        self._withheld += [(sink, frame) for frame in frames if methods([frame], CONFIRM)]
+        self._release()
+        return [frame for frame in frames if not methods([frame], CONFIRM)]
+
+    def _release(self) -> None:
+        while self._sent >= self._messages and self._withheld and self._let_back < self._confirmed:
+            sink, frame = self._withheld.pop(0)
+            sink.write(frame)
+            self._let_back += 1
 
 
 class Wire:
@@ -208,6 +274,8 @@ class Wire:
         """Cut once so many messages have gone through to the broker, and withhold what it says of them."""
         self.hold = False
         """Withhold only: the connection is not cut then, and stays silent."""
+        self.cut_in: Middle | None = None
+        """Cut once this middle is reached."""
         self.messages = 0
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.StreamWriter] = set()
@@ -245,20 +313,29 @@ class Wire:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _due(self, data: bytes) -> bool:
+    def _due(self, frames: list[bytes]) -> bool:
         before = self.messages
-        self.messages += data.count(PUBLISH)
+        self.messages += methods(frames, PUBLISH)
         return before < self.cut_after <= self.messages
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, down: bool) -> None:
+        cutter = Frames()
         try:
             while data := await source.read(65536):
-                cut = not down and self._due(data)
+                frames = cutter.feed(data)
+                cut = not down and self._due(frames)
                 if cut:
                     self.lets_back.clear()
                 if down:
                     await self.lets_back.wait()
-                sink.write(data)
+                if self.cut_in is not None:
+                    if down:
+                        frames = self.cut_in.down(frames, sink)
+                    elif self.cut_in.up(frames):
+                        self.cut_in = None
+                        self.cut()
+                        return
+                sink.write(b"".join(frames))
                 await sink.drain()
                 if cut and not self.hold:
                     await asyncio.sleep(0.1)
