@@ -46,6 +46,8 @@ CONFIG_VARIABLE = "PORTEIRO_CONFIG"
 DEFAULT_FILE = Path("porteiro.toml")
 DEFAULT_VISITOR_PORT = 8080
 DEFAULT_RESIDENT_PORT = 8081
+DTMF_PAUSE_S = 0.5
+"""Seconds of a `w` among a gate's digits, as in Asterisk's SendDTMF()."""
 
 __all__ = ["Settings", "SettingsError", "Tenant", "build", "load", "read_env_file"]
 
@@ -399,7 +401,36 @@ class AmqpGate(Part):
     """The certificate of a broker that signs its own."""
 
 
-Gate = Annotated[RecordGate | HttpGate | AmqpGate, Field(discriminator="kind")]
+class DtmfGate(Part):
+    """The intercom's own relay, which opens by DTMF digits that we have Asterisk play on the visitor's call.
+
+    Needs the tenant's `manager`, and calls that are registered with their channel: for one that is not, the
+    gate stays closed.
+    """
+
+    kind: Literal["dtmf"]
+    digits: Annotated[str, StringConstraints(pattern=r"^w*[0-9A-D*#][0-9A-D*#w]*$", max_length=16)]
+    """What opens the door, as the intercom is set up: `9`, `#5`. `w` is a pause of half a second."""
+    duration_ms: Annotated[int, Field(ge=50, le=1000)] = 250
+    """How long each digit sounds."""
+    gap_ms: Annotated[int, Field(ge=50, le=1000)] = 250
+    """The silence between two digits."""
+
+    @model_validator(mode="after")
+    def _short(self) -> Self:
+        if self.playing_s > 10:
+            raise ValueError(f"digits that take 10 s at most, not {self.playing_s:g} s")
+        return self
+
+    @property
+    def playing_s(self) -> float:
+        """How long the digits take by themselves, in seconds."""
+        pauses = self.digits.count("w")
+        keys = len(self.digits) - pauses
+        return (keys * self.duration_ms + (keys - 1) * self.gap_ms) / 1000 + pauses * DTMF_PAUSE_S
+
+
+Gate = Annotated[RecordGate | HttpGate | AmqpGate | DtmfGate, Field(discriminator="kind")]
 
 
 class AnyDialer(Part):
@@ -506,11 +537,34 @@ Dialer = Annotated[
 ]
 
 
-class Attendant(Part):
-    """The person who is offered when a visitor can't be helped."""
+class Manager(Part):
+    """The Asterisk Manager (AMI), which acts on the visitor's call: digits of a gate, the transfer to the
+    attendant. It is asked over Asterisk's web server (manager.conf: webenabled = yes)."""
 
-    extension: str
-    """What the PBX dials."""
+    url: Url = "http://127.0.0.1:8088"
+    """Of Asterisk's web server: http.conf's address, and its prefix where it has one."""
+    username: str = "porteiro"
+    """A user of manager.conf, with write = call."""
+    password_env: EnvName
+    """The environment variable that holds that user's secret."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")) or "?" in value or "#" in value:
+            raise ValueError("a URL that begins with http:// or https://, such as http://127.0.0.1:8088")
+        return value.rstrip("/")
+
+
+class Attendant(Part):
+    """The person who is offered when a visitor can't be helped.
+
+    Needs the tenant's `manager`, and calls that are registered with their channel: to a visitor whose call is
+    not, nobody is promised.
+    """
+
+    extension: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+*#@:/&-]{1,80}$")]
+    """Whom the PBX rings: a telephone of pjsip.conf (`attendant`), or a dial string (`Local/9000@house`)."""
     name: str = "portaria"
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
@@ -594,6 +648,7 @@ class Tenant(Part):
     gate: Gate = RecordGate()
     dialer: Dialer = PlainDialer()
     attendant: Attendant | None = None
+    manager: Manager | None = None
     vad: Vad = Vad()
     turn_detection: TurnDetection = TurnDetection()
 
@@ -610,6 +665,15 @@ class Tenant(Part):
     def _websocket_pair(self) -> Self:
         if (self.websocket_username_env is None) != (self.websocket_password_env is None):
             raise ValueError("websocket_username_env and websocket_password_env go together")
+        return self
+
+    @model_validator(mode="after")
+    def _manager_there(self) -> Self:
+        needed = "manager.password_env as well: the Asterisk Manager"
+        if isinstance(self.gate, DtmfGate) and self.manager is None:
+            raise ValueError(f"{needed} plays the digits of a gate of kind dtmf")
+        if self.attendant is not None and self.manager is None:
+            raise ValueError(f"{needed} tells the dialplan to ring the attendant")
         return self
 
     @property
@@ -646,6 +710,8 @@ class Tenant(Part):
             ]
         if isinstance(self.dialer, AriDialer):
             needed.append(("dialer.password_env", self.dialer.password_env))
+        if self.manager is not None:
+            needed.append(("manager.password_env", self.manager.password_env))
         needed += [(f"{table}.url_env", part.url_env) for table, part in self.amqp_parts]
         return tuple((setting, variable) for setting, variable in needed if variable)
 

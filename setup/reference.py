@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bridge.settings import ENV_PREFIX, Attendant, HttpGate, PlainDialer, RecordGate, Service, Tenant
+from bridge.settings import ENV_PREFIX, Attendant, HttpGate, Manager, PlainDialer, RecordGate, Service, Tenant
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANT = "jardim"
@@ -149,11 +149,14 @@ def _about(field: FieldInfo, model: type[BaseModel], name: str) -> str:
         (Tenant, "visitor_port"): "Where the PBX sends visitors. Default: service.visitor_port.",
         (Tenant, "resident_port"): "Where the PBX sends residents. Default: service.resident_port.",
         (HttpGate, "kind"): "`record` opens nothing and has no further settings; `http` asks a device; "
-        "`amqp` tells the site's own system through a RabbitMQ queue.",
+        "`amqp` tells the site's own system through a RabbitMQ queue; `dtmf` plays digits to the intercom.",
         (PlainDialer, "kind"): f"{PlainDialer.model_fields['kind'].description} `ari`: Asterisk calls the "
         "resident, as `url` and what follows it say; they belong to that kind alone. `amqp`: a click-to-call "
         "system does, by a message as `url_env` and what follows it say.",
-        (Attendant, "extension"): "What the PBX dials. Needed where there is an attendant.",
+        (Attendant, "extension"): f"{Attendant.model_fields['extension'].description} Needed where there is "
+        "an attendant; so is manager.password_env.",
+        (Manager, "password_env"): f"{Manager.model_fields['password_env'].description} Needed by a gate of "
+        "kind `dtmf` and by an attendant.",
     }
     return " ".join((special.get((model, name)) or field.description or "").split())
 

@@ -24,6 +24,8 @@ class GateOrder:
     """As the visitor said it; empty where it is not known."""
     intent: str = ""
     """What for: `visita`, `entrega` or `servico`."""
+    channel: str = ""
+    """The PBX's channel of the visitor's call, as it was registered; empty where it was not."""
 
 
 @dataclass(frozen=True, slots=True)

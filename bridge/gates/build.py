@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from bridge.amqp import Brokers
 from bridge.amqp_address import read_address
+from bridge.asterisk_manager import build_manager
 from bridge.gates.amqp import AmqpGate
 from bridge.gates.base import Gate
+from bridge.gates.dtmf import DtmfGate
 from bridge.gates.http import HttpGate
 from bridge.gates.record import RecordGate
 from bridge.settings import AmqpGate as AmqpGateSettings
+from bridge.settings import DtmfGate as DtmfGateSettings
 from bridge.settings import RecordGate as RecordGateSettings
 from bridge.settings import Tenant
 from bridge.settings_problems import SettingsError
@@ -45,6 +48,10 @@ def build_gate(tenant: Tenant, secret: Callable[[str | None], str | None], broke
                 [f"{where}: the environment variable {tenant.gate.url_env} {error}"]
             ) from None
         return AmqpGate(tenant.gate, brokers.at(address))
+    if isinstance(tenant.gate, DtmfGateSettings):
+        manager = build_manager(tenant, secret)
+        assert manager is not None  # the settings see to it
+        return DtmfGate(tenant.gate, manager)
     try:
         return HttpGate(tenant.gate, secret)
     except (OSError, ssl.SSLError) as error:

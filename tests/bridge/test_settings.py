@@ -197,7 +197,7 @@ def test_everything_wrong_is_said_at_once_each_in_one_line(folder: Path) -> None
         "tenants.jardim.gate.bodyy: there is no such setting; did you mean body?",
         "tenants.jardim.nam: there is no such setting; did you mean name?",
         "tenants.B A: found 'B A'; allowed: text that matches",
-        "tenants.B A.gate: found a table; allowed: one of 'record', 'http', 'amqp' as its kind",
+        "tenants.B A.gate: found a table; allowed: one of 'record', 'http', 'amqp', 'dtmf' as its kind",
     ]
     for begin in expected:
         assert any(line.startswith(begin) for line in lines), (begin, lines)

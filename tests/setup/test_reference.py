@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from bridge.settings import AmqpDialer, AmqpGate, AriDialer, HttpGate, build, load, read_env_file
+from bridge.settings import AmqpDialer, AmqpGate, AriDialer, DtmfGate, HttpGate, build, load, read_env_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "porteiro.example.toml"
@@ -45,6 +45,7 @@ DIALER, GATE = "PORTEIRO_TENANTS__JARDIM__DIALER__", "PORTEIRO_TENANTS__JARDIM__
 KINDS = {
     (GATE, "http"): {"URL": "http://10.0.0.9/"},
     (GATE, "amqp"): {},
+    (GATE, "dtmf"): {"DIGITS": "9"},
     (DIALER, "ari"): {"PASSWORD_ENV": "ARI_PASSWORD", "URL": "http://127.0.0.1:8088/ari"},
     (DIALER, "amqp"): {"VISIT_UUID_ON_RESIDENT_PORT": "true"},
 }
@@ -53,7 +54,9 @@ KINDS = {
 
 def own_variables(table: str, kind: str) -> set[str]:
     """The variables that a kind of gate or dialer reads."""
-    parts: list[type[BaseModel]] = [HttpGate, AmqpGate] if table == GATE else [AriDialer, AmqpDialer]
+    parts: list[type[BaseModel]] = (
+        [HttpGate, AmqpGate, DtmfGate] if table == GATE else [AriDialer, AmqpDialer]
+    )
     (part,) = [one for one in parts if get_args(one.model_fields["kind"].annotation) == (kind,)]
     return {f"{table}{name.upper()}" for name in part.model_fields}
 
@@ -70,9 +73,10 @@ def test_every_variable_of_the_example_is_one_that_the_service_reads(tmp_path: P
     (tmp_path / "porteiro.toml").write_text("")
     defaults = build({"tenants": {"jardim": {"directory": "x.json"}}}, base=tmp_path)
     read: set[str] = set()
-    for gate, dialer in (("http", "ari"), ("amqp", "amqp")):
+    for gate, dialer in (("http", "ari"), ("amqp", "amqp"), ("dtmf", "ari")):
         given = {"PORTEIRO_TENANTS__JARDIM__DIRECTORY": "x.json",
-                 "PORTEIRO_TENANTS__JARDIM__ATTENDANT__EXTENSION": "9"}  # fmt: skip
+                 "PORTEIRO_TENANTS__JARDIM__ATTENDANT__EXTENSION": "9",
+                 "PORTEIRO_TENANTS__JARDIM__MANAGER__PASSWORD_ENV": "AMI_PASSWORD"}  # fmt: skip
         own = dict(environ)
         for table, kind in ((GATE, gate), (DIALER, dialer)):
             given |= {f"{table}KIND": kind} | {f"{table}{key}": v for key, v in KINDS[table, kind].items()}
@@ -124,9 +128,9 @@ def test_the_example_loads_with_all_that_it_only_shows(tmp_path: Path) -> None:
         gates.append(tenant.gate.kind)
         dialers.append(tenant.dialer.kind)
         assert tenant.provider == "openai"
-        assert tenant.attendant is not None and tenant.attendant.extension == "9"
-    assert gates == ["record", "http", "amqp"]
-    assert dialers == ["ari", "amqp", "amqp"]
+        assert tenant.attendant is not None and tenant.attendant.extension == "attendant"
+    assert gates == ["record", "http", "amqp", "dtmf"]
+    assert dialers == ["ari", "amqp", "amqp", "amqp"]
 
 
 def test_the_three_lines_of_the_manual_are_enough(tmp_path: Path) -> None:

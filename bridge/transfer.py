@@ -1,0 +1,59 @@
+"""Hands a visitor's call over to the attendant: the PBX's dialplan does it, once our leg is hung up.
+
+It goes by two variables of the visitor's channel (see `served` in asterisk/extensions.conf), which only the
+Asterisk Manager can set: AudioSocket carries nothing back but sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from bridge.asterisk_manager import AsteriskManager, ManagerError, build_manager
+from bridge.settings import Attendant, Tenant
+
+PREPARE_S = 4.0
+"""For both variables; less than the visit waits (`visits.visit.TRANSFER_S`)."""
+WHOM = "PORTEIRO_ATTENDANT"
+THEN = "PORTEIRO_THEN"
+
+
+class Transfer:
+    """The way to one tenant's attendant."""
+
+    def __init__(self, attendant: Attendant, manager: AsteriskManager) -> None:
+        extension = attendant.extension
+        self._dial = extension if "/" in extension else f"PJSIP/{extension}"
+        self._manager = manager
+
+    async def prepare(self, channel: str) -> str:
+        """Have the attendant rung once this channel's call with us is over.
+
+        Returns:
+            Why that can't be, in a few words for the audit log; empty where it will be.
+        """
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                # The second is what the dialplan goes by: with the first alone nothing happens.
+                await self._manager.set_variable(channel, WHOM, self._dial)
+                await self._manager.set_variable(channel, THEN, "attendant")
+        except ManagerError as error:
+            return str(error)
+        except TimeoutError:
+            return f"{self._manager.name} did not do it in {PREPARE_S:g} s"
+        return ""
+
+
+def build_transfer(tenant: Tenant, secret: Callable[[str | None], str | None]) -> Transfer | None:
+    """The way to a tenant's attendant; None where its settings name none.
+
+    Args:
+        secret: looks an environment variable up (:meth:`Settings.secret`).
+
+    Raises:
+        SettingsError: the Manager's password is not set.
+    """
+    manager = build_manager(tenant, secret)
+    if tenant.attendant is None or manager is None:
+        return None
+    return Transfer(tenant.attendant, manager)
