@@ -38,6 +38,7 @@ from providers.base import Provider
 from providers.openai_realtime import OpenAISettings
 from providers.registry import create
 from storage.base import StorageError
+from storage.lock import DatabaseLock
 from storage.sqlite import SqliteStorage
 from tools.registry import porteiro_tools
 from visits.audit import stamp
@@ -96,6 +97,7 @@ class Service:
         self._brokers = Brokers()
         self._make_dialers = Dialers(settings.secret, self._brokers)
         self._model_log = model_log
+        self._lock: DatabaseLock | None = None
         self._storage: SqliteStorage | None = None
         self._recorder: Recorder | None = None
         self._model_server: ModelServerProcess | None = None
@@ -115,7 +117,7 @@ class Service:
 
         Raises:
             SettingsError: what the settings need is not there; all problems at once.
-            StorageError: the audit log can't be opened.
+            StorageError: the audit log can't be opened, or another service answers for it.
             ModelServerError: the embedded model server does not start.
             OSError: a port can't be had.
         """
@@ -130,6 +132,8 @@ class Service:
 
     async def _start(self) -> None:
         settings = self.settings
+        # Before the recovery, which takes every open visit for one that a crash left behind.
+        self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.database_path)
         self._storage = await SqliteStorage.open(settings.service.database_path)
         await self._recover(self._storage)
         self._recorder = Recorder(settings.service.recordings_path)
@@ -391,6 +395,9 @@ class Service:
                 log.warning("service.stop_not_recorded", error=str(error))
             await self._storage.close()
             self._storage = None
+        if self._lock is not None:  # last: until here something may have been written
+            self._lock.release()
+            self._lock = None
 
 
 def _websocket_path(tenant: str, role: str) -> str:

@@ -33,10 +33,21 @@ class StorageUnavailable(StorageError):
 
 
 Reason = Literal[
-    "full", "read-only", "busy", "io", "corrupt", "missing", "not-ours", "newer", "older", "overloaded"
+    "full",
+    "read-only",
+    "busy",
+    "in-use",
+    "io",
+    "corrupt",
+    "missing",
+    "not-ours",
+    "newer",
+    "older",
+    "overloaded",
 ]
 """``newer``, ``older``: of another version of Porteiro. ``not-ours``: not a Porteiro database at all.
 
+``busy``: another process writes and does not let go; ``in-use``: another service answers for it.
 ``overloaded``: more operations wait than are allowed to.
 """
 
