@@ -10,7 +10,9 @@ from typing import TextIO
 from bridge.amqp_check import look_at_brokers
 from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
-from bridge.settings import AriDialer, Settings, SettingsError, load
+from bridge.gates.http_check import GateUnfit, reach
+from bridge.ports_check import look_at_ports
+from bridge.settings import AriDialer, HttpGate, Settings, SettingsError, load
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,13 +59,23 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
         if isinstance(tenant.dialer, AriDialer):
             address = ari_address(tenant, tenant.dialer, settings.secret)
             try:
-                version = await asterisk_behind(address)
+                version = await asterisk_behind(
+                    address, websocket=settings.service.websocket_port is not None
+                )
             except AriUnfit as error:
                 troubles.append(f"tenants.{tenant.id}.dialer: {error}")
             else:
                 answers.append(f"{tenant.id}: ARI at {address.url} answers, Asterisk {version}")
+        if isinstance(tenant.gate, HttpGate):
+            try:
+                name = await reach(tenant.gate)
+            except GateUnfit as error:
+                troubles.append(f"tenants.{tenant.id}.gate: {error}")
+            else:
+                answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
     brokers = await look_at_brokers(settings)
-    return answers + brokers.answers, troubles + brokers.troubles
+    ports = await look_at_ports(settings)
+    return answers + brokers.answers + ports[0], troubles + brokers.troubles + ports[1]
 
 
 def summary(settings: Settings) -> list[str]:

@@ -18,8 +18,11 @@ class AriUnfit(Exception):
     """It could not call anybody; the text says why and what to do."""
 
 
-async def asterisk_behind(address: AriAddress) -> str:
+async def asterisk_behind(address: AriAddress, *, websocket: bool = False) -> str:
     """Its version.
+
+    Args:
+        websocket: whether it must have WebSocket channels too.
 
     Raises:
         AriUnfit: it does not answer, or lacks what a call needs.
@@ -29,7 +32,15 @@ async def asterisk_behind(address: AriAddress) -> str:
         async with asyncio.timeout(CHECK_S):
             found = await _version(rest, address)
             await _may_call(rest, address)
-            await _has_audiosocket(rest)
+            await _has_module(
+                rest, "app_audiosocket", "AudioSocket(), over which residents reach us; install"
+            )
+            if websocket:
+                await _has_module(
+                    rest,
+                    "chan_websocket",
+                    "the WebSocket channels that service.websocket_port is for; have Asterisk 22.8 or later",
+                )
     except TimeoutError:
         raise AriUnfit(f"{rest.name} gave no answer in {CHECK_S:g} s") from None
     finally:
@@ -62,15 +73,17 @@ async def _may_call(rest: AriRest, address: AriAddress) -> None:
             raise AriUnfit(str(error)) from None
 
 
-async def _has_audiosocket(rest: AriRest) -> None:
+async def _has_module(rest: AriRest, name: str, lack: str) -> None:
+    """Whether it runs a module.
+
+    Args:
+        lack: what is missing without it, and the first half of what to do.
+    """
     try:
-        module = await rest.ask("GET", "/asterisk/modules/app_audiosocket.so")
+        module = await rest.ask("GET", f"/asterisk/modules/{name}.so")
     except AriError as error:
         if error.status not in (404, 409):
             raise AriUnfit(str(error)) from None
         module = None
     if not isinstance(module, dict) or module.get("status") != "Running":
-        raise AriUnfit(
-            f"{rest.name} answers, but its Asterisk lacks AudioSocket(), over which residents reach us; "
-            "install and load app_audiosocket (modules.conf)"
-        )
+        raise AriUnfit(f"{rest.name} answers, but its Asterisk lacks {lack} and load {name} (modules.conf)")

@@ -49,7 +49,7 @@ class HttpGate:
         self._password = secret(settings.auth.password_env) or ""
         self._secret_headers = {name: secret(var) or "" for name, var in settings.headers_env.items()}
         # Once: reading the system's certificates takes tens of milliseconds, which running calls would hear.
-        self._tls = _tls(settings)
+        self._tls = tls_context(settings)
 
     async def open(self, order: GateOrder) -> GateAnswer:
         """See :class:`bridge.gates.base.Gate`."""
@@ -206,7 +206,12 @@ def _root(error: BaseException) -> BaseException:
     return error if below is None else _root(below)
 
 
-def _tls(settings: HttpGateSettings) -> ssl.SSLContext:
+def tls_context(settings: HttpGateSettings) -> ssl.SSLContext:
+    """Whose certificates we believe.
+
+    Raises:
+        OSError: ca_file can't be used.
+    """
     context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
     if not settings.verify_tls:
         context.check_hostname = False
