@@ -10,9 +10,10 @@ The lengths make the boundaries part of what is hashed: no two different records
 
 What a chain can and cannot show. A hash chain has no key. Whoever may write to the database may drop
 records from its *end*, or compute the whole chain anew from some record on, and what is left is a sound
-chain. Only an **anchor** shows that: a :class:`Head` noted somewhere else earlier (printed, mailed, in
-another system), given to :func:`verify` as ``expected_head``. ``porteiro audit verify`` prints the heads to
-note.
+chain. Only an **anchor** shows that: a :class:`Head` noted somewhere else earlier, given to :func:`verify` as
+``expected_head``. The database notes heads itself, in a table and in the service's own chain, which whoever
+is not thorough forgets; a witness is only what was printed, mailed or kept in another system.
+``porteiro audit head`` prints the heads to note.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -220,6 +221,8 @@ class GateAnswered(TypedDict):
 
     opened: bool
     detail: str
+    unknown: NotRequired[bool]
+    """It said no, or nothing, and may have opened all the same."""
     gate: NotRequired[str]
     ms: NotRequired[float]
 
@@ -252,15 +255,17 @@ class RecordingFailed(TypedDict):
 
 
 class ServiceStarted(TypedDict):
-    """The service came up for this tenant."""
+    """The service came up. ``heads``: each tenant's :class:`Head` at that moment, as text."""
 
     version: NotRequired[str]
+    heads: NotRequired[dict[str, str]]
 
 
 class ServiceStopped(TypedDict):
-    """The service went down in order. A start without a stop before it was a crash."""
+    """The service went down in order. A start without a stop before it was a crash. ``heads``: as there."""
 
     reason: NotRequired[str]
+    heads: NotRequired[dict[str, str]]
 
 
 class VisitRecovered(TypedDict):
@@ -473,6 +478,14 @@ def digest(record: AuditRecord) -> str:
     return _digest(r.seq, r.tenant, r.visit, r.at, r.kind, canonical(r.data), r.previous)
 
 
+def intact(record: AuditRecord) -> bool:
+    """Whether a record's content gives its hash."""
+    try:
+        return digest(record) == record.hash
+    except AuditError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A record that was checked and copied, but has no place in a chain yet. Made by :func:`draft`."""
@@ -550,24 +563,44 @@ def _check_visit(kind: str, visit: str) -> None:
 # Checking a chain
 # --------------------------------------------------------------------------------------------------------
 
-FaultKind = Literal["changed", "missing", "reordered", "duplicated", "rewritten", "forged", "truncated"]
+FaultKind = Literal[
+    "changed",
+    "missing",
+    "reordered",
+    "duplicated",
+    "rewritten",
+    "forged",
+    "truncated",
+    "impossible",
+    "row-changed",
+    "row-missing",
+    "row-added",
+    "recording-changed",
+    "recording-missing",
+]
+
+Anchors = Head | Collection[Head] | None
+"""Heads of one chain that were noted elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong in a chain, and where.
+    """Something wrong in a chain, or in what follows from it, and where.
 
     Attributes:
         kind: ``changed``: the content does not give its hash. ``missing``: records ``seq`` to ``until`` are
             gone. ``reordered``: it stands after a later one. ``duplicated``: its number came before already.
             ``rewritten``: sound in itself, but not what the next record (or the anchor) was sealed on.
             ``forged``: it can't belong to this chain. ``truncated``: records ``seq`` to ``until``, up to the
-            anchor, are gone from the end.
+            anchor, are gone from the end. ``impossible``: sound, but it can't follow from the visit's records
+            before it. ``row-…``: a table that is read in place of the records says something else than they
+            do. ``recording-…``: a recording's file is not what record ``seq`` says.
         tenant: whose chain.
-        seq: the place in the chain, from 1.
+        seq: the place in the chain, from 1; 0 for a row of a table.
         until: the last place concerned; equal to ``seq`` for one record.
         visit: the visit that the record names; "" where there is no record or no visit.
         detail: a sentence for people.
+        place: ``table.column`` for a row, the file for a recording; "" for a record.
     """
 
     kind: FaultKind
@@ -576,10 +609,12 @@ class Fault:
     until: int
     visit: str
     detail: str
+    place: str = ""
 
     def __str__(self) -> str:
         """One line for people."""
         place = f"record {self.seq}" if self.until == self.seq else f"records {self.seq} to {self.until}"
+        place = self.place or place
         of = f" of visit {self.visit}" if self.visit else ""
         return f"{self.kind}: {place}{of} (tenant {self.tenant or '-'}): {self.detail}"
 
@@ -590,10 +625,13 @@ class Verifier:
     Its memory grows with the faults, not with the chain.
     """
 
-    def __init__(self, tenant: str | None = None, expected_head: Head | None = None) -> None:
+    def __init__(self, tenant: str | None = None, expected_head: Anchors = None) -> None:
         """``tenant``: whose chain it must be; without it that of the first sound record."""
         self._tenant = tenant
-        self._anchor = expected_head
+        anchors = (expected_head,) if isinstance(expected_head, Head) else tuple(expected_head or ())
+        self._anchors: dict[int, set[Head]] = {}
+        for anchor in anchors:
+            self._anchors.setdefault(anchor.seq, set()).add(anchor)
         self._next = 1
         self._links: frozenset[str] = frozenset({GENESIS})
         self._suspect = False
@@ -638,9 +676,11 @@ class Verifier:
         """All the faults, by their place."""
         for start, end in self._gaps:
             self._add("missing", start, end, "", "not there")
-        if self._anchor is not None and self._next <= self._anchor.seq:
-            text = f"the chain ends at {self._next - 1}; the anchor is {self._anchor}"
-            self._add("truncated", self._next, self._anchor.seq, "", text)
+        last = max(self._anchors, default=0)
+        if self._next <= last:
+            noted = ", ".join(sorted(str(anchor) for anchor in self._anchors[last]))
+            text = f"the chain ends at {self._next - 1}; the anchor is {noted}"
+            self._add("truncated", self._next, last, "", text)
         return sorted(self._faults, key=lambda fault: fault.seq)
 
     def _damaged(self, record: AuditRecord, own: str) -> None:
@@ -680,9 +720,9 @@ class Verifier:
         self._next = seq + 1
         self._last_visit = record.visit
         self._head = Head(seq, record.hash)
-        anchor = self._anchor
-        if anchor is not None and anchor.seq == seq and not suspect and record.hash != anchor.hash:
-            self._report("rewritten", record, f"the anchor says {anchor}")
+        for anchor in self._anchors.get(seq, ()):
+            if not suspect and record.hash != anchor.hash:
+                self._report("rewritten", record, f"the anchor says {anchor}")
 
     def _fill_gap(self, seq: int) -> bool:
         for index, (start, end) in enumerate(self._gaps):
@@ -701,7 +741,7 @@ class Verifier:
 
 
 def verify(
-    records: Iterable[AuditRecord], *, tenant: str | None = None, expected_head: Head | None = None
+    records: Iterable[AuditRecord], *, tenant: str | None = None, expected_head: Anchors = None
 ) -> list[Fault]:
     """The faults of one tenant's chain, given in the order in which it is kept; none where it is sound.
 

@@ -229,9 +229,18 @@ class SilenceElapsed:
 
 @dataclass(frozen=True, slots=True)
 class GateAnswered:
-    """What the gate said to the one order it got."""
+    """What the gate said to the one order it got. ``unknown``: it may have opened all the same."""
 
     opened: bool
+    detail: str = ""
+    unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAnswered:
+    """Whether the PBX will ring the attendant once the visitor's leg is hung up; ``detail`` says why not."""
+
+    ready: bool
     detail: str = ""
 
 
@@ -282,6 +291,7 @@ Event = (
     | SentencePlayed
     | SilenceElapsed
     | GateAnswered
+    | TransferAnswered
     | SessionLost
     | TimerFired
     | Broken
@@ -392,6 +402,11 @@ class OpenGate:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareTransfer:
+    """Have the PBX ring the attendant once the visitor's leg is hung up; a `TransferAnswered` follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """A `TimerFired` with this name follows after so many seconds; setting it anew replaces it."""
 
@@ -431,6 +446,7 @@ Effect = (
     | Dial
     | CancelDial
     | OpenGate
+    | PrepareTransfer
     | SetTimer
     | StopTimer
     | HangUp

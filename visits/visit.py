@@ -55,6 +55,7 @@ from visits.events import (
     LookupRequested,
     OpenGate,
     Outcome,
+    PrepareTransfer,
     Prompt,
     QuestionRequested,
     Record,
@@ -74,6 +75,7 @@ from visits.events import (
     StopTimer,
     TimerFired,
     ToolRequest,
+    TransferAnswered,
     TurnBegan,
     TurnLost,
     ValidationRequested,
@@ -125,7 +127,7 @@ class VisitRules:
     gate: str = "record"
     """What the gate is, for the record."""
     attendant: bool = False
-    """Somebody takes the call over when we hang up and the visitor asked for a person."""
+    """A person can take the visitor's call over: there is one, and the PBX's channel is known."""
     resident_name_for: frozenset[Intent] = frozenset({Intent.VISIT})
     """Errands for which the visitor must know who they came for."""
     visitor_name_for: frozenset[Intent] = frozenset({Intent.VISIT})
@@ -148,6 +150,8 @@ BRIEFING_LIMIT = 3
 """Times that the briefing is begun before the visit gives up; from the second on nobody can talk over it."""
 OPEN_TURN_S = 8.0
 """After which a turn that the provider began to hear and never ended is asked for again."""
+TRANSFER_S = 5.0
+"""How long the PBX may take to be told of the attendant; less than a tool call has (`tools.registry`)."""
 HANG_UP_S = 5.0
 """How long a leg that was hung up may take to close before the visit ends without it."""
 _UNHEARD = None
@@ -194,6 +198,8 @@ class Visit:
         self._question_at = 0.0
         self._mute: set[Role] = set()
         self._hung_up = False
+        self._handing_over: AttendantRequested | None = None
+        """What asked for the attendant, while the PBX is being told."""
         self._gate_ordered = False
         self._gate_opened: bool | None = None
         """What the gate answered; None: nothing yet."""
@@ -341,16 +347,46 @@ class Visit:
         yield Reply(event.call, {"status": self.state.value, "seconds": seconds})
 
     def attendant(self, event: AttendantRequested) -> Iterator[Effect]:
+        """Nobody is promised before the PBX knows whom to ring; until then the visit goes on."""
         if not self.rules.attendant:
             yield Reply(event.call, {"status": "unavailable"})
-            return
-        yield Reply(event.call, {"status": "transferring"}, "never")
+        elif self._handing_over is not None:
+            yield Reply(event.call, {"status": "pending"}, "never")
+        else:
+            self._handing_over = event
+            yield PrepareTransfer()
+            yield SetTimer("transfer", TRANSFER_S)
+
+    def transfer_answered(self, event: TransferAnswered) -> Iterator[Effect]:
+        request, self._handing_over = self._handing_over, None
+        yield StopTimer("transfer")
+        if request is None:  # it was given up on: the visitor has been told that nobody comes
+            yield self._note_transfer(event)
+        elif not event.ready:
+            yield Reply(request.call, {"status": "unavailable"})
+            yield self._note_transfer(event)
+        else:
+            yield Reply(request.call, {"status": "transferring"}, "never")
+            yield self._note_transfer(event)
+            yield from self._handed_over()
+
+    def _handed_over(self) -> Iterator[Effect]:
         yield from self._close(
             Outcome.UNREACHABLE,
             "attendant",
             visitor="transfer",
             resident="goodbye_resident_visitor_left",
         )
+
+    def transfer_silent(self) -> Iterator[Effect]:
+        yield from self.transfer_answered(TransferAnswered(False, "no answer in time"))
+
+    def transfer_answered_late(self, event: TransferAnswered) -> Iterator[Effect]:
+        yield self._note_transfer(event)
+
+    def _note_transfer(self, event: TransferAnswered) -> Record:
+        how = "the PBX rings them after this call" if event.ready else f"can't be: {event.detail}"
+        return Record("note", {"leg": "visitor", "text": f"transfer to the attendant: {how}"})
 
     def end(self, event: EndRequested) -> Iterator[Effect]:
         yield Reply(event.call, {"status": "ending"}, "never")
@@ -762,21 +798,44 @@ class Visit:
         )
 
     def gate_answered(self, event: GateAnswered) -> Iterator[Effect]:
+        if self._gate_opened is not None:
+            yield from self.gate_answered_late(event)
+            return
         self._gate_opened = event.opened
-        yield Record("gate.answered", {"opened": event.opened, "detail": event.detail})
-        yield from self._tell_gate(event.opened)
+        yield self._gate_record(event)
+        yield from self._after_gate()
+
+    def _gate_record(self, event: GateAnswered) -> Record:
+        unknown = {"unknown": True} if event.unknown else {}
+        return Record("gate.answered", {"opened": event.opened, "detail": event.detail, **unknown})
 
     def gate_silent(self) -> Iterator[Effect]:
-        self._gate_opened = False
         detail = "the gate did not answer in time; whether it opened is not known"
-        yield Record("gate.answered", {"opened": False, "detail": detail})
-        yield from self._tell_gate(False)
+        yield from self.gate_answered(GateAnswered(False, detail, unknown=True))
 
-    def _tell_gate(self, opened: bool) -> Iterator[Effect]:
+    def _after_gate(self) -> Iterator[Effect]:
+        """A visitor who was let in and whose gate did not open gets a person, where there is one."""
+        yield StopTimer("gate")
+        if not self._gate_opened and self.rules.attendant and Role.VISITOR in self.legs:
+            yield PrepareTransfer()
+            yield SetTimer("transfer", TRANSFER_S)
+        else:
+            yield from self._tell_gate("gate_failed")
+
+    def transfer_answered_after_gate(self, event: TransferAnswered) -> Iterator[Effect]:
+        yield self._note_transfer(event)
+        if self._gate_opened is not None:  # else it answers what was asked for before the decision
+            yield from self._tell_gate("gate_failed_transfer" if event.ready else "gate_failed")
+
+    def transfer_silent_after_gate(self) -> Iterator[Effect]:
+        yield from self.transfer_answered_after_gate(TransferAnswered(False, "no answer in time"))
+
+    def _tell_gate(self, failed: str) -> Iterator[Effect]:
+        opened = self._gate_opened is True
         yield from self._close(
             Outcome.AUTHORIZED,
             "opened" if opened else "gate_failed",
-            visitor="goodbye_authorized" if opened else "gate_failed",
+            visitor="goodbye_authorized" if opened else failed,
             resident="goodbye_resident_authorized" if opened else "gate_failed_resident",
         )
 
@@ -785,7 +844,7 @@ class Visit:
         if not self._gate_ordered:
             return
         if self._gate_opened is None:
-            yield Record("gate.answered", {"opened": event.opened, "detail": event.detail})
+            yield self._gate_record(event)
         else:
             yield Record("note", {"text": f"the gate answered late: opened={event.opened}, {event.detail}"})
         if event.opened and not self._gate_opened:
@@ -815,13 +874,16 @@ class Visit:
         self.reason = reason
         for timer in ("visit", "still_calling", "ring", "consult", "pickup", "words", "open_turn"):
             yield StopTimer(timer)
-        for timer in ("question", "gate"):
+        for timer in ("question", "gate", "transfer"):
             yield StopTimer(timer)
         if was is State.DIALING and self.attempt is not None:
             yield CancelDial(self.attempt)
         if self._pending is not None:
             yield Reply(self._pending.call, {"status": "refused", "reason": "visit_over"}, "never")
             self._pending = None
+        if self._handing_over is not None:
+            yield Reply(self._handing_over.call, {"status": "refused", "reason": "visit_over"}, "never")
+            self._handing_over = None
         yield HoldAudio(False)
         if not self.legs:
             yield from self._finish()
@@ -962,6 +1024,7 @@ TABLE: dict[tuple[State, type], Action] = {
         {
             StatusRequested: Visit.status,
             AttendantRequested: Visit.attendant,
+            TransferAnswered: Visit.transfer_answered,
             EndRequested: Visit.end,
             DialAnswered: Visit.stranger,
             LegClosed: Visit.leg_closed,
@@ -999,6 +1062,7 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.CONSULTING, AuthorizeRequested): Visit.authorize,
     (State.CONSULTING, DenyRequested): Visit.deny,
     (State.AUTHORIZED, GateAnswered): Visit.gate_answered,
+    (State.AUTHORIZED, TransferAnswered): Visit.transfer_answered_after_gate,
     (State.AUTHORIZED, DialAnswered): Visit.stranger,
     (State.AUTHORIZED, LegClosed): Visit.leg_closed_after_decision,
     (State.AUTHORIZED, SessionLost): Visit.session_lost_after_decision,
@@ -1006,6 +1070,7 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.AUTHORIZED, Broken): Visit.broken,
     (State.CLOSING, SentencePlayed): Visit.goodbye_played,
     (State.CLOSING, GateAnswered): Visit.gate_answered_late,
+    (State.CLOSING, TransferAnswered): Visit.transfer_answered_late,
     (State.CLOSING, DialAnswered): Visit.stranger,
     (State.CLOSING, LegClosed): Visit.leg_closed_at_goodbye,
     (State.CLOSING, SessionLost): Visit.session_lost_at_goodbye,
@@ -1015,6 +1080,7 @@ TABLE: dict[tuple[State, type], Action] = {
 
 TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
     **{(state, "visit"): Visit.time_up for state in BEFORE_DECISION},
+    **{(state, "transfer"): Visit.transfer_silent for state in BEFORE_DECISION},
     (State.DIALING, "ring"): Visit.rang_out,
     (State.DIALING, "still_calling"): Visit.still_calling,
     (State.CONSULTING, "pickup"): Visit.brief,
@@ -1023,5 +1089,6 @@ TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
     (State.CONSULTING, "question"): Visit.no_answer_to_question,
     (State.CONSULTING, "consult"): lambda visit: visit._undecided("time_limit"),
     (State.AUTHORIZED, "gate"): Visit.gate_silent,
+    (State.AUTHORIZED, "transfer"): Visit.transfer_silent_after_gate,
     (State.CLOSING, "closing"): Visit.goodbye_too_long,
 }

@@ -1030,7 +1030,12 @@ def test_a_visitor_who_wants_a_person_gets_one_where_there_is_one(scene: Scene) 
     stage = scene(attendant=True)
     was = stage.visit.state
     told = stage.play(e.AttendantRequested("a"))
+    assert e.PrepareTransfer() in told
+    assert not of(told, e.Reply) and not of(told, e.SayExactly), "nobody is promised yet"
+    assert stage.visit.state is was
+    told = stage.play(e.TransferAnswered(True))
     assert answer(told) == {"status": "transferring"}
+    assert records(told) == ["note"]
     assert said_to(told, V) == ["transfer"]
     assert said_to(told, R) == (["goodbye_resident_visitor_left"] if was is State.CONSULTING else [])
     stage.closes()
@@ -1039,8 +1044,74 @@ def test_a_visitor_who_wants_a_person_gets_one_where_there_is_one(scene: Scene) 
 
 def test_without_an_attendant_the_visit_goes_on() -> None:
     stage = Stage.collecting()
-    assert answer(stage.play(e.AttendantRequested("a"))) == {"status": "unavailable"}
+    told = stage.play(e.AttendantRequested("a"))
+    assert answer(told) == {"status": "unavailable"}
+    assert e.PrepareTransfer() not in told
     assert stage.at(State.COLLECTING)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize("scene", [Stage.collecting, Stage.dialing, Stage.briefed])
+def test_where_the_pbx_cannot_be_told_the_visitor_is_and_the_visit_goes_on(
+    scene: Scene, silent: bool
+) -> None:
+    stage = scene(attendant=True)
+    was = stage.visit.state
+    stage.play(e.AttendantRequested("a"))
+    told = stage.ring("transfer") if silent else stage.play(e.TransferAnswered(False, "connection refused"))
+    assert answer(told) == {"status": "unavailable"}
+    assert of(told, e.Reply)[0].speak == "now", "the visitor hears it"
+    (note,) = of(told, e.Record)
+    assert ("no answer in time" if silent else "connection refused") in note.data["text"]
+    assert stage.visit.state is was
+    assert not said_to(told, V)
+    again = stage.play(e.AttendantRequested("b"))
+    assert e.PrepareTransfer() in again, "it may be tried again"
+
+
+def test_the_pbx_is_told_once_however_often_a_model_asks_for_the_attendant() -> None:
+    stage = Stage.collecting(attendant=True)
+    stage.play(e.AttendantRequested("a"))
+    told = stage.play(e.AttendantRequested("b"))
+    assert answer(told) == {"status": "pending"}
+    assert e.PrepareTransfer() not in told
+
+
+def test_a_decision_that_comes_first_stands_and_the_transfer_is_on_record() -> None:
+    stage = Stage.briefed(attendant=True)
+    stage.play(e.AttendantRequested("a"), e.KeyPressed(R, "1"))
+    assert stage.at(State.AUTHORIZED)
+    assert records(stage.play(e.TransferAnswered(True))) == ["note"]
+    told = stage.play(e.GateAnswered(True))
+    assert answer(told) == {"status": "refused", "reason": "visit_over"}
+    assert said_to(told, V) == ["goodbye_authorized"]
+    stage.closes()
+    assert stage.ended() == ("authorized", "opened")
+
+
+@pytest.mark.parametrize("how", ["ready", "not ready", "silent", "opened after all"])
+def test_whom_a_gate_left_standing_gets_the_attendant_where_there_is_one(how: str) -> None:
+    stage = Stage.authorized(attendant=True)
+    told = stage.play(e.GateAnswered(False, "503", unknown=True))
+    assert of(told, e.Record)[0].data == {"opened": False, "detail": "503", "unknown": True}
+    assert e.PrepareTransfer() in told and not said_to(told, V)
+    if how == "opened after all":
+        assert records(stage.play(e.GateAnswered(True))) == ["note"]
+    assert not of(stage.play(e.TimerFired("gate")), e.OpenGate)
+    told = stage.ring("transfer") if how == "silent" else stage.play(e.TransferAnswered(how != "not ready"))
+    said = {"ready": "gate_failed_transfer", "opened after all": "goodbye_authorized"}
+    assert said_to(told, V) == [said.get(how, "gate_failed")]
+    stage.closes()
+    assert stage.ended() == ("authorized", "opened" if how == "opened after all" else "gate_failed")
+    assert records(stage.told).count("gate.answered") == 1
+
+
+def test_nobody_is_sent_to_the_attendant_who_hung_up_while_the_gate_was_awaited() -> None:
+    stage = Stage.authorized(attendant=True)
+    stage.play(e.LegClosed(V))
+    told = stage.play(e.GateAnswered(False, "503"))
+    assert e.PrepareTransfer() not in told
+    assert said_to(told, R) == ["gate_failed_resident"]
 
 
 def test_a_visitor_may_give_up_by_word() -> None:

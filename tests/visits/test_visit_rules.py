@@ -444,6 +444,10 @@ class AnyOrder(RuleBasedStateMachine):
     def the_gate_answers(self, opened: bool) -> None:
         self.happen(e.GateAnswered(opened))
 
+    @rule(ready=st.booleans())
+    def the_pbx_answers(self, ready: bool) -> None:
+        self.happen(e.TransferAnswered(ready))
+
     @rule(data=st.data())
     def a_timer_runs_out(self, data: st.DataObject) -> None:
         timers = self.timers - ({"visit", "consult"} if self.calm else set())
@@ -454,7 +458,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(
-            ["ring", "pickup", "words", "open_turn", "question", "gate", "closing", "nonsense"]
+            ["ring", "pickup", "words", "open_turn", "question", "gate", "transfer", "closing", "nonsense"]
         )
     )
     @precondition(lambda self: not self.calm)

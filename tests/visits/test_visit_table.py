@@ -95,14 +95,14 @@ def ended() -> Stage:
     return stage
 
 
-def validated() -> Stage:
-    stage = Stage.collecting()
+def validated(**rules: bool) -> Stage:
+    stage = Stage.collecting(**rules)
     stage.play(e.ValidationRequested("validated", "501", "Daner"))
     return stage
 
 
-def ringing() -> Stage:
-    stage = Stage()
+def ringing(**rules: bool) -> Stage:
+    stage = Stage(**rules)
     stage.play(e.Started())
     return stage
 
@@ -152,6 +152,7 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         ],
         e.SilenceElapsed: [e.SilenceElapsed(V), e.SilenceElapsed(R)],
         e.GateAnswered: [e.GateAnswered(True)],
+        e.TransferAnswered: [e.TransferAnswered(True)],
         e.SessionLost: [e.SessionLost(V)],
         e.TimerFired: [e.TimerFired(name) for state, name in TIMERS if stage.at(state)],
         e.Broken: [e.Broken("x")],
@@ -200,6 +201,12 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
     (State.CONSULTING, "open_turn"): lambda: _played(e.TurnBegan(R, "i"), e.AuthorizeRequested("a")),
     (State.CONSULTING, "question"): lambda: _played(e.QuestionRequested("q", "De onde?")),
     (State.CONSULTING, "consult"): Stage.briefed,
+    (State.GREETING, "transfer"): lambda: _transferring(ringing(attendant=True)),
+    (State.COLLECTING, "transfer"): lambda: _transferring(Stage.collecting(attendant=True)),
+    (State.VALIDATED, "transfer"): lambda: _transferring(validated(attendant=True)),
+    (State.DIALING, "transfer"): lambda: _transferring(Stage.dialing(attendant=True)),
+    (State.CONSULTING, "transfer"): lambda: _transferring(Stage.briefed(attendant=True)),
+    (State.AUTHORIZED, "transfer"): lambda: _gate_failed(),
     (State.AUTHORIZED, "gate"): Stage.authorized,
     (State.CLOSING, "closing"): closing,
 }
@@ -208,6 +215,17 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
 def _played(*events: Event) -> Stage:
     stage = Stage.briefed()
     stage.play(*events)
+    return stage
+
+
+def _transferring(stage: Stage) -> Stage:
+    stage.play(e.AttendantRequested("t"))
+    return stage
+
+
+def _gate_failed() -> Stage:
+    stage = Stage.authorized(attendant=True)
+    stage.play(e.GateAnswered(False, "503"))
     return stage
 
 
