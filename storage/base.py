@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from visits.audit import AuditRecord, Fault, Head
+from visits.audit import Anchors, AuditRecord, Fault, Head
 
 # --------------------------------------------------------------------------------------------------------
 # Errors
@@ -242,9 +242,17 @@ class Storage(ABC):
 
     @abstractmethod
     async def verify(
-        self, tenant: str | None = None, *, expected_heads: Mapping[str, Head] | None = None
+        self, tenant: str | None = None, *, expected_heads: Mapping[str, Anchors] | None = None
     ) -> list[Fault]:
-        """The faults in one tenant's chain, or in all. Anchors by tenant: see ``visits.audit.verify``."""
+        """What is wrong with one tenant's chain, or with all: the chains first, then what follows from them.
+
+        Compares the visits, row by row, with what their records give. A chain that lost its end, or is gone,
+        shows by the heads that the store notes itself, as long as those were not changed with it.
+
+        Args:
+            tenant: None: all that have, or according to any note had, a chain.
+            expected_heads: what was noted outside, by tenant; see ``visits.audit.verify``.
+        """
 
     @abstractmethod
     async def open_visits(self, tenants: Collection[str] | None = None) -> list[VisitSummary]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -21,14 +22,18 @@ from storage.base import (
     VisitView,
 )
 from storage.projection import project
+from storage.rebuild import Rebuild, visits_after
 from storage.schema import connect, migrations
 from storage.worker import Worker
-from visits.audit import AuditError, AuditRecord, Draft, Fault, Head, Verifier, decode, draft
+from visits.audit import Anchors, AuditError, AuditRecord, Draft, Fault, Head, Verifier, decode, draft, intact
 
 T = TypeVar("T")
 
 PAGE: Final = 500
 """Records read at once: a few milliseconds, in which no write is done."""
+
+VISITS_PAGE: Final = 10
+"""Visits compared at once, likewise."""
 
 _RECORD: Final = "SELECT seq, tenant, visit, at, kind, data, previous, hash FROM audit"
 _SUMMARY: Final = (
@@ -174,22 +179,37 @@ class SqliteStorage(Storage):
         return await self._read(partial(_open_visits, tenants=tenants))
 
     async def verify(
-        self, tenant: str | None = None, *, expected_heads: Mapping[str, Head] | None = None
+        self, tenant: str | None = None, *, expected_heads: Mapping[str, Anchors] | None = None
     ) -> list[Fault]:
-        """See :meth:`Storage.verify`."""
-        anchors = dict(expected_heads or {})
+        """See :meth:`Storage.verify`. Beside a running service: it reads in pages, each at one moment."""
+        # The notes before the chains: those may grow meanwhile, and a note that is too old is no fault.
+        anchors, faults = await self._read(_noted_heads)
+        for name, heads in (expected_heads or {}).items():
+            anchors.setdefault(name, set()).update((heads,) if isinstance(heads, Head) else heads or ())
         chains = sorted({*await self.tenants(), *anchors}) if tenant is None else [tenant]
-        faults: list[Fault] = []
         for chain in chains:
-            faults += await self._verify_chain(chain, anchors.get(chain))
-        return faults
+            faults += await self._verify_chain(chain, anchors.get(chain, set()))
+        faults += [fault for fault in await self._read(_unnoted) if fault.tenant in chains]
+        return faults + await self._verify_rows(tenant)
 
-    async def _verify_chain(self, tenant: str, anchor: Head | None) -> list[Fault]:
-        verifier = Verifier(tenant, anchor)
+    async def _verify_chain(self, tenant: str, anchors: Collection[Head]) -> list[Fault]:
+        verifier = Verifier(tenant, anchors)
         seq: int | None = -(2**63)  # whatever someone put there, below 1 too
         while seq is not None:
             seq = await self._read(partial(_verify_page, tenant=tenant, after=seq, verifier=verifier))
         return verifier.finish()
+
+    async def _verify_rows(self, tenant: str | None) -> list[Fault]:
+        rebuild = Rebuild(migrations())
+        try:
+            faults: list[Fault] = []
+            last: str | None = ""
+            while last is not None:
+                last, found = await self._read(partial(_compare_page, after=last, rebuild=rebuild))
+                faults += [fault for fault in found if tenant in (None, fault.tenant)]
+            return faults
+        finally:
+            rebuild.close()
 
     # ---- both ------------------------------------------------------------------------------------------
 
@@ -291,6 +311,66 @@ def _heads(connection: sqlite3.Connection) -> dict[str, Head]:
         " AND seq = (SELECT max(seq) FROM audit WHERE tenant = name)"
     )
     return {name: Head(seq, own) for name, seq, own in connection.execute(sql)}
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is read inside is of the same moment, whoever writes meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _noted_heads(connection: sqlite3.Connection) -> tuple[dict[str, set[Head]], list[Fault]]:
+    """The heads that the database notes itself, by tenant: in a table, and in the service's own chain."""
+    noted: dict[str, set[Head]] = {}
+    faults = []
+    for name, seq, own in connection.execute("SELECT tenant, seq, hash FROM heads"):
+        noted.setdefault(name, set()).add(Head(seq, own))
+    starts = f"{_RECORD} WHERE tenant = '' AND kind IN ('service.started', 'service.stopped') ORDER BY seq"
+    for record in map(_record, connection.execute(starts)):
+        try:
+            heads = record.data.get("heads", {}).items() if intact(record) else ()
+            for name, text in heads:
+                noted.setdefault(name, set()).add(Head.parse(text))
+        except (AuditError, AttributeError, TypeError):
+            detail = "the heads that it notes are none: no service wrote it"
+            faults.append(Fault("impossible", "", record.seq, record.seq, "", detail))
+    return noted, faults
+
+
+def _unnoted(connection: sqlite3.Connection) -> list[Fault]:
+    """Ends of chains that the table of heads does not know of."""
+    with _one_moment(connection):
+        noted = dict(connection.execute("SELECT tenant, seq FROM heads").fetchall())
+        ends = _heads(connection)
+    return [
+        Fault(
+            "forged",
+            name,
+            noted.get(name, 0) + 1,
+            head.seq,
+            "",
+            "the table of heads does not know of them: they came another way, or somebody changed that table",
+        )
+        for name, head in ends.items()
+        if head.seq > noted.get(name, 0)
+    ]
+
+
+def _compare_page(
+    connection: sqlite3.Connection, after: str, rebuild: Rebuild
+) -> tuple[str | None, list[Fault]]:
+    """Compare the next visits with their records. The visit to go on after, None at the end; the faults."""
+    faults: list[Fault] = []
+    with _one_moment(connection):
+        visits = visits_after(connection, after, VISITS_PAGE)
+        for visit in visits:
+            rows = connection.execute(f"{_RECORD} WHERE visit = ? ORDER BY tenant, seq", (visit,))
+            faults += rebuild.compare(connection, visit, [_record(row) for row in rows])
+    return (visits[-1] if len(visits) == VISITS_PAGE else None), faults
 
 
 def _summaries(connection: sqlite3.Connection, sql: str, values: list[object]) -> list[VisitSummary]:

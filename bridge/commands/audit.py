@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bridge.commands.audit_story import intact, safe, story
+from bridge.commands.audit_story import safe, story
 from bridge.settings import SettingsError, load
 from storage.base import Storage, StorageError, VisitSummary
 from storage.sqlite import SqliteStorage
-from visits.audit import KINDS, AuditError, AuditRecord, Head, stamp
+from visits.audit import KINDS, AuditError, AuditRecord, Head, intact, stamp
 
 SOUND, FAULTY, UNUSABLE = 0, 1, 2
 """Exit codes: all well; a fault, or nothing found; the log can't be read."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from storage.base import VisitView
-from visits.audit import AuditError, AuditRecord, digest
+from visits.audit import AuditRecord, intact
 
 Data = Mapping[str, Any]
 Line = tuple[str, str]
@@ -26,14 +26,6 @@ def safe(text: str) -> str:
     whatever is not printable is written as its code.
     """
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-
-
-def intact(record: AuditRecord) -> bool:
-    """Whether a record's content gives its hash."""
-    try:
-        return digest(record) == record.hash
-    except AuditError:
-        return False
 
 
 def story(view: VisitView, records: Iterable[AuditRecord]) -> list[RenderableType]:

@@ -242,6 +242,17 @@ def test_verify_finds_a_cut_tail_by_the_head_that_was_noted(
     assert porteiro(db, "verify", "--json") == 0
     chain = json.loads(capsys.readouterr().out)["chains"][0]
     edit(db, f"DELETE FROM audit WHERE seq = {len(STORY)} AND tenant = 'jardim'")
+    assert porteiro(db, "verify") == 1  # the database's own notes
+    assert f"truncated: record {len(STORY)}" in capsys.readouterr().out
+    forge = sqlite3.connect(db, isolation_level=None)  # … which somebody thorough makes fit
+    forge.execute("DROP TRIGGER heads_go_on")
+    forge.execute(
+        "UPDATE heads SET (seq, hash) = (SELECT seq, hash FROM audit WHERE tenant = 'jardim'"
+        " ORDER BY seq DESC LIMIT 1) WHERE tenant = 'jardim'"
+    )
+    known = "ended_at = NULL, outcome = NULL, reason = NULL, visitor_name = NULL, intent = NULL"
+    forge.execute(f"UPDATE visits SET {known} WHERE tenant = 'jardim'")
+    forge.close()
     assert porteiro(db, "verify") == 0
     assert porteiro(db, "verify", "--head", f"jardim={chain['head']}") == 1
     assert f"truncated: record {len(STORY)}" in capsys.readouterr().out

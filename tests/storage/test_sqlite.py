@@ -443,11 +443,21 @@ async def test_a_cut_tail_is_found_with_an_anchor_even_when_the_whole_chain_is_g
     shell = direct(path)
     shell.execute("DROP TRIGGER audit_is_not_deleted")
     shell.execute("DELETE FROM audit WHERE seq = 3")
+    # What the database notes itself shows it, until somebody makes that fit as well.
+    noted, row = await storage.verify()
+    assert (noted.kind, noted.seq) == ("truncated", 3)
+    assert (row.kind, row.place, row.visit) == ("row-added", "decisions", visit.id)
+    shell.execute("DROP TRIGGER heads_go_on")
+    shell.execute("UPDATE heads SET (seq, hash) = (SELECT seq, hash FROM audit WHERE seq = 2)")
+    shell.execute("DELETE FROM decisions")
     assert await storage.verify() == []
     (fault,) = await storage.verify(expected_heads=heads)
     assert (fault.kind, fault.seq) == ("truncated", 3)
-    shell.execute("DELETE FROM audit")
+    shell.execute("DROP TRIGGER heads_are_not_deleted")
+    for table in ("audit", "heads", "legs", "visits"):
+        shell.execute(f"DELETE FROM {table}")
     shell.close()
+    assert await storage.verify() == []
     (fault,) = await storage.verify(expected_heads=heads)
     assert (fault.kind, fault.seq, fault.until) == ("truncated", 1, 3)
 
