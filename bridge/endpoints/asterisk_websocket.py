@@ -188,9 +188,11 @@ class AsteriskWebsocketEndpoint(Connection):
         if self._ended is not None:
             return
         self._mark("local", "hung up by us")
-        if self._sink is None or self._form is None:
+        if self._sink is None or self._form is None or self._down is None:
             self._say_goodbye()
             return
+        for message in self._down.rest():
+            self._say(message)
         self._say(command(self._form, Command.MARK_MEDIA, LAST_MARK))
         self._arm(self._limits.goodbye_s, self._say_goodbye)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from audio.g711 import alaw_encode, ulaw_decode, ulaw_encode
 from bridge.endpoints.asterisk_websocket_control import ControlError, Form, MediaStart
 from bridge.endpoints.asterisk_websocket_media import (
-    EXCESS_FRAMES,
+    FULL_FRAMES,
     MAX_MEDIA_BYTES,
     MOST_FRAMES,
     SILENCE,
@@ -158,7 +158,7 @@ def test_a_clock_that_runs_at_another_speed_is_followed(drift: float) -> None:
     down, queue = Downstream(start(), Form.PLAIN), Queue()
     ticks = [(n * 0.02 * drift, SPEECH if n % 100 > 20 else SILENCE) for n in range(30_000)]
     held = run(down, queue, ticks, 29_000 * 0.02)
-    assert max(held) <= EXCESS_FRAMES + 1.5
+    assert max(held) <= FULL_FRAMES + 1
     assert queue.taken[5:].count(None) == 0
     assert down.frames_dropped == 0
 
@@ -179,16 +179,89 @@ def test_a_burst_of_ours_is_worked_off_in_the_next_pause() -> None:
     ticks += [(n * 0.02, SILENCE) for n in range(80, 120)]
     down, queue = Downstream(start(), Form.PLAIN), Queue()
     held = run(down, queue, ticks, 2.4)
-    assert max(held) > 4 and held[-1] <= 4
+    assert max(held) <= FULL_FRAMES, "what is late waits with us"
     assert down.frames_dropped == 0 and sum(frame == SPEECH for frame in queue.taken) == 79
+    last = max(n for n, frame in enumerate(queue.taken) if frame == SPEECH)
+    assert 84 <= last <= 88, "it was late to the end"
+    assert down.rest() == [], "and nothing of it waits behind the pause"
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.floats(0, 0.2)), max_size=12),
+    st.lists(st.integers(0, 400), max_size=8),
+)
+@settings(max_examples=60, deadline=None)
+def test_after_whatever_standstills_little_lies_downstream_and_nothing_is_lost(
+    standstills: list[tuple[int, float]], pauses: list[int]
+) -> None:
+    """Our loop stands still again and again; the clock makes good two frames a tick. Speech has pauses."""
+    late_from = 0.0
+    stands: list[tuple[float, float]] = []
+    for after, lasted in standstills:
+        late_from += after * 0.02
+        stands.append((late_from, late_from + lasted))
+        late_from += lasted
+    frames = [np.full(160, n + 1, "<i2").tobytes() for n in range(400)]
+    for pause in sorted(pauses, reverse=True):
+        frames[pause:pause] = [SILENCE] * 15
+    ticks: list[tuple[float, bytes]] = []
+    now = 0.0
+    for n in range(len(frames)):
+        now = max(now, n * 0.02)
+        now = next((end for begin, end in stands if begin <= now < end), now)
+        ticks.append((now, frames[n]))
+        if len(ticks) > 1 and ticks[-2][0] == now:  # two were made good: the next at the next tick
+            now += 0.02
+    down, queue = Downstream(start(), Form.PLAIN), Queue()
+    held = run(down, queue, ticks, ticks[-1][0] + 0.02)
+    assert max(held) <= FULL_FRAMES + 1
+    queue.receive(down.rest())
+    spoken = [item for item in (*queue.taken, *queue.items) if isinstance(item, bytes) and item != SILENCE]
+    expected = [frame for frame in frames if frame != SILENCE]
+    if not down.frames_dropped:
+        assert spoken == expected
+    else:
+        assert len(spoken) == len(expected) - down.frames_dropped
 
 
 def test_what_would_be_heard_far_too_late_is_let_go() -> None:
     down, queue = Downstream(start(), Form.PLAIN), Queue()
     for _ in range(100):
         queue.receive(down.play(SPEECH, 1.0))
-    assert queue.frames <= MOST_FRAMES + 3
+    assert queue.frames == FULL_FRAMES + 1
     assert down.frames_dropped >= 85
+    queue.receive(down.rest())
+    assert queue.frames <= MOST_FRAMES + 3
+
+
+def test_a_flush_takes_what_waits_with_us_too() -> None:
+    down, queue = Downstream(start(), Form.PLAIN), Queue()
+    for _ in range(8):  # and one of silence before them
+        queue.receive(down.play(SPEECH, 1.0))
+    assert queue.frames == 4
+    assert down.flush(1.0)[1] == pytest.approx(9 * 0.02)
+    assert down.rest() == []
+    queue.receive(["FLUSH_MEDIA", *down.play(SILENCE, 1.02)])
+    assert set(queue.items) == {SILENCE}
+
+
+def test_a_mark_that_lay_unread_while_we_stood_still_makes_nothing_more_of_what_is_held() -> None:
+    """It says what Asterisk held when it wrote it, and Asterisk has played on."""
+    down = Downstream(start(), Form.PLAIN)
+    sent = [message for n in range(30) for message in down.play(SPEECH, n * 0.02)]
+    mark = [message.removeprefix("MARK_MEDIA ") for message in sent if isinstance(message, str)][-1]
+    before = down.held(0.58)
+    now = 0.58 + 0.1
+    down.played(mark, now)  # the tick is late as well, and comes behind it
+    assert down.held(now) == max(0.0, before - 5)
+    down.play(SPEECH, now)
+    behind = down.held(now)
+    down.played(mark, now + 0.01)
+    assert down.held(now + 0.01) <= behind
+    down.play(SPEECH, now + 0.02)
+    down.play(SPEECH, now + 0.04)
+    down.play(SPEECH, now + 0.14)  # over: what is read now was written just now
+    assert down.held(now + 0.14) > 0
 
 
 def test_marks_put_the_count_right() -> None:

@@ -319,6 +319,18 @@ async def test_a_hang_up_waits_for_the_last_words_but_not_for_ever() -> None:
             leg.endpoint.play(b"x")
 
 
+async def test_a_hang_up_sends_what_waits_for_room_downstream_before_it() -> None:
+    async with serving() as house:
+        call_id = uuid4()
+        async with calling(house, call_id) as channel:
+            leg = await house.leg(call_id)
+            for _ in range(8):  # what a clock makes good
+                leg.endpoint.play(TONE)
+            leg.endpoint.hang_up()
+            assert await channel.close_code() == 1000
+            assert channel.media.count(TONE) == 8
+
+
 async def test_stop_hangs_up_every_call() -> None:
     async with serving() as house:
         calls = [uuid4() for _ in range(3)]

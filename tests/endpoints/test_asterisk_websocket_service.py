@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from bridge.clock import GIVE_UP_FRAMES
+from bridge.endpoints.asterisk_websocket_media import FULL_FRAMES
 from bridge.settings import SettingsError, build
 from bridge.softphone import load_wav
 from tests.service.doorman import LOWEST, Cast, Part
@@ -25,7 +27,10 @@ SPEECH = load_wav(AUDIO / "v21-leticia.wav")
 
 
 class Pbx:
-    """A channel as chan_websocket has one: a queue, a timer that takes a frame of it every 20 ms, marks."""
+    """A channel as chan_websocket has one: a queue, a timer that takes a frame of it every 20 ms, marks.
+
+    It shares the service's event loop, which may be late; its timer is not, as it would not be over there.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -35,38 +40,50 @@ class Pbx:
         """Bytes that each flush dropped."""
         self.deepest = 0
         self.to_say = b""
-        loop = asyncio.get_running_loop()
-        self.tasks = [loop.create_task(self._read()), loop.create_task(self._run())]
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time()
+        self._to_send: list[bytes | str] = []
+        self.tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._run())]
 
     async def _read(self) -> None:
         with suppress(ConnectionClosed):
             async for message in self.connection:
+                self._catch_up()
                 if isinstance(message, bytes):
                     self.queue += [message[at : at + 320] for at in range(0, len(message), 320)]
-                    self.deepest = max(self.deepest, sum(isinstance(each, bytes) for each in self.queue))
+                    self.deepest = max(self.deepest, self._held() // 320)
                     continue
                 order = orjson.loads(message)
                 if order["command"] == "MARK_MEDIA":
                     self.queue.append(order["correlation_id"])
                 if order["command"] == "FLUSH_MEDIA":
-                    self.flushed.append(sum(len(each) for each in self.queue if isinstance(each, bytes)))
+                    self.flushed.append(self._held())
                     self.queue.clear()
 
+    def _held(self) -> int:
+        return sum(len(each) for each in self.queue if isinstance(each, bytes))
+
+    def _catch_up(self) -> None:
+        """All that the timer has done by now."""
+        while self._due <= self._loop.time():
+            while self.queue and isinstance(self.queue[0], str):
+                event = {"event": "MEDIA_MARK_PROCESSED", "correlation_id": self.queue.pop(0)}
+                self._to_send.append(orjson.dumps(event).decode())
+            taken = self.queue.pop(0) if self.queue else b""
+            assert isinstance(taken, bytes)
+            self.heard += taken
+            self._to_send.append(self.to_say[:320].ljust(320, b"\0"))
+            self.to_say = self.to_say[320:]
+            self._due += 0.02
+
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         with suppress(ConnectionClosed):
             while True:
-                while self.queue and isinstance(self.queue[0], str):
-                    event = {"event": "MEDIA_MARK_PROCESSED", "correlation_id": self.queue.pop(0)}
-                    await self.connection.send(orjson.dumps(event).decode())
-                taken = self.queue.pop(0) if self.queue else b""
-                assert isinstance(taken, bytes)
-                self.heard += taken
-                await self.connection.send(self.to_say[:320].ljust(320, b"\0"))
-                self.to_say = self.to_say[320:]
-                due += 0.02
-                await asyncio.sleep(due - loop.time())
+                self._catch_up()
+                said, self._to_send = self._to_send, []
+                for each in said:
+                    await self.connection.send(each)
+                await asyncio.sleep(self._due - self._loop.time())
 
     async def end(self) -> None:
         await self.connection.close()
@@ -91,20 +108,27 @@ def url(house: Household, path: str) -> str:
     return f"ws://127.0.0.1:{house.service.websocket_port}/asterisk/{path}"
 
 
-MOST_HELD = 4 + GIVE_UP_FRAMES
-"""Frames that the other side may hold: a few, and what the clock makes good after the loop stood still."""
+MOST_HELD = math.ceil(FULL_FRAMES) + 1
+"""Frames that lie in Asterisk right behind one of ours: it gets none while it has over `FULL_FRAMES`. Our
+count may be one frame off, whichever way: neither side's clock says in which part of a frame the other's is.
+
+More lay there after a standstill of our loop, seven measured: Asterisk's timer had gone on and found nothing,
+and all that our clock then made good came on top of what is always there, until the next pause.
+"""
 
 
 async def test_a_visitor_speaks_over_us_and_the_model_remembers_what_was_heard(tmp_path: Path) -> None:
     async with Cast(STORY) as cast:
         tenants = {"jardim": with_cast(cast)}
         async with household(tmp_path, tenants, websocket_port=0) as house:
-            for _ in range(3):
+            for standstill_s in (0.0, 0.12, 0.18):
                 visit = uuid4()
                 async with connect(url(house, "jardim/visitor"), compression=None) as connection:
                     await connection.send(start(visit))
                     pbx = Pbx(connection)
-                    await until(lambda: ours(pbx) > 800, 10, "our voice")  # noqa: B023
+                    await until(lambda: ours(pbx) > 400, 10, "our voice")  # noqa: B023
+                    time.sleep(standstill_s)  # noqa: ASYNC251 - the whole loop: nothing is sent meanwhile
+                    await until(lambda: ours(pbx) > 1200, 10, "more of it")  # noqa: B023
                     doorman = cast.doormen[-1]
                     pbx.to_say = SPEECH
                     await until(lambda: doorman.truncated, 10, "the truncation")  # noqa: B023
@@ -114,7 +138,7 @@ async def test_a_visitor_speaks_over_us_and_the_model_remembers_what_was_heard(t
                     assert ours(pbx) == heard_ms, "nothing of before the flush is heard behind it"
                     await pbx.end()
                 await house.service.visit_over(visit)
-                assert pbx.deepest <= MOST_HELD, "a reply of ten seconds waits with us, not there"
+                assert pbx.deepest <= MOST_HELD + 1, "a reply of ten seconds waits with us, not there"
                 assert 0 < pbx.flushed[0] <= MOST_HELD * 320
                 assert abs(float(doorman.truncated["say_1"]) - heard_ms) <= 42, "to two frames"
                 (posted,) = house.of(visit, "barge_in")
