@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,7 +25,7 @@ from bridge.gates.base import GateOrder, HearsRefusals
 from bridge.house import Condominium, House
 from bridge.leg import BargedIn, CallMade, FloorGiven, Leg, Posted, TurnEnded
 from bridge.log import bound
-from bridge.recorder import Recording, RecordingFailure
+from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.watch import Seen
 from providers.base import ToolCall
 from storage.base import StorageError
@@ -38,6 +38,8 @@ from visits.visit import State, Visit
 
 DIAL_GRACE_S = 5.0
 """How much longer than the ring time a dialer may take to say how it ended."""
+RECORDINGS_S = 3.0
+"""How long the end of a visit waits for its recordings' files: the writer comes by every half second."""
 LAST_WORDS_S = 5.0
 """How long the legs of a visit that is over may take to close."""
 
@@ -81,21 +83,26 @@ class _NotDurable(Exception):
     """A record could not be made durable."""
 
 
+_OfRecording = RecordingClosed | RecordingFailure
+_Thing = e.Event | _FromLeg | _Rang | _Overdue | _Noted | _OfRecording
+
+
 class VisitHost:
     """One running visit."""
 
-    def __init__(self, house: House, place: Condominium, endpoint: Endpoint) -> None:
+    def __init__(self, house: House, place: Condominium, endpoint: Endpoint, *, channel: str = "") -> None:
+        """`channel`: the PBX's channel of the visitor's call, as registered; empty where it was not."""
         self._house = house
         self.place = place
+        self.channel = channel
         self._loop = asyncio.get_running_loop()
         self._zero = self._loop.time()
-        self.visit = Visit(endpoint.call_id, place.rules(), place.directory)
+        self.visit = Visit(endpoint.call_id, place.rules(channel=channel), place.directory)
         self.id = str(endpoint.call_id)
-        self._inbox: asyncio.Queue[e.Event | _FromLeg | _Rang | _Overdue | _Noted | RecordingFailure] = (
-            asyncio.Queue()
-        )
+        self._inbox: asyncio.Queue[_Thing] = asyncio.Queue()
         self._legs: dict[str, Leg] = {}
         self._tapes: dict[str, Recording] = {}
+        self._told_of_tapes: set[_OfRecording] = set()
         self._calls: dict[str, Calls] = {}
         self._open_calls: dict[str, _OpenCall] = {}
         self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
@@ -119,6 +126,7 @@ class VisitHost:
                 visit=self.id,
                 leg=name,
                 on_failed=self._inbox.put_nowait,
+                on_closed=self._inbox.put_nowait,
             )
             self._tapes[name] = tape
         leg = Leg(
@@ -169,7 +177,9 @@ class VisitHost:
         except _NotDurable as error:
             await self._broken(str(error), ())
             return
-        config = self.place.session(leg.role, self.visit.facts, self._house.tools)
+        config = self.place.session(
+            leg.role, self.visit.facts, self._house.tools, attendant=self.visit.rules.attendant
+        )
         with bound(leg=leg.name):  # the session's own task and its lines belong to this leg
             session = self.place.provider.open(config)
             leg.join(session)
@@ -227,7 +237,7 @@ class VisitHost:
         await self._join(self.visitor)
         await self._handle(e.Started())
 
-    async def _take(self, thing: e.Event | _FromLeg | _Rang | _Overdue | _Noted | RecordingFailure) -> None:
+    async def _take(self, thing: _Thing) -> None:
         match thing:
             case _FromLeg(leg, posted):
                 await self._from_leg(leg, posted)
@@ -239,9 +249,8 @@ class VisitHost:
                 await self._answer(call, {"status": "error", "message": "no answer in time"}, "now")
             case _Noted(text):
                 await self._record_quietly("note", {"text": text})
-            case RecordingFailure():
-                data = {"leg": thing.leg, "reason": thing.reason, "detail": thing.detail}
-                await self._record_quietly("recording.failed", data)
+            case RecordingFailure() | RecordingClosed():
+                await self._tell_of_tape(thing)
             case e.DialAnswered():
                 await self._handle(thing)
                 leg = next(one for one in self._legs.values() if one.attempt == thing.attempt)
@@ -343,6 +352,8 @@ class VisitHost:
                     task.cancel()
             case e.OpenGate():
                 self._spawn("gate", self._open_gate(effect))
+            case e.PrepareTransfer():
+                self._spawn("transfer", self._prepare_transfer())
             case e.SetTimer(name, seconds):
                 self._set_timer(name, seconds)
             case e.StopTimer(name):
@@ -408,10 +419,20 @@ class VisitHost:
             answer = await self.place.gate.open(order)
         except Exception as error:
             self.log.error("gate.failed", error=type(error).__name__, exc_info=error)
-            self._inbox.put_nowait(e.GateAnswered(False, f"error: {type(error).__name__}"))
+            self._inbox.put_nowait(e.GateAnswered(False, f"error: {type(error).__name__}", unknown=True))
             return
-        self.log.info("gate.answered", opened=answer.opened, ms=answer.ms)
-        self._inbox.put_nowait(e.GateAnswered(answer.opened, answer.detail))
+        self.log.info("gate.answered", opened=answer.opened, unknown=answer.unknown, ms=answer.ms)
+        self._inbox.put_nowait(e.GateAnswered(answer.opened, answer.detail, answer.unknown))
+
+    async def _prepare_transfer(self) -> None:
+        assert self.place.transfer is not None  # else the visit's rules know of no attendant
+        try:
+            trouble = await self.place.transfer.prepare(self.channel)
+        except Exception as error:
+            self.log.error("transfer.failed", error=type(error).__name__, exc_info=error)
+            trouble = f"error: {type(error).__name__}"
+        self.log.info("transfer.answered", ready=not trouble, detail=trouble)
+        self._inbox.put_nowait(e.TransferAnswered(not trouble, trouble))
 
     def _gate_order(self, facts: Facts) -> GateOrder:
         return GateOrder(
@@ -422,6 +443,7 @@ class VisitHost:
             resident=facts.resident,
             visitor=facts.visitor_name,
             intent=facts.intent.value,
+            channel=self.channel,
         )
 
     def _tell_refusal(self) -> None:
@@ -506,6 +528,8 @@ class VisitHost:
     # ----------------------------------------------------------------------------------------------------
 
     async def _record(self, kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "visit.ended":  # the last word: what the recordings hold is said before it
+            await self._complete_tapes()
         try:
             await self._house.storage.append(self.place.id, self.id, stamp(datetime.now(UTC)), kind, data)
         except StorageError as error:
@@ -519,6 +543,23 @@ class VisitHost:
             await self._record(kind, data)
         except _NotDurable:
             self.log.warning("visit.goes_on_without_record", kind=kind)
+
+    async def _complete_tapes(self) -> None:
+        """Have the recordings completed, and say in the audit log what they hold."""
+        for tape in self._tapes.values():
+            tape.close()
+        await asyncio.gather(*(tape.finished(RECORDINGS_S) for tape in self._tapes.values()))
+        for name, tape in self._tapes.items():
+            late = RecordingFailure(name, "slow", "not complete when the visit ended")
+            for thing in (tape.failure, tape.result) if tape.failure or tape.result else (late,):
+                if thing is not None:
+                    await self._tell_of_tape(thing)
+
+    async def _tell_of_tape(self, thing: _OfRecording) -> None:
+        if thing not in self._told_of_tapes:  # both its own word and the visit's end lead here
+            self._told_of_tapes.add(thing)
+            failed = isinstance(thing, RecordingFailure)
+            await self._record_quietly("recording.failed" if failed else "recording.closed", asdict(thing))
 
     def _see(self, kind: str, data: Mapping[str, Any]) -> None:
         seen = Seen(self.id, round((self._loop.time() - self._zero) * 1000, 1), kind, data)

@@ -14,6 +14,7 @@ from bridge.gates.base import Gate
 from bridge.recorder import Recorder
 from bridge.sentences import Sentences
 from bridge.settings import Tenant
+from bridge.transfer import Transfer
 from bridge.watch import Watcher
 from providers.base import Provider, SessionConfig, ToolSpec, TurnDetection
 from storage.base import Storage
@@ -49,14 +50,21 @@ class Condominium:
     hosts: tuple[str, ...]
     """The addresses on which its ports listen."""
     resident_port: int
+    transfer: Transfer | None = None
+    """The way to its attendant; None where there is none."""
 
     @property
     def id(self) -> str:
         """The tenant's id."""
         return self.settings.id
 
-    def rules(self) -> VisitRules:
-        """The tenant's choices, as a visit knows them."""
+    def rules(self, *, channel: str) -> VisitRules:
+        """The tenant's choices, as a visit knows them.
+
+        Args:
+            channel: the PBX's channel of the visitor's call; empty where it is not known, and nobody else can
+                take the call over.
+        """
         limits, consent = self.settings.limits, self.settings.consent
         needs = {
             fact: frozenset(i for i, facts in self.settings.required.items() if fact in facts)
@@ -72,7 +80,7 @@ class Condominium:
             authorize_key=consent.authorize_key if consent.keys else "",
             deny_key=consent.deny_key if consent.keys else "",
             gate=self.settings.gate.kind,
-            attendant=self.settings.attendant is not None,
+            attendant=self.transfer is not None and bool(channel),
             resident_name_for=needs["resident"],
             visitor_name_for=needs["visitor_name"],
         )
@@ -86,13 +94,25 @@ class Condominium:
             min_speech_ms=max(1, vad.min_speech_ms),
         )
 
-    def session(self, role: Role, facts: Facts | None, tools: Registry) -> SessionConfig:
-        """What the model on a leg is told. Neither knows the other's conversation."""
+    def session(self, role: Role, facts: Facts | None, tools: Registry, *, attendant: bool) -> SessionConfig:
+        """What the model on a leg is told. Neither knows the other's conversation.
+
+        Args:
+            attendant: a person can take the visitor's call over. Where none can, none is offered.
+        """
         tenant = self.settings
         fields = {
             "agora": part_of_day(datetime.now(ZoneInfo(tenant.timezone))),
             "extra": "\n\n".join(
-                filter(None, (tenant.prompt_extra, self._data_rules(role), self._keys(role)))
+                filter(
+                    None,
+                    (
+                        tenant.prompt_extra,
+                        self._data_rules(role),
+                        self._keys(role),
+                        "" if attendant or role is Role.RESIDENT else self.sentences.without_attendant,
+                    ),
+                )
             ),
             "tecla_sim": tenant.consent.authorize_key,
             "tecla_nao": tenant.consent.deny_key,
@@ -100,7 +120,11 @@ class Condominium:
         turns = tenant.turn_detection
         return SessionConfig(
             instructions=self.sentences.instructions(role, facts, fields),
-            tools=[ToolSpec(one.name, one.description, one.parameters) for one in tools.of(role)],
+            tools=[
+                ToolSpec(one.name, one.description, one.parameters)
+                for one in tools.of(role)
+                if attendant or one.name != ATTENDANT_TOOL
+            ],
             language=tenant.language.partition("-")[0],
             voice=tenant.voice,
             transcription_prompt=self._vocabulary(role),
@@ -141,6 +165,9 @@ class Condominium:
             )
         return "# Dados\n\n" + "\n".join(lines)
 
+
+ATTENDANT_TOOL = "transfer_to_attendant"
+"""What a model is not given where nobody can take the call over."""
 
 VOCABULARY = 400
 """Characters of names: whisper reads about 220 tokens of a prompt, and forgets its beginning beyond that."""

@@ -37,6 +37,8 @@ class Sentences:
     prompts: Mapping[Role, str]
     without_keys: str
     """What the resident's prompt says otherwise where no key decides."""
+    without_attendant: str
+    """What the visitor's prompt says otherwise where no person can take the call over."""
     title: str
     """What the place is called, as it follows "portaria do"."""
 
@@ -59,6 +61,7 @@ class Sentences:
             sentences: dict[str, str] = tomllib.loads(path.read_text("utf-8"))
             prompts = {role: (PROMPTS / f"{role}.{language}.md").read_text("utf-8") for role in Role}
             without_keys = (PROMPTS / f"resident_without_keys.{language}.md").read_text("utf-8")
+            without_attendant = (PROMPTS / f"visitor_without_attendant.{language}.md").read_text("utf-8")
         except FileNotFoundError as error:
             raise PromptError(
                 f"no prompts for the language {language!r}: {error.filename} is missing"
@@ -69,7 +72,7 @@ class Sentences:
             if unknown := fields_of(own) - {"condominio"}:
                 raise PromptError(f"{own!r} has {{{min(unknown)}}}; allowed here: {{condominio}}")
             sentences[key] = own
-        return cls(sentences, prompts, without_keys, title)
+        return cls(sentences, prompts, without_keys, without_attendant, title)
 
     def say(self, key: str, facts: Facts | None, fields: Mapping[str, str]) -> str:
         """A sentence, filled.

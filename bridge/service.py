@@ -33,6 +33,7 @@ from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.recorder import Recorder
 from bridge.sentences import Sentences
 from bridge.settings import Settings, SettingsError, Tenant
+from bridge.transfer import build_transfer
 from bridge.watch import Watcher
 from providers.base import Provider
 from providers.openai_realtime import OpenAISettings
@@ -195,6 +196,7 @@ class Service:
             build_gate(tenant, self.settings.secret, self._brokers),
             tuple(_reachable(host) for host in residents.ports),
             residents.port,
+            build_transfer(tenant, self.settings.secret),
         )
         self._gatehouses[tenant.id] = _Gatehouse(place, visitors, residents)
         await place.dialer.start()

@@ -122,6 +122,17 @@ def test_no_question_of_decision_turns_yes_into_no() -> None:
                 assert re.match(r"\s*(?:autoriza|posso liberar) a entrada(?:, sim ou nao)?\?", question), line
 
 
+def test_an_attendant_is_only_promised_where_one_was_told_to_come() -> None:
+    """A tenant may have none: what such a visitor or resident may hear speaks of none."""
+    promising = {key for key, text in SENTENCES.items() if "atendente" in fold(text)}
+    assert promising == {"transfer", "gate_failed_transfer"}
+    phrases = section(PROMPTS["visitor"], SECTION)
+    without = section((ROOT / "prompts" / "visitor_without_attendant.pt-BR.md").read_text("utf-8"), SECTION)
+    offering = {key for key, text in phrases.items() if "atendente" in fold(text)} - {"sem_atendente"}
+    assert set(without) == offering, "each offer is worded without one, and nothing else"
+    assert not [text for text in without.values() if "atendente" in fold(text) or "?" in text]
+
+
 def test_the_text_is_clean() -> None:
     for line in all_lines():
         assert line == " ".join(line.split())

@@ -11,7 +11,7 @@ from providers.local.dialogue.phrases import read_needs, read_phrases
 from providers.local.dialogue.resident import MARK as RESIDENT_MARK
 from providers.local.dialogue.resident import PHRASES as RESIDENT_PHRASES
 from providers.local.dialogue.resident import ResidentPolicy
-from providers.local.dialogue.visitor import ERRANDS, FACTS, VisitorPolicy
+from providers.local.dialogue.visitor import ERRANDS, FACTS, TRANSFER, VisitorPolicy
 from providers.local.dialogue.visitor import MARK as VISITOR_MARK
 from providers.local.dialogue.visitor import PHRASES as VISITOR_PHRASES
 
@@ -52,7 +52,8 @@ class Doorman:
             self._policy = ResidentPolicy(read_phrases(instructions, RESIDENT_PHRASES))
         else:
             needs = read_needs(instructions, ERRANDS, FACTS)
-            self._policy = VisitorPolicy(read_phrases(instructions, VISITOR_PHRASES), needs)
+            phrases = read_phrases(instructions, VISITOR_PHRASES)
+            self._policy = VisitorPolicy(phrases, needs, attendant=TRANSFER in names)
 
     def respond(
         self, history: History, response_instructions: str | None, tool_choice: str

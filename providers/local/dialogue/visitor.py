@@ -32,6 +32,9 @@ from visits.words import fold
 MARK: Final = "call_resident"
 """The tool by which a session is known to be a visitor's."""
 
+TRANSFER: Final = "transfer_to_attendant"
+"""The tool that is only given where a person can take the call over."""
+
 ERRANDS: Final = ("visita", "entrega", "servico")
 FACTS: Final = (APARTMENT, RESIDENT, NAME)
 
@@ -68,9 +71,11 @@ PHRASES: Final[Mapping[str, frozenset[str]]] = {
 class VisitorPolicy:
     """What is said and called on a visitor's leg; a pure function of the history."""
 
-    def __init__(self, book: PhraseBook, needs: Mapping[str, Needs]) -> None:
+    def __init__(self, book: PhraseBook, needs: Mapping[str, Needs], *, attendant: bool) -> None:
+        """`attendant`: there may be one; without, the phrases offer none."""
         self._say = book.say
         self._needs = needs
+        self._attendant = attendant
 
     def respond(self, history: History) -> list[Say | Call]:
         """What comes next after this history."""
@@ -79,7 +84,7 @@ class VisitorPolicy:
 
     def _remember(self, history: History) -> VisitorMemory:
         """Fold the history. What we said is known again by deciding anew what we would have said there."""
-        memory = VisitorMemory()
+        memory = VisitorMemory(no_attendant="" if self._attendant else "told")
         for entry in history:
             match entry:
                 case UserSaid(text):
@@ -189,14 +194,15 @@ class VisitorPolicy:
         return self._offer(memory, memory.stuck) if memory.stuck else None
 
     def _offer(self, memory: VisitorMemory, phrase: str) -> Reply:
-        """Offer the attendant, unless there is none."""
+        """Offer the attendant; where there is none, say why we can't go on, unless that was said."""
         if memory.no_attendant:
-            return self._end(memory, "no_attendant")
+            end = self._end(memory, "no_attendant")
+            return end if self._attendant else Reply(self._say(phrase), calls=end.calls)
         return Reply(self._say(phrase), asks=ATTENDANT, kind=phrase)
 
     def _transfer(self, memory: VisitorMemory, reason: str) -> Reply:
         """Hand over to a person; the host says so."""
-        return self._leave(memory, "transfer_to_attendant", reason)
+        return self._leave(memory, TRANSFER, reason)
 
     def _end(self, memory: VisitorMemory, reason: str) -> Reply:
         """Hang up; the host says the goodbye."""
@@ -330,6 +336,8 @@ class VisitorPolicy:
             return (silent, "silence") if memory.idle else ("", "")
         if Act.GATE in turn.heard.acts:
             return self._say("so_morador"), ""
+        if Act.ATTENDANT in turn.heard.acts and memory.no_attendant:
+            return self._say("sem_atendente"), ""
         return self._acknowledged(memory, turn.learned) if turn.learned else self._without_facts(memory)
 
     def _acknowledged(self, memory: VisitorMemory, learned: set[str]) -> tuple[str, str]:

@@ -64,10 +64,15 @@ def tools(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in names]
 
 
-def engine_for(role: str) -> DialogueEngine:
-    """A configured engine."""
+def engine_for(role: str, *, attended: bool = True) -> DialogueEngine:
+    """A configured engine; not `attended`: as where no person can take the visitor's call over."""
     engine = new_engine()
-    engine.configure(prompt(role), tools(VISITOR_TOOLS if role == "visitor" else RESIDENT_TOOLS))
+    names: Sequence[str] = VISITOR_TOOLS if role == "visitor" else RESIDENT_TOOLS
+    text = prompt(role)
+    if not attended:
+        names = tuple(name for name in names if name != "transfer_to_attendant")
+        text += (ROOT / "prompts" / "visitor_without_attendant.pt-BR.md").read_text("utf-8")
+    engine.configure(text, tools(names))
     return engine
 
 

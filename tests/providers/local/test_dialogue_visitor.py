@@ -7,7 +7,7 @@ import json
 import pytest
 
 from providers.local.dialogue.base import AgentSaid, UserSaid
-from tests.providers.local.dialogue_house import ROOT, Conversation, visitor
+from tests.providers.local.dialogue_house import ROOT, Conversation, engine_for, visitor
 
 ASKS_ERRAND = "É visita, entrega ou serviço?"
 
@@ -439,6 +439,19 @@ def test_without_a_person_the_talk_goes_on() -> None:
     assert answer == "No momento não há atendente disponível. Qual é o nome de quem vai receber a entrega?"
     assert talk.say("Eu quero falar com o porteiro.").endswith("?")
     assert talk.names().count("transfer_to_attendant") == 1
+
+
+def test_where_there_is_no_attendant_none_is_offered_nor_fetched() -> None:
+    talk = visitor()
+    talk.engine = engine_for("visitor", attended=False)
+    talk.say("Entrega")
+    answer = talk.say("Eu quero falar com o porteiro.")
+    assert answer == "No momento não há atendente disponível. Para qual apartamento é?"
+    talk.say("999")
+    talk.say("998")
+    assert talk.say("997") == "Não consegui localizar o morador com essas informações."
+    assert talk.names()[-1] == "end_call"
+    assert "transfer_to_attendant" not in talk.names()
 
 
 def test_repeating_says_the_same_question_again_and_does_not_count() -> None:
