@@ -11,6 +11,7 @@ it lasts (ring-back, busy and hold sounds are not). Whoever gets a DTMF event kn
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -110,10 +111,23 @@ class SpeechOffset:
     """Of the windows in which there was speech."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One window that waits to be judged."""
+
+    samples: Floats
+    """The context, then the window."""
+    at: int
+    """The sample of the leg's input where it begins."""
+    floor_dbov: float
+    """Quieter than this it is no speech."""
+
+
 class VoiceActivity:
     """One leg's onsets and offsets. Feed it everything that the leg hears, in order.
 
-    Between two windows nothing changes: an event is given by the :meth:`feed` that completes its window.
+    Either judged alone, at once (:meth:`feed`), or with other legs' windows (:meth:`hear`, then
+    :meth:`VadBatch.run`, then :meth:`take`). Between two windows nothing changes.
     """
 
     def __init__(self, model: VadModel, profile: VadProfile | None = None) -> None:
@@ -131,14 +145,29 @@ class VoiceActivity:
         self._power_sum = 0.0
         self._power_count = 0
         """Of the windows of the speech that goes on."""
+        self._windows: deque[_Window] = deque()
+        self._events: list[SpeechOnset | SpeechOffset] = []
         self.speaking = False
+        self.probability = 0.0
+        """Of speech in the window that was judged last; 0 where it was below the floor."""
+        self.level_dbov = FLOOR_DBOV
+        """Of the window that was judged last."""
         self.samples_fed = 0
         """How much was fed in, whole windows or not."""
         self.resets = 0
         """How often the model's state was forgotten."""
 
     def feed(self, pcm8k: bytes, *, floor_dbov: float = FLOOR_DBOV) -> list[SpeechOnset | SpeechOffset]:
-        """Hear some more, of any length; says what began or ended.
+        """Hear some more and judge it at once; says what began or ended. As :meth:`hear` otherwise."""
+        self.hear(pcm8k, floor_dbov=floor_dbov)
+        while self._windows:
+            window = self._windows[0]
+            probabilities, state = self._model.infer(window.samples[None, :], self._state)
+            self._judged(float(probabilities[0]), state)
+        return self.take()
+
+    def hear(self, pcm8k: bytes, *, floor_dbov: float = FLOOR_DBOV) -> None:
+        """Hear some more, of any length; its windows wait to be judged.
 
         Args:
             pcm8k: what the leg heard.
@@ -151,21 +180,28 @@ class VoiceActivity:
         samples = samples_of(pcm8k).astype(np.float32) / FULL_SCALE
         self.samples_fed += len(samples)
         self._waiting = np.concatenate((self._waiting, samples))
-        events: list[SpeechOnset | SpeechOffset] = []
+        floor = max(floor_dbov, self._profile.floor_dbov)
         while len(self._waiting) >= CONTEXT_SAMPLES + WINDOW_SAMPLES:
-            window = self._waiting[: CONTEXT_SAMPLES + WINDOW_SAMPLES]
             at = self.samples_fed - len(self._waiting) + CONTEXT_SAMPLES
-            probabilities, self._state = self._model.infer(window[None, :], self._state)
+            self._windows.append(_Window(self._waiting[: CONTEXT_SAMPLES + WINDOW_SAMPLES], at, floor))
             self._waiting = self._waiting[WINDOW_SAMPLES:]
-            probability = float(probabilities[0])
-            self._forget_after_long_quiet(probability)
-            power = _power(window[CONTEXT_SAMPLES:])
-            if _dbov(power) < max(floor_dbov, self._profile.floor_dbov):
-                probability = 0.0
-            event = self._judge(probability, power, at)
-            if event is not None:
-                events.append(event)
+
+    def take(self) -> list[SpeechOnset | SpeechOffset]:
+        """What began or ended since this was last asked, in order."""
+        events, self._events = self._events, []
         return events
+
+    def _judged(self, probability: float, state: Floats) -> None:
+        """The model's word on the window that waited longest, and its state after it."""
+        window = self._windows.popleft()
+        self._state = state
+        self._forget_after_long_quiet(probability)
+        power = _power(window.samples[CONTEXT_SAMPLES:])
+        self.level_dbov = _dbov(power)
+        self.probability = probability if self.level_dbov >= window.floor_dbov else 0.0
+        event = self._judge(self.probability, power, window.at)
+        if event is not None:
+            self._events.append(event)
 
     def _judge(self, probability: float, power: float, at: int) -> SpeechOnset | SpeechOffset | None:
         """Take in one window, which began at sample ``at``."""
@@ -219,6 +255,44 @@ class VoiceActivity:
             self._state = _fresh_state()
             self._quiet = 0
             self.resets += 1
+
+
+class VadBatch:
+    """Judges the windows of many legs together: at 20 legs a third of what each alone would cost.
+
+    A leg's windows are judged in their order and with that leg's own state: it makes no difference to a leg
+    who else joins or leaves, or how much they have heard.
+    """
+
+    def __init__(self, model: VadModel) -> None:
+        self._model = model
+        self._voices: dict[int, VoiceActivity] = {}
+
+    def voice(self, profile: VadProfile | None = None) -> VoiceActivity:
+        """A new leg's; from now on :meth:`run` judges what it hears."""
+        voice = VoiceActivity(self._model, profile)
+        self._voices[id(voice)] = voice
+        return voice
+
+    def leave(self, voice: VoiceActivity) -> None:
+        """The leg is over. What it heard and was not judged yet never will be. Twice does nothing more."""
+        self._voices.pop(id(voice), None)
+
+    def run(self) -> int:
+        """Judge all that was heard. Returns how many windows that were; each leg takes its own events.
+
+        The model runs once for all legs' first windows, once for their second ones, and so on: after a normal
+        tick once, after a standstill as often as the leg that is furthest behind has windows.
+        """
+        judged = 0
+        while ready := [voice for voice in self._voices.values() if voice._windows]:
+            windows = np.stack([voice._windows[0].samples for voice in ready])
+            states = np.concatenate([voice._state for voice in ready], axis=1)
+            probabilities, after = self._model.infer(windows, states)
+            for number, voice in enumerate(ready):
+                voice._judged(float(probabilities[number]), after[:, number : number + 1])
+            judged += len(ready)
+        return judged
 
 
 def _power(window: Floats) -> float:

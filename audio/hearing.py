@@ -1,0 +1,97 @@
+"""One leg's ear: whether the caller speaks, told apart from our own echo, and what the model is given to hear.
+
+While we talk and nobody else does, the model hears silence: it would take our echo for the caller, reply to it
+and stop itself. What was kept from it is remembered for 400 ms; when the caller is heard to speak, the model gets
+that first, so that no word loses its beginning.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from audio.echo import EchoGuard
+from audio.frames import FRAME_MS
+from audio.vad import SpeechOffset, SpeechOnset, VoiceActivity
+
+PRE_ROLL_MS: Final = 400
+"""How much of what was kept from the model it gets when the caller speaks after all."""
+_ECHO_FRAMES: Final = 400 // FRAME_MS
+"""For so many frames after we last said something it may still come back."""
+
+
+class Uplink:
+    """What the model is given in place of what the leg hears."""
+
+    def __init__(self) -> None:
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+
+    def closed(self, pcm8k: bytes) -> bytes:
+        """Silence of the same length."""
+        self._kept.append(pcm8k)
+        self._kept_bytes += len(pcm8k)
+        while self._kept_bytes - len(self._kept[0]) >= PRE_ROLL_MS * 16:
+            self._kept_bytes -= len(self._kept.popleft())
+        return bytes(len(pcm8k))
+
+    def open(self) -> bytes:
+        """What was kept back; nothing, where the way was open already."""
+        kept = b"".join(self._kept)[-PRE_ROLL_MS * 16 :]
+        self.forget()
+        return kept
+
+    def forget(self) -> None:
+        """What was kept back is never given."""
+        self._kept.clear()
+        self._kept_bytes = 0
+
+
+class Ear:
+    """What a leg hears with."""
+
+    def __init__(self, voice: VoiceActivity, *, guard: EchoGuard | None = None, gated: bool = False) -> None:
+        """
+        Args:
+            voice: judged by whoever owns its batch, before :meth:`take`.
+            guard: None: whatever is heard is the caller.
+            gated: whether the model hears silence while we talk and the caller doesn't.
+        """
+        self.voice = voice
+        self._guard = guard
+        self._uplink = Uplink() if gated else None
+        self._since_ours = _ECHO_FRAMES
+
+    @property
+    def speaking(self) -> bool:
+        """The caller is being heard."""
+        return self.voice.speaking
+
+    def played(self, frame: bytes, skipped: int, *, ours: bool) -> None:
+        """A frame went out, ``skipped`` before it never did. ``ours``: it is talk, no ring tone or silence."""
+        self._since_ours = 0 if ours else self._since_ours + 1 + skipped
+        if self._guard is not None:
+            self._guard.played(frame, skipped)
+
+    def heard(self, pcm8k: bytes) -> bytes:
+        """What came in. Returns what the model is to hear now.
+
+        Raises:
+            ValueError: ``pcm8k`` holds half a sample. Nothing of it is taken.
+        """
+        if self._guard is None:
+            self.voice.hear(pcm8k)
+        else:
+            for block, floor_dbov in self._guard.heard(pcm8k, speaking=self.voice.speaking):
+                self.voice.hear(block, floor_dbov=floor_dbov)
+        if self._uplink is None:
+            return pcm8k
+        if self._since_ours < _ECHO_FRAMES and not self.voice.speaking:
+            return self._uplink.closed(pcm8k)
+        if not self.voice.speaking:
+            self._uplink.forget()
+        return self._uplink.open() + pcm8k
+
+    def take(self) -> list[SpeechOnset | SpeechOffset]:
+        """What began or ended since this was last asked."""
+        return self.voice.take()
