@@ -1,9 +1,10 @@
 """Writes each leg's recording to a WAV file, from one thread; never holds a call up.
 
 The event loop only appends what was played and heard to a recording's backlog, without waking anybody. The
-writer thread comes by every half second, lays the audio out (``audio.recording``) and writes it. A recording
-that can't go on (a full disk, or one so slow that the backlog is used up) ends, with one line in the log and
-a call of ``on_failed``; the call goes on.
+writer thread comes by every half second, lays the audio out (``audio.recording``) and writes it. When the leg
+is over it reads the file once more for its digest, which the audit log keeps. A recording that can't go on (a
+full disk, or one so slow that the backlog is used up) ends, with one line in the log and a call of
+``on_failed``; the call goes on.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FLUSH_S: Final = 0.5
 BACKLOG_S: Final = 15.0
 """Audio of one recording that may wait for a slow disk (about 480 KB), before that recording is given up."""
 
+DIGEST_CHUNK: Final = 1 << 20
+
 Reason = Literal["full", "io", "exists", "denied", "slow", "long", "stopped"]
 
 
@@ -43,6 +46,17 @@ class RecordingFailure:
     leg: str
     reason: Reason
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingClosed:
+    """What a recording's file holds for good: the data of a ``recording.closed`` record."""
+
+    leg: str
+    recording: str
+    """The file below the root of all recordings."""
+    bytes: int
+    sha256: str
 
 
 def _component(text: str) -> str:
@@ -65,6 +79,7 @@ def _reason(error: OSError) -> Reason:
 
 
 OnFailed = Callable[[RecordingFailure], None]
+OnClosed = Callable[[RecordingClosed], None]
 
 
 class Recording:
@@ -74,17 +89,31 @@ class Recording:
     and each of the two counters of bytes has one side that writes it.
     """
 
-    def __init__(self, leg: str, file: _File, backlog_bytes: int, on_failed: OnFailed | None) -> None:
+    def __init__(
+        self,
+        leg: str,
+        file: _File,
+        backlog_bytes: int,
+        on_failed: OnFailed | None,
+        on_closed: OnClosed | None,
+    ) -> None:
         """Use :meth:`Recorder.start`."""
         self.leg = leg
         self.relative = file.relative
         self._file = file
         self._limit = backlog_bytes
         self._on_failed = on_failed
+        self._on_closed = on_closed
         self._done = asyncio.Event()
         self._given = 0
         self._failure: RecordingFailure | None = None
+        self._result: RecordingClosed | None = None
         self._closed = False
+
+    @property
+    def result(self) -> RecordingClosed | None:
+        """What the complete file holds; None until then, and where the file could not be read for it."""
+        return self._result
 
     @property
     def failure(self) -> RecordingFailure | None:
@@ -136,12 +165,20 @@ class Recording:
             # Not from within played() and heard(): whoever is told must not hold the audio up.
             asyncio.get_running_loop().call_soon(self._on_failed, self._failure)
 
-    def _end(self, error: tuple[Reason, str] | None) -> None:
+    def _end(self, error: tuple[Reason, str] | None, digest: _Digest | None) -> None:
         """The writer is through with the file."""
         if error is not None:
             self._fail(*error)
         self._closed = True
+        if digest is not None:
+            self._result = RecordingClosed(self.leg, str(self.relative), *digest)
+            if self._on_closed is not None:
+                self._on_closed(self._result)
         self._done.set()
+
+
+_Digest = tuple[int, str]
+"""(bytes, SHA-256 in hexadecimal) of a file."""
 
 
 class _File:
@@ -170,12 +207,22 @@ class _File:
             self._open()
         over = self._take_backlog() or last
         self._write(self._timeline.finish() if over else self._timeline.take())
-        if over:
-            self._close()
+        if over and self._handle is not None:
+            os.fsync(self._handle)
         return over
 
-    def give_up(self) -> None:
-        """Leave what is in the file as it is: a sound WAV file up to the last flush."""
+    def digest(self) -> _Digest | None:
+        """Of the file as it is; None where it was never made. The GIL is free for most of the time."""
+        if self._handle is None:
+            return None
+        state, length = sha256(), 0
+        while chunk := os.pread(self._handle, DIGEST_CHUNK, length):
+            state.update(chunk)
+            length += len(chunk)
+        return length, state.hexdigest()
+
+    def close(self) -> None:
+        """Leave what is in the file as it is: a sound WAV file, up to the last flush where it failed."""
         handle, self._handle = self._handle, None
         self.backlog.clear()
         if handle is not None:
@@ -183,7 +230,7 @@ class _File:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._handle = os.open(self.path, flags, 0o600)
         _write_all(self._handle, wav_header(0), 0)
 
@@ -210,14 +257,6 @@ class _File:
         _write_all(self._handle, stereo, HEADER + self._frames * FRAME)
         _write_all(self._handle, header, 0)
         self._frames += len(stereo) // FRAME
-
-    def _close(self) -> None:
-        assert self._handle is not None
-        handle, self._handle = self._handle, None
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _write_all(handle: int, data: bytes, offset: int) -> None:
@@ -257,6 +296,7 @@ class Recorder:
         visit: str,
         leg: str,
         on_failed: OnFailed | None = None,
+        on_closed: OnClosed | None = None,
         day: date | None = None,
     ) -> Recording:
         """Begin a leg's recording: ``<root>/<tenant>/<YYYY-MM-DD>/<visit>-<leg>.wav``, mode 0600.
@@ -268,6 +308,8 @@ class Recorder:
             visit: the visit's id.
             leg: the leg's name within the visit.
             on_failed: called on the event loop, at most once, when the recording stops early.
+            on_closed: called on the event loop, at most once, when the file will not change any more; after
+                a failure too, where there is a file.
             day: of the directory; today in UTC unless given.
 
         Returns:
@@ -275,9 +317,9 @@ class Recorder:
         """
         folder = Path(_component(tenant), (day or datetime.now(UTC).date()).isoformat())
         file = _File(self._root, folder / f"{_component(f'{visit}-{leg}')}.wav", visit)
-        recording = Recording(leg, file, self._backlog_bytes, on_failed)
+        recording = Recording(leg, file, self._backlog_bytes, on_failed, on_closed)
         if self._stopping.is_set():
-            recording._end(("stopped", "the service is stopping"))
+            recording._end(("stopped", "the service is stopping"), None)
         else:
             self._new.append((file, recording))
         return recording
@@ -321,11 +363,16 @@ class Recorder:
             error = "long", str(failure)
         if error is None and not over:
             return False
+        digest: _Digest | None = None
         try:
-            file.give_up()
+            digest = file.digest()
         except OSError as failure:
             error = error or (_reason(failure), failure.strerror or str(failure))
-        self._tell(recording._end, error)
+        try:
+            file.close()
+        except OSError as failure:
+            error = error or (_reason(failure), failure.strerror or str(failure))
+        self._tell(recording._end, error, digest)
         return True
 
     def _tell(self, function: Callable[..., None], *args: object) -> None:

@@ -254,6 +254,15 @@ class RecordingFailed(TypedDict):
     detail: NotRequired[str]
 
 
+class RecordingClosed(TypedDict):
+    """A leg's recording is complete: the file, as ``leg.ended`` names it, and what it holds from now on."""
+
+    leg: str
+    recording: str
+    bytes: int
+    sha256: str
+
+
 class ServiceStarted(TypedDict):
     """The service came up. ``heads``: each tenant's :class:`Head` at that moment, as text."""
 
@@ -313,6 +322,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "note": Kind(Note, "either"),
         "visit.ended": Kind(VisitEnded),
         "recording.failed": Kind(RecordingFailed),
+        "recording.closed": Kind(RecordingClosed),
         "service.started": Kind(ServiceStarted, "service"),
         "service.stopped": Kind(ServiceStopped, "service"),
         "visit.recovered": Kind(VisitRecovered),

@@ -1,4 +1,4 @@
-"""``porteiro audit list | show | verify | export``: reading the audit log, beside a running service too."""
+"""``porteiro audit …``: reading and checking the audit log, beside a running service too."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.commands.audit_recordings import look_at_recordings
 from bridge.commands.audit_story import safe, story
 from bridge.settings import SettingsError, load
 from storage.base import Storage, StorageError, VisitSummary
 from storage.sqlite import SqliteStorage
-from visits.audit import KINDS, AuditError, AuditRecord, Head, intact, stamp
+from visits.audit import KINDS, AuditError, AuditRecord, Head, Outcome, intact, stamp
 
 SOUND, FAULTY, UNUSABLE = 0, 1, 2
 """Exit codes: all well; a fault, or nothing found; the log can't be read."""
@@ -41,7 +42,7 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``audit`` and what is below it. :func:`run` needs ``args.db``: from ``--db``, or set afterwards."""
     audit = subparsers.add_parser("audit", help="read and check the audit log")
-    actions = audit.add_subparsers(dest="action", required=True, metavar="list|show|verify|export")
+    actions = audit.add_subparsers(dest="action", required=True, metavar="list|show|verify|head|export")
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--db", type=Path, help="the database (default: the one in the settings)")
@@ -53,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     span.add_argument("--until", type=_moment, help="up to then")
 
     list_ = actions.add_parser("list", parents=[common, span], help="the visits, the latest first")
-    list_.add_argument("--outcome", help="only visits that ended so")
+    list_.add_argument("--outcome", choices=get_args(Outcome), help="only visits that ended so")
     list_.add_argument("--limit", type=_count, default=50, help="at most so many (default 50)")
     _add_formats(list_, "a JSON array", "CSV")
 
@@ -61,16 +62,40 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.add_argument("visit", help="its id, or the beginning of it")
     _add_formats(show, "one JSON object")
 
-    verify = actions.add_parser("verify", parents=[common], help="check the hash chains; exit 1 on a fault")
+    verify = actions.add_parser(
+        "verify",
+        parents=[common],
+        help="check the log and all that rests on it; exit 1 on a fault",
+        description="Checks each tenant's chain of hashes, the tables that `list` and `show` read against "
+        "the records, and the recordings' files against their SHA-256 in the log. Exits with 1 on a fault.",
+    )
     verify.add_argument(
         "--head",
         type=_anchor,
         action="append",
         default=[],
         metavar="TENANT=SEQ:HASH",
-        help="what an earlier verify printed: shows also what was cut from the end, or written anew",
+        help="what an earlier `audit head` printed (repeatable): shows also what was cut from the end, or "
+        "written anew by somebody thorough",
     )
+    verify.add_argument(
+        "--heads", type=Path, metavar="FILE", help="a file of such lines, which was kept somewhere else"
+    )
+    files = verify.add_mutually_exclusive_group()
+    files.add_argument(
+        "--recordings", type=Path, metavar="DIR", help="where they lie (default: where the settings say)"
+    )
+    files.add_argument("--no-recordings", action="store_true", help="leave the recordings' files alone")
     _add_formats(verify, "one JSON object")
+
+    head = actions.add_parser(
+        "head",
+        parents=[common],
+        help="print each chain's last record, to be kept somewhere else",
+        description="Prints TENANT=SEQ:HASH for each chain. Whoever may write to the database can also "
+        "compute it anew; a head that was kept where they can't reach shows it: `audit verify --heads FILE`.",
+    )
+    _add_formats(head, "one JSON object")
 
     export = actions.add_parser("export", parents=[common, span], help="the records themselves")
     export.add_argument("--visit", help="only this visit's")
@@ -124,12 +149,13 @@ def _anchor(text: str) -> tuple[str, Head]:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked, and return the exit code: :data:`SOUND`, :data:`FAULTY` or :data:`UNUSABLE`."""
-    if args.db is None:
-        args.db = _usual_database()
-    if args.db is None:
-        return UNUSABLE
     try:
+        if args.db is None:
+            _take_usual_places(args)
         return asyncio.run(_run(args))
+    except _Unusable as error:
+        sys.stderr.write(f"{error}\n")
+        return UNUSABLE
     except StorageError as error:
         sys.stderr.write(f"porteiro audit: {safe(str(error))}\n")
         return UNUSABLE
@@ -150,6 +176,8 @@ async def _run(args: argparse.Namespace) -> int:
             return await _show(storage, args)
         if args.action == "verify":
             return await _verify(storage, args)
+        if args.action == "head":
+            return await _head(storage, args)
         return await _export(storage, args)
 
 
@@ -171,7 +199,19 @@ def _write_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+async def _known(storage: Storage, tenant: str | None) -> bool:
+    """Whether the tenant that was asked for has records; says which have where it has none."""
+    tenants = await storage.tenants()
+    if tenant is None or tenant in tenants:
+        return True
+    others = ", ".join(safe(name) for name in tenants if name) or "none yet"
+    sys.stderr.write(f"porteiro audit: tenant {safe(tenant)!r} has no records; allowed: {others}\n")
+    return False
+
+
 async def _list(storage: Storage, args: argparse.Namespace) -> int:
+    if not await _known(storage, args.tenant):
+        return FAULTY
     visits = await storage.visits(
         tenant=args.tenant, since=args.since, until=args.until, outcome=args.outcome, limit=args.limit
     )
@@ -180,8 +220,10 @@ async def _list(storage: Storage, args: argparse.Namespace) -> int:
     elif args.csv:
         names = [field.name for field in fields(VisitSummary)]
         _write_csv(sys.stdout, names, (asdict(visit) for visit in visits))
-    else:
+    elif visits:
         _console().print(_visits_table(visits))
+    if not visits:  # beside what a program reads
+        sys.stderr.write("porteiro audit: no visit matches\n")
     return SOUND
 
 
@@ -251,17 +293,20 @@ async def _show(storage: Storage, args: argparse.Namespace) -> int:
 
 
 async def _verify(storage: Storage, args: argparse.Namespace) -> int:
-    anchors = dict(args.head)
-    heads = await storage.heads()
-    if args.tenant is not None:
-        heads = {tenant: head for tenant, head in heads.items() if tenant == args.tenant}
-        if not heads and args.tenant not in anchors:
-            sys.stderr.write(f"porteiro audit: tenant {safe(args.tenant)!r} has no records\n")
-            return FAULTY
+    anchors: dict[str, set[Head]] = {}
+    for tenant, head in [*args.head, *(_read_heads(args.heads) if args.heads else ())]:
+        anchors.setdefault(tenant, set()).add(head)
+    if args.tenant not in anchors and not await _known(storage, args.tenant):
+        return FAULTY
+    heads = await _heads(storage, args.tenant)
     faults = await storage.verify(args.tenant, expected_heads=anchors)
+    recordings = await look_at_recordings(storage, args.recordings, args.tenant)
+    faults += recordings.faults
     if args.json:
         chains = [{"tenant": t, "records": head.seq, "head": str(head)} for t, head in heads.items()]
-        _write_json({"ok": not faults, "chains": chains, "faults": [asdict(fault) for fault in faults]})
+        files = {"sound": recordings.sound, "unsealed": recordings.unsealed}
+        found = [asdict(fault) for fault in faults]
+        _write_json({"ok": not faults, "chains": chains, "recordings": files, "faults": found})
         return FAULTY if faults else SOUND
     console = _console()
     faulty = {fault.tenant for fault in faults}
@@ -271,9 +316,44 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
         console.print(Text(f"{mark} {name}: {head.seq} records, head {tenant}={head}", style), soft_wrap=True)
     for fault in faults:
         console.print(Text(f"  {safe(str(fault))}", "red"), soft_wrap=True)
+    if recordings.sound:
+        console.print(f"{recordings.sound} recordings are what the log says.")
+    if recordings.unsealed:
+        console.print(
+            f"{recordings.unsealed} recordings ended without a digest in the log, and prove nothing."
+        )
     if not faults:
-        console.print("Every chain is sound. Note the heads elsewhere: --head finds what is cut off later.")
+        console.print("Every chain is sound. Keep `porteiro audit head` elsewhere: it finds what is cut off.")
     return FAULTY if faults else SOUND
+
+
+async def _heads(storage: Storage, tenant: str | None) -> dict[str, Head]:
+    heads = await storage.heads()
+    return {name: head for name, head in heads.items() if tenant in (None, name)}
+
+
+async def _head(storage: Storage, args: argparse.Namespace) -> int:
+    if not await _known(storage, args.tenant):
+        return FAULTY
+    heads = await _heads(storage, args.tenant)
+    if args.json:
+        _write_json({tenant: str(head) for tenant, head in heads.items()})
+    else:
+        sys.stdout.writelines(f"{safe(tenant)}={head}\n" for tenant, head in heads.items())
+    return SOUND
+
+
+def _read_heads(file: Path) -> list[tuple[str, Head]]:
+    """The heads in a file of `audit head` lines; empty ones and those that begin with # are passed over."""
+    heads = []
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            heads.append(_anchor(line))
+        except argparse.ArgumentTypeError as error:
+            raise _Unusable(f"porteiro audit: --heads: {file}, line {number}: {error}") from None
+    return heads
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -281,20 +361,36 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _usual_database() -> Path | None:
-    """The database of the settings, or of the defaults; None, and said why, where there is none."""
+class _Unusable(Exception):
+    """What was asked for can't be begun; the text says why."""
+
+
+def _take_usual_places(args: argparse.Namespace) -> None:
+    """The database, and the recordings, of the settings or of the defaults.
+
+    Raises:
+        _Unusable: there is none.
+    """
     try:
-        usual = load().service.database_path
+        service = load().service
     except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return None
-    if not usual.exists():
-        sys.stderr.write(f"porteiro audit: there is no audit log at {usual} yet; name another with --db\n")
-        return None
-    return usual
+        raise _Unusable(str(error)) from None
+    args.db = service.database_path
+    if not args.db.exists():
+        raise _Unusable(f"porteiro audit: there is no audit log at {args.db} yet; name another with --db")
+    if args.action == "verify" and args.recordings is None and not args.no_recordings:
+        args.recordings = service.recordings_path
 
 
 async def _export(storage: Storage, args: argparse.Namespace) -> int:
+    if not await _known(storage, args.tenant):
+        return FAULTY
+    if args.visit is not None and not await storage.visit_exists(args.visit):
+        sys.stderr.write(
+            f"porteiro audit: {safe(args.visit)!r} is no visit here; allowed: a whole id, as `audit list` "
+            "shows it\n"
+        )
+        return FAULTY
     records = storage.audit(
         tenant=args.tenant, visit=args.visit, since=args.since, until=args.until, kinds=args.kind
     )

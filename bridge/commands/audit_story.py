@@ -175,6 +175,10 @@ LINES: Final[Mapping[str, Callable[[Data], Line]]] = {
         f"found open after a crash: {data['reason']}; gate {data['gate']}",
         "bold red",
     ),
+    "recording.closed": lambda data: (
+        f"recording complete: {data['recording']}, {data['bytes']} bytes, SHA-256 {data['sha256']}",
+        "dim",
+    ),
     "recording.failed": lambda data: (
         f"recording failed: {data['reason']}{_rest(data, 'leg', 'reason')}",
         "red",

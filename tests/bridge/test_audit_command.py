@@ -7,12 +7,15 @@ import asyncio
 import csv
 import io
 import json
+import os
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +237,147 @@ def test_verify_names_the_record_and_fails(db: Path, capsys: pytest.CaptureFixtu
     assert porteiro(db, "verify", "--json") == 1
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
     assert (fault["kind"], fault["seq"], fault["visit"]) == ("changed", 15, VISIT)
+
+
+# --------------------------------------------------------------------------------------------------------
+# Recordings
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recordings(db: Path) -> Path:
+    """Three recordings, two of which were closed in order."""
+    root = db.parent / "recordings"
+    root.mkdir()
+
+    async def write() -> None:
+        async with await SqliteStorage.open(db) as storage:
+            for leg in ("visitor", "resident-1", "resident-2"):
+                (root / f"{leg}.wav").write_bytes(leg.encode() * 1000)
+                about = {"leg": leg, "recording": f"{leg}.wav"}
+                if leg != "visitor":
+                    await storage.append(
+                        "jardim", VISIT, stamp(START), "leg.connected", {**about, "role": "resident"}
+                    )
+                await storage.append(
+                    "jardim", VISIT, stamp(START), "leg.ended", {**about, "reason": "hangup"}
+                )
+                if leg != "resident-2":
+                    data = (root / f"{leg}.wav").read_bytes()
+                    digest = {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+                    await storage.append("jardim", VISIT, stamp(START), "recording.closed", about | digest)
+
+    asyncio.run(write())
+    return root
+
+
+def test_verify_holds_the_recordings_against_the_log(
+    db: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert porteiro(db, "verify", "--recordings", str(recordings)) == 0
+    shown = capsys.readouterr().out
+    assert "2 recordings are what the log says" in shown and "1 recordings ended without a digest" in shown
+    file = recordings / "resident-1.wav"
+    whole = file.read_bytes()
+    for spoilt in (whole[:-1], b"X" + whole[1:], whole + b"X"):
+        file.write_bytes(spoilt)
+        assert porteiro(db, "verify", "--recordings", str(recordings)) == 1
+        shown = capsys.readouterr().out
+        assert f"recording-changed: resident-1.wav of visit {VISIT} (tenant jardim)" in shown
+    file.unlink()
+    os.mkfifo(file)  # which would hold up whoever opens it
+    for expected in ("not a plain file", "No such file"):
+        assert porteiro(db, "verify", "--recordings", str(recordings), "--json") == 1
+        (fault,) = json.loads(capsys.readouterr().out)["faults"]
+        assert (fault["kind"], fault["place"]) == ("recording-missing", "resident-1.wav")
+        assert expected in fault["detail"]
+        file.unlink(missing_ok=True)
+    assert porteiro(db, "verify", "--no-recordings") == 0
+    assert porteiro(db, "verify", "--tenant", "outro", "--recordings", str(recordings)) == 0
+
+
+def test_verify_looks_where_the_settings_say(
+    db: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(db.parent)
+    monkeypatch.setenv("PORTEIRO_SERVICE__DATA_DIR", str(db.parent))
+    assert porteiro(None, "verify") == 0
+    assert "2 recordings are what the log says" in capsys.readouterr().out
+    (recordings / "visitor.wav").unlink()
+    assert porteiro(None, "verify") == 1
+    assert porteiro(None, "verify", "--no-recordings") == 0
+
+
+# --------------------------------------------------------------------------------------------------------
+# Heads, and what is not there
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_heads_that_were_kept_elsewhere_are_held_against_the_log(
+    db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert porteiro(db, "head") == 0
+    printed = capsys.readouterr().out
+    assert re.fullmatch(rf"jardim={len(STORY)}:[0-9a-f]{{64}}\noutro=1:[0-9a-f]{{64}}\n", printed)
+    assert porteiro(db, "head", "--tenant", "outro", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["outro"]
+    kept = tmp_path / "heads.txt"
+    kept.write_text(f"# Monday\n{printed}\n")
+    assert porteiro(db, "verify", "--heads", str(kept)) == 0
+    kept.write_text(f"outro=1:{'0' * 64}\n{printed}")  # from before somebody wrote that chain anew
+    capsys.readouterr()
+    assert porteiro(db, "verify", "--heads", str(kept)) == 1
+    assert "rewritten: record 1" in capsys.readouterr().out
+    assert porteiro(db, "verify", "--head", f"gone=7:{'0' * 64}") == 1
+    assert "truncated: records 1 to 7 (tenant gone)" in capsys.readouterr().out
+    kept.write_text("jardim\n")
+    assert porteiro(db, "verify", "--heads", str(kept)) == 2
+    assert f"{kept}, line 1" in capsys.readouterr().err
+    assert porteiro(db, "verify", "--heads", str(tmp_path / "none")) == 2
+
+
+def test_verify_names_a_row_that_the_records_do_not_give(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = sqlite3.connect(db, isolation_level=None)
+    shell.execute("UPDATE visits SET outcome = 'denied' WHERE tenant = 'jardim'")
+    shell.close()
+    assert porteiro(db, "verify") == 1
+    expected = (
+        f"row-changed: visits.outcome of visit {VISIT} (tenant jardim): row: the table has 'denied', the "
+        "records give 'authorized'"
+    )
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["list", "--tenant", "jardin"], 1, "tenant 'jardin' has no records; allowed: jardim, outro"),
+        (["head", "--tenant", "jardin"], 1, "tenant 'jardin' has no records; allowed: jardim, outro"),
+        (["export", "--tenant", "jardin"], 1, "tenant 'jardin' has no records; allowed: jardim, outro"),
+        (["export", "--visit", VISIT[:8]], 1, f"'{VISIT[:8]}' is no visit here; allowed: a whole id"),
+        (["list", "--outcome", "denied"], 0, "no visit matches"),
+        (["list", "--since", "0m", "--json"], 0, "no visit matches"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    db: Path, words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert porteiro(db, *words) == code
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ("[]\n" if "--json" in words else "")
+
+
+def test_an_outcome_that_is_none_is_refused_with_those_that_are(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        porteiro(db, "list", "--outcome", "autorized")
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert "autorized" in shown and "abandoned" in shown
 
 
 def test_verify_finds_a_cut_tail_by_the_head_that_was_noted(

@@ -15,13 +15,14 @@ import time
 import wave
 from collections.abc import AsyncIterator
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.recorder import Recorder, Recording, RecordingFailure
+from bridge.recorder import Recorder, Recording, RecordingClosed, RecordingFailure
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 21)
@@ -76,6 +77,50 @@ async def test_a_leg_is_in_its_file_from_end_to_end(recorder: Recorder, tmp_path
     assert content(path) == (16_000, b"\xff\xff\x01\x00" * 16_000)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) & 0o077 == 0
+
+
+def held(root: Path, recording: Recording) -> RecordingClosed:
+    """What a recording's file holds, read by other means."""
+    data = (root / recording.relative).read_bytes()
+    return RecordingClosed(recording.leg, str(recording.relative), len(data), sha256(data).hexdigest())
+
+
+async def test_a_complete_file_is_told_by_its_digest_which_the_writer_takes(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: set[str] = set()
+    real = os.pread
+
+    def watched(*args: Any) -> bytes:
+        readers.add(threading.current_thread().name)
+        return real(*args)
+
+    monkeypatch.setattr("bridge.recorder.os.pread", watched)
+    monkeypatch.setattr("bridge.recorder.DIGEST_CHUNK", 1000)
+    told: list[RecordingClosed] = []
+    recording = begin(recorder, on_closed=told.append)
+    talk(recording, 100)
+    assert recording.result is None and told == []
+    recording.close()
+    assert await recording.finished()
+    assert told == [held(tmp_path / "recordings", recording)] and recording.result == told[0]
+    assert readers == {"recorder"}  # never the event loop's thread
+
+
+async def test_a_file_that_cannot_be_read_back_has_failed(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("bridge.recorder.os.pread", broken)
+    failures: list[RecordingFailure] = []
+    recording = begin(recorder, failures=failures)
+    talk(recording, 10)
+    recording.close()
+    assert not await recording.finished()
+    await until(lambda: failures)
+    assert failures == [RecordingFailure("v1", "io", "Input/output error")] and recording.result is None
 
 
 async def test_many_legs_at_once_do_not_mix(recorder: Recorder, tmp_path: Path) -> None:
@@ -183,6 +228,8 @@ async def test_a_disk_that_fills_up_ends_the_recording_with_one_line_and_the_cal
     assert line.keys() == {"event", "log_level", "visit", "leg", "reason", "detail"}
     assert str(tmp_path) not in str(line)
     assert content(tmp_path / "recordings" / small.relative)[0] == 3200
+    await until(lambda: large.result)  # what there is of it is told all the same
+    assert large.result == held(tmp_path / "recordings", large)
     frames, sound = content(tmp_path / "recordings" / large.relative)
     assert 1600 <= frames <= 25_000
     assert sound == b"\xff\xff\x01\x00" * frames

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from tests.service.doorman import AGREES, Cast, Part, Turn, call_resident
-from tests.service.household import household, spoken_by_host, with_cast
+from tests.service.household import Household, household, spoken_by_host, with_cast
 
 ELSEWHERE = [{"apartment_number": "77", "residents": ["Zuleica Prado"], "voip_number": "sip:77@bosque"}]
 
@@ -49,6 +50,7 @@ async def test_two_tenants_at_once_share_nothing(tmp_path: Path) -> None:
                 for visit in many:
                     assert await house.outcome(visit) == ("authorized", "opened", True)
                     assert {record.tenant for record in await house.records(visit)} == {name}
+            await check_digests(house, tmp_path / "recordings", visits["jardim"])
             # A resident of one is unknown in the other, and each chain stands by itself.
             view = await house.service.storage.visit(str(visits["bosque"][0]))
             assert view is not None and view.summary.resident == "Zuleica Prado"
@@ -75,6 +77,19 @@ async def test_two_tenants_at_once_share_nothing(tmp_path: Path) -> None:
             assert words_of not in told[other]
         assert own and name.capitalize() not in told[other]
     assert [path.parts[0] for path in recordings(tmp_path)] == ["jardim"] * 4
+
+
+async def check_digests(house: Household, root: Path, visits: list[UUID]) -> None:
+    """Each recording's file is in the log by its length and digest, before the visit's last word."""
+    for visit in visits:
+        records = await house.records(visit)
+        assert records[-1].kind == "visit.ended"
+        told = {record.data["leg"]: record.data for record in records if record.kind == "recording.closed"}
+        ended = {r.data["leg"]: r.data["recording"] for r in records if r.kind == "leg.ended"}
+        assert {leg: data["recording"] for leg, data in told.items()} == ended
+        for data in told.values():
+            held = (root / data["recording"]).read_bytes()
+            assert (data["bytes"], data["sha256"]) == (len(held), sha256(held).hexdigest())
 
 
 def recordings(data: Path) -> list[Path]:

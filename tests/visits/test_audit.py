@@ -191,6 +191,7 @@ MINIMAL: Mapping[str, dict[str, Any]] = {
     "note": {},
     "visit.ended": {"outcome": "failed", "apartment": None},
     "recording.failed": {"leg": "a", "reason": "full"},
+    "recording.closed": {"leg": "a", "recording": "a.wav", "bytes": 44, "sha256": "0" * 64},
     "service.started": {},
     "service.stopped": {},
     "visit.recovered": {"reason": "crash", "gate": "unknown"},
