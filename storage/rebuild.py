@@ -6,6 +6,7 @@ chain of hashes does not cover them: an ``UPDATE`` there would be believed. This
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,6 +24,9 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "decisions": ("visit",),
 }
 """The tables that follow from the records, and what names a row; the visit comes first."""
+
+JSON: Final = frozenset({"arguments", "result", "evidence"})
+"""The columns that hold JSON."""
 
 Row = dict[str, Any]
 Rows = dict[tuple[Any, ...], Row]
@@ -130,9 +134,26 @@ def _differences(table: str, visit: str, tenant: str, kept: Rows, told: Rows) ->
                     f"the records give {_short(value)}",
                 )
                 for column, value in told[key].items()
-                if value != kept[key].get(column)
+                if not _same(column, value, kept[key].get(column))
             ]
     return faults
+
+
+def _same(column: str, told: object, kept: object) -> bool:
+    """Whether a column holds what the records give.
+
+    JSON is compared by what it says: a record keeps its keys sorted, a row as they came.
+    """
+    if told == kept or column not in JSON:
+        return told == kept
+    try:
+        return _sorted(told) == _sorted(kept)
+    except (TypeError, ValueError):  # somebody's edit is no JSON
+        return False
+
+
+def _sorted(text: Any) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 def _short(value: object) -> str:
