@@ -160,9 +160,12 @@ class Service:
         for gatehouse in self._gatehouses.values():
             await self._open(gatehouse)
         await self._open_websocket()
-        await self._storage.append(
-            "", "", stamp(datetime.now(UTC)), "service.started", {"version": version("porteiro")}
-        )
+        await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
+
+    async def _record_itself(self, storage: SqliteStorage, kind: str, data: Mapping[str, object]) -> None:
+        """A record of the service's own chain, with the heads of the tenants' chains: a witness within."""
+        heads = {tenant: str(head) for tenant, head in (await storage.heads()).items() if tenant}
+        await storage.append("", "", stamp(datetime.now(UTC)), kind, {**data, "heads": heads})
 
     async def _recover(self, storage: SqliteStorage) -> None:
         """Close in the audit log what an earlier run left open: nothing of it is ever taken up again."""
@@ -392,7 +395,7 @@ class Service:
             self._recorder = None
         if self._storage is not None:
             try:
-                await self._storage.append("", "", stamp(datetime.now(UTC)), "service.stopped", {})
+                await self._record_itself(self._storage, "service.stopped", {})
             except StorageError as error:
                 log.warning("service.stop_not_recorded", error=str(error))
             await self._storage.close()
