@@ -165,7 +165,7 @@ class AsteriskManager:
                 answered = flow.send(httpx2.Response(status, headers=headers, request=request))
             except StopIteration:
                 raise ManagerError(
-                    f"{self.name} asks for another authentication than digest", status=401
+                    f"{self.name} is none: it asks for another authentication than digest", status=404
                 ) from None
             except (httpx2.ProtocolError, ValueError, NotImplementedError):
                 raise ManagerError(
@@ -243,8 +243,8 @@ def _plain(error: BaseException) -> str:
     return f"the connection failed ({type(error).__name__})"
 
 
-def build_manager(tenant: Tenant, secret: Callable[[str | None], str | None]) -> AsteriskManager | None:
-    """The Asterisk Manager of a tenant; None where its settings name none.
+def manager_address(tenant: Tenant, secret: Callable[[str | None], str | None]) -> ManagerAddress | None:
+    """Where the Asterisk Manager of a tenant is; None where its settings name none.
 
     Args:
         secret: looks an environment variable up (:meth:`Settings.secret`).
@@ -261,7 +261,24 @@ def build_manager(tenant: Tenant, secret: Callable[[str | None], str | None]) ->
         raise SettingsError(
             [f"{where}: the environment variable {settings.password_env} is not set; put the secret there"]
         )
-    return AsteriskManager(ManagerAddress(settings.url, settings.username, password))
+    return ManagerAddress(settings.url, settings.username, password)
 
 
-__all__ = ["AsteriskManager", "ManagerAddress", "ManagerError", "build_manager", "read_answer"]
+def build_manager(tenant: Tenant, secret: Callable[[str | None], str | None]) -> AsteriskManager | None:
+    """The Asterisk Manager of a tenant; None where its settings name none.
+
+    Raises:
+        SettingsError: its password is not set.
+    """
+    address = manager_address(tenant, secret)
+    return None if address is None else AsteriskManager(address)
+
+
+__all__ = [
+    "AsteriskManager",
+    "ManagerAddress",
+    "ManagerError",
+    "build_manager",
+    "manager_address",
+    "read_answer",
+]

@@ -8,6 +8,8 @@ import sys
 from typing import TextIO
 
 from bridge.amqp_check import look_at_brokers
+from bridge.asterisk_manager import manager_address
+from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
 from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
 from bridge.gates.http_check import GateUnfit, reach
@@ -66,6 +68,13 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
                 troubles.append(f"tenants.{tenant.id}.dialer: {error}")
             else:
                 answers.append(f"{tenant.id}: ARI at {address.url} answers, Asterisk {version}")
+        if (manager := manager_address(tenant, settings.secret)) is not None:
+            try:
+                name = await manager_behind(manager)
+            except ManagerUnfit as error:
+                troubles.append(f"tenants.{tenant.id}.manager: {error}")
+            else:
+                answers.append(f"{tenant.id}: {name} answers, and would act on calls")
         if isinstance(tenant.gate, HttpGate):
             try:
                 name = await reach(tenant.gate)
