@@ -141,8 +141,8 @@ class VisitHost:
             silence_s=self.place.settings.limits.silence_s,
             post=lambda leg, posted: self._inbox.put_nowait(_FromLeg(leg, posted)),
         )
-        leg.log = leg.log.bind(tenant=self.place.id, visit=self.id)
-        # The connection's own line knows it by its call id alone, which for a resident is the attempt's.
+        leg.ids = {"tenant": self.place.id, "visit": self.id, "leg": name}
+        leg.log = leg.log.bind(**leg.ids)
         leg.log.info("leg.opened", call_id=str(endpoint.call_id), peer=endpoint.peer)
         self._legs[name] = leg
         self._calls[name] = Calls(self._house.tools, role)

@@ -185,7 +185,9 @@ class Leg:
         self._on_hold = False
         self._closed = False
         self._lost = False
-        self.log = structlog.get_logger(__name__).bind(leg=name)
+        self.ids: Mapping[str, str] = {"leg": name}
+        """What the log knows this leg by: on its lines, and on its connection's."""
+        self.log = structlog.get_logger(__name__).bind(**self.ids)
 
     @property
     def now(self) -> float:

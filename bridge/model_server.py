@@ -19,6 +19,7 @@ from typing import TextIO
 
 import structlog
 
+from bridge.settings import Log
 from bridge.settings import ModelServer as ModelServerSettings
 
 TOKEN_VARIABLE = "PORTEIRO_MODEL_SERVER_TOKEN"
@@ -47,8 +48,19 @@ class ModelServerAddress:
 class ModelServerProcess:
     """The process, started again when it dies."""
 
-    def __init__(self, settings: ModelServerSettings, models: Path, log_to: TextIO | None = None) -> None:
-        """`log_to`: a real file for its log; None: our standard error."""
+    def __init__(
+        self,
+        settings: ModelServerSettings,
+        models: Path,
+        log_to: TextIO | None = None,
+        form: Log | None = None,
+    ) -> None:
+        """
+        Args:
+            log_to: a real file for its log; None: our standard error.
+            form: how it writes that; None: as the settings say by default.
+        """
+        self._form = form or Log()
         self._settings = settings
         self._log_to = log_to
         self._models = models
@@ -73,6 +85,7 @@ class ModelServerProcess:
         command = [sys.executable, "-m", "bridge.cli", "model-server", "--exit-with-parent"]
         command += ["--port", str(self._port), "--models", str(self._models)]
         command += ["--threads", str(self._settings.threads)]
+        command += ["--log-format", self._form.format, "--log-level", self._form.level]
         if self._settings.piper_voice is not None:
             command += ["--piper-voice", str(self._settings.piper_voice)]
         return command

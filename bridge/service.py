@@ -149,7 +149,10 @@ class Service:
         address = None
         if any(tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()):
             self._model_server = ModelServerProcess(
-                settings.service.model_server, settings.service.models_path, self._model_log
+                settings.service.model_server,
+                settings.service.models_path,
+                self._model_log,
+                settings.service.log if self._model_log is None else None,
             )
             address = await self._model_server.start()
         for tenant in settings.tenants.values():

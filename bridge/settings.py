@@ -38,7 +38,7 @@ from bridge.dialing.ari_numbers import check_template as check_dial_string
 from bridge.gates.template import check as check_template
 from bridge.settings_disk import problems as disk_problems
 from bridge.settings_problems import SettingsError, found_secrets, problems_of
-from providers.local.models import models_root
+from providers.local.models import models_root, own_checkout
 from visits.facts import Intent
 
 ENV_PREFIX = "PORTEIRO_"
@@ -200,7 +200,7 @@ class Service(Part):
     recordings_dir: FilePath | None = None
     """Default: `recordings` in data_dir."""
     models_dir: FilePath | None = None
-    """Default: `.cache/models` in a checkout of the project, the user's cache elsewhere."""
+    """Default: `.cache/models` in the project's checkout where set-up put them, else the user's cache."""
     log: Log = Log()
     model_server: ModelServer = ModelServer()
 
@@ -221,7 +221,7 @@ class Service(Part):
     @property
     def models_path(self) -> Path:
         """The configured one, or the cache that `porteiro models fetch` uses by itself."""
-        return models_root(self.models_dir, cwd=Path.cwd(), environ=os.environ)
+        return models_root(self.models_dir, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
 
     @property
     def peers(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -16,7 +16,7 @@ import structlog
 
 from bridge import log as logs
 from bridge.model_server import TOKEN_VARIABLE
-from providers.local.models import ModelError, models_root, verified_dir
+from providers.local.models import ModelError, models_root, own_checkout, verified_dir
 
 if TYPE_CHECKING:
     from providers.local.server import ServerSettings
@@ -40,6 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU, for recognition")
     parser.add_argument("--piper-voice", type=Path, metavar="FILE", help="a piper voice (.onnx)")
     parser.add_argument("--max-sessions", type=int, default=256, metavar="N", help="at the same time")
+    parser.add_argument("--log-format", choices=("auto", "json", "pretty"), default="auto")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
     parser.set_defaults(run=run)
 
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     from providers.local.speech import SpeechError
     from providers.local.vad import VadError
 
-    with logs.configure():
+    with logs.configure(arguments.log_format, arguments.log_level):
         try:
             parts = load_parts(arguments.models, arguments.threads, arguments.piper_voice)
         except (ModelError, SpeechError, VadError) as error:
@@ -89,7 +91,8 @@ def load_parts(models: Path | None, threads: int, piper_voice: Path | None) -> P
     from providers.local.speech import Speaker, make_voice
     from providers.local.vad import load_vad
 
-    folder = verified_dir(models_root(models, cwd=Path.cwd(), environ=os.environ))
+    root = models_root(models, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
+    folder = verified_dir(root)
     vad = load_vad()
     speaker = Speaker(make_voice(piper_voice))
     recogniser = Recogniser(folder, vad, threads=threads)

@@ -27,10 +27,12 @@ class ManualDialer:
 
     async def dial(self, order: DialOrder) -> DialResult:
         """Say how to answer, and wait."""
+        call = f"porteiro call --role resident --port {order.port} --uuid {order.attempt}"
         log.info(
             "dial.waiting_for_somebody",
             visit=str(order.visit),
-            answer_with=f"porteiro call --role resident --port {order.port} --uuid {order.attempt}",
+            answer_with=f"{call} --microphone",
+            instead_of_a_microphone="--say FILE.wav, or --key and the digit that authorizes",
             ring_s=order.ring_s,
         )
         await asyncio.sleep(order.ring_s)

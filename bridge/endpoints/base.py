@@ -5,6 +5,7 @@ Both sides are synchronous: the path of a sample awaits nothing. Everything here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
@@ -115,3 +116,10 @@ class LegSink(Protocol):
 
     def endpoint_closed(self, reason: EndpointClosed) -> None:
         """The call is over. Called exactly once, whoever ended it."""
+
+
+@runtime_checkable
+class KnowsIds(Protocol):
+    """A leg that says under which ids (`tenant`, `visit`, `leg`) the log knows it."""
+
+    ids: Mapping[str, str]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from bridge.endpoints.base import ClosedKind, EndpointClosed, LegSink
+from bridge.endpoints.base import ClosedKind, EndpointClosed, KnowsIds, LegSink
 from bridge.log import get_logger
 
 
@@ -150,7 +150,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         if self._sink is not None:
             self._guarded(self._sink.endpoint_closed, self._ended)
         orderly = self._ended.kind in ("hangup", "local")
-        log = get_logger(self.kind)
+        log = get_logger(self.kind).bind(**(self._sink.ids if isinstance(self._sink, KnowsIds) else {}))
         write = log.error if self._error else log.info if orderly else log.warning
         write(
             f"{self.kind}.closed",

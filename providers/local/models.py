@@ -103,16 +103,30 @@ def _no_progress(source: str, file: str, done: int, total: int | None) -> None:
 # ------------------------------------------------------------------------------------------- the cache
 
 
-def models_root(configured: Path | None, *, cwd: Path, environ: Mapping[str, str]) -> Path:
+def own_checkout() -> Path | None:
+    """The checkout of the project that this program runs from; None where it was installed elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "setup" / "bootstrap.py").is_file() else None
+
+
+def models_root(
+    configured: Path | None, *, cwd: Path, environ: Mapping[str, str], checkout: Path | None = None
+) -> Path:
     """The folder that holds all models.
 
-    The configured one; otherwise ``.cache/models`` where ``cwd`` is a checkout of the project, otherwise the
-    user's cache (``$XDG_CACHE_HOME/porteiro/models``).
+    The configured one; otherwise ``.cache/models`` where ``cwd`` is a checkout of the project, or in
+    ``checkout`` where set-up has put them there; otherwise the user's cache
+    (``$XDG_CACHE_HOME/porteiro/models``).
+
+    Args:
+        checkout: see :func:`own_checkout`; the program may be run from any directory.
     """
     if configured is not None:
         return configured
     if (cwd / "pyproject.toml").is_file() or (cwd / ".cache" / "models").is_dir():
         return cwd / ".cache" / "models"
+    if checkout is not None and (checkout / ".cache" / "models").is_dir():
+        return checkout / ".cache" / "models"
     cache = environ.get("XDG_CACHE_HOME", "")
     # The specification says to ignore a relative path here.
     base = Path(cache) if cache.startswith("/") else Path.home() / ".cache"

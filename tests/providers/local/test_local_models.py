@@ -24,6 +24,7 @@ from providers.local.models import (
     fetch,
     model_dir,
     models_root,
+    own_checkout,
     verified_dir,
 )
 
@@ -178,8 +179,20 @@ def test_where_models_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert models_root(None, cwd=tmp_path, environ={"XDG_CACHE_HOME": "/c"}) == Path("/c/porteiro/models")
     in_home = tmp_path / "home" / ".cache" / "porteiro" / "models"
     assert models_root(None, cwd=tmp_path, environ={"XDG_CACHE_HOME": "relative"}) == in_home
+    checkout = tmp_path / "porteiro"
+    assert (
+        models_root(None, cwd=tmp_path, environ={}, checkout=checkout) == in_home
+    )  # nothing was set up there
+    (checkout / ".cache" / "models").mkdir(parents=True)
+    assert models_root(None, cwd=tmp_path, environ={}, checkout=checkout) == checkout / ".cache" / "models"
     (tmp_path / "pyproject.toml").touch()
+    assert models_root(None, cwd=tmp_path, environ={}, checkout=checkout) == tmp_path / ".cache" / "models"
     assert models_root(None, cwd=tmp_path, environ={}) == tmp_path / ".cache" / "models"
+
+
+def test_a_program_in_a_checkout_knows_where_that_is() -> None:
+    checkout = own_checkout()
+    assert checkout is not None and (checkout / "uv.lock").is_file()
 
 
 def test_the_real_weights_are_there(weights: Path) -> None:
