@@ -54,6 +54,7 @@ from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE, ClosedKind, LegSink
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, FloodGuard, SlowReaderGuard
+from bridge.endpoints.listening import BACKLOG
 
 READ_BYTES = 4 * 1024
 """Read in one turn of the event loop from one connection: at most 700 of the smallest frames."""
@@ -93,7 +94,14 @@ class AsteriskWebsocketLimits:
     """Without a byte. Asterisk may send nothing while a call is on hold."""
 
     waiting: int = 64
-    """Connections without a call. One more makes the oldest of the address that has most of them give way."""
+    """Connections without a call that are left to their deadline.
+    With more, the oldest of the address that has most of them give way: silence cannot keep a caller out."""
+
+    spared_s: float = 0.5
+    """For so long a new connection need not give way: a PBX says within milliseconds which call it is …"""
+
+    crowd: int = 2 * BACKLOG
+    """… up to so many without a call in all. What one turn of the event loop accepts is read in the next."""
 
     flood_factor: float = 3.0
     """Audio may come this many times faster than real time …"""

@@ -13,7 +13,6 @@ import http
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,13 +21,14 @@ from websockets.headers import parse_authorization_basic
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from bridge.endpoints.allow_list import AllowList, Network
 from bridge.endpoints.asterisk_websocket import (
     MAX_MESSAGE_BYTES,
     Accept,
     AsteriskWebsocketEndpoint,
     AsteriskWebsocketLimits,
 )
-from bridge.endpoints.listening import Network, open_listeners
+from bridge.endpoints.listening import BACKLOG, open_listeners
 from bridge.endpoints.roster import Roster
 from bridge.log import get_logger
 
@@ -73,11 +73,10 @@ class _IncomingEndpoint(AsteriskWebsocketEndpoint):
         self._serving = wire
 
     def _connected(self) -> bool:
-        if self._server.admits(self.host):
+        if self._server.allowed.admits(self.host):
             self._server.roster.arrived(self)
             return True
-        allowed = ", ".join(map(str, self._server.allowed)) or "none"
-        self._mark("refused", f"found the address {self.host}; allowed are {allowed}")
+        self._mark("refused", f"found the address {self.host}; allowed are {self._server.allowed}")
         self._abort()
         return False
 
@@ -123,8 +122,8 @@ class AsteriskWebsocketServer:
     Args:
         hosts: addresses or names. IPv4 and IPv6 may be mixed; ``::`` on its own takes IPv4 as well.
         port: 0 takes a port that is free on all of them; :attr:`port` then says which.
-        allowed: the networks that may connect; none given, none may. IPv4 addresses are recognised in their
-            IPv6 dress (``::ffff:10.0.0.1``).
+        allowed: the networks that may connect, as an :class:`~bridge.endpoints.allow_list.AllowList` reads
+            them.
         routes: by path (``/asterisk/jardim/visitor``). The endpoint that a route's ``accept`` is given has
             its ``call_id``. Once it has returned a leg, the leg must play a frame every 20 ms.
         limits: what a peer may do.
@@ -143,13 +142,15 @@ class AsteriskWebsocketServer:
     ) -> None:
         self.hosts = tuple(hosts)
         self.port = port
-        self.allowed = tuple(allowed)
+        self.allowed = AllowList(allowed)
         self.limits = limits or AsteriskWebsocketLimits()
         self._routes = dict(routes)
         self._closed_routes: set[str] = set()
         self._tls = tls
         self._servers: list[asyncio.Server] = []
-        self.roster: Roster[_IncomingEndpoint] = Roster(self.limits.waiting)
+        self.roster: Roster[_IncomingEndpoint] = Roster(
+            self.limits.waiting, crowd=self.limits.crowd, spared_s=self.limits.spared_s
+        )
         """Kept by the endpoints: each says when it arrives, has a call, and leaves."""
 
     @property
@@ -176,7 +177,7 @@ class AsteriskWebsocketServer:
                 await loop.create_server(
                     lambda: _IncomingEndpoint(self),
                     sock=listener,
-                    backlog=256,
+                    backlog=BACKLOG,
                     ssl=self._tls,
                     ssl_handshake_timeout=self.limits.handshake_s if self._tls else None,
                 )
@@ -205,16 +206,6 @@ class AsteriskWebsocketServer:
             _log.error("asterisk_websocket.stop_late", port=self.port, calls=self.calls, waiting=self.waiting)
 
     # ---- What the endpoints say ------------------------------------------------------------------------
-
-    def admits(self, host: str) -> bool:
-        """Whether an address may connect."""
-        given = ip_address(host.partition("%")[0])
-        dresses: list[IPv4Address | IPv6Address] = [given]
-        if isinstance(given, IPv4Address):
-            dresses.append(IPv6Address(f"::ffff:{given}"))
-        elif given.ipv4_mapped is not None:
-            dresses.append(given.ipv4_mapped)
-        return any(dress in network for dress in dresses for network in self.allowed)
 
     def route(self, request: Request) -> Route:
         """Where a request leads.

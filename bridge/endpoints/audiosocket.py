@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from uuid import UUID
 
+from bridge.endpoints.allow_list import AllowList, Network
 from bridge.endpoints.audiosocket_frames import (
     HANGUP,
     SLIN8_HEADER,
@@ -32,7 +32,7 @@ from bridge.endpoints.audiosocket_frames import (
 from bridge.endpoints.base import FRAME_BYTES, ClosedKind, LegSink
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, FloodGuard, SlowReaderGuard
-from bridge.endpoints.listening import Network, open_listeners
+from bridge.endpoints.listening import BACKLOG, open_listeners
 from bridge.endpoints.roster import Roster
 from bridge.log import get_logger
 
@@ -54,8 +54,14 @@ class AudioSocketLimits:
     """Without a byte. Asterisk may send nothing while a call is on hold."""
 
     waiting: int = 64
-    """Connections without a call (no UUID yet, or refused and not yet gone). One more makes the oldest of the
-    address that has most of them give way: silent connections cannot keep a caller out."""
+    """Connections without a call (no UUID yet, or refused and not yet gone) that are left to their deadline.
+    With more, the oldest of the address that has most of them give way: silence cannot keep a caller out."""
+
+    spared_s: float = 0.5
+    """For so long a new connection need not give way: a PBX says within milliseconds which call it is …"""
+
+    crowd: int = 2 * BACKLOG
+    """… up to so many without a call in all. What one turn of the event loop accepts is read in the next."""
 
     flood_factor: float = 3.0
     """Audio may come this many times faster than real time …"""
@@ -139,11 +145,10 @@ class AudioSocketEndpoint(Connection):
     # ---- Up --------------------------------------------------------------------------------------------
 
     def _connected(self) -> bool:
-        if self._server.admits(self.host):
+        if self._server.allowed.admits(self.host):
             self._server.roster.arrived(self)
             return True
-        allowed = ", ".join(map(str, self._server.allowed)) or "none"
-        self._mark("refused", f"found the address {self.host}; allowed are {allowed}")
+        self._mark("refused", f"found the address {self.host}; allowed are {self._server.allowed}")
         self._abort()
         return False
 
@@ -282,8 +287,8 @@ class AudioSocketServer:
     Args:
         hosts: addresses or names. IPv4 and IPv6 may be mixed; ``::`` on its own takes IPv4 as well.
         port: 0 takes a port that is free on all of them; :attr:`port` then says which.
-        allowed: the networks that may connect; none given, none may. IPv4 addresses are recognised in their
-            IPv6 dress (``::ffff:10.0.0.1``).
+        allowed: the networks that may connect, as an :class:`~bridge.endpoints.allow_list.AllowList` reads
+            them.
         accept: decides on a call; the endpoint that it is given has its ``call_id``. Once it has returned a
             leg, the leg must play a frame every 20 ms (silence where there is nothing to say: Asterisk's
             AudioSocket starves its channel otherwise, bug asterisk#2089).
@@ -301,12 +306,14 @@ class AudioSocketServer:
     ) -> None:
         self.hosts = tuple(hosts)
         self.port = port
-        self.allowed = tuple(_plain_network(network) for network in allowed)
+        self.allowed = AllowList(allowed)
         self.accept = accept
         self.limits = limits or AudioSocketLimits()
         self.draining = False
         self._servers: list[asyncio.Server] = []
-        self.roster: Roster[AudioSocketEndpoint] = Roster(self.limits.waiting)
+        self.roster: Roster[AudioSocketEndpoint] = Roster(
+            self.limits.waiting, crowd=self.limits.crowd, spared_s=self.limits.spared_s
+        )
         """Kept by the endpoints: each says when it arrives, has a call, and leaves."""
         self._ports: dict[str, int] = {}
 
@@ -338,7 +345,7 @@ class AudioSocketServer:
         self.port = sockets[0].getsockname()[1]
         for listener in sockets:
             self._servers.append(
-                await loop.create_server(lambda: AudioSocketEndpoint(self), sock=listener, backlog=256)
+                await loop.create_server(lambda: AudioSocketEndpoint(self), sock=listener, backlog=BACKLOG)
             )
             address = listener.getsockname()
             self._ports[address[0]] = address[1]
@@ -360,21 +367,3 @@ class AudioSocketServer:
                 await self.roster.emptied()
         except TimeoutError:
             _log.error("audiosocket.stop_late", port=self.port, calls=self.calls, waiting=self.waiting)
-
-    # ---- What the endpoints say ------------------------------------------------------------------------
-
-    def admits(self, host: str) -> bool:
-        """Whether an address may connect."""
-        address = ip_address(host.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.allowed)
-
-
-def _plain_network(network: Network) -> Network:
-    """An IPv4 network that is written as IPv6 (``::ffff:10.0.0.0/104``), as IPv4."""
-    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((mapped, network.prefixlen - 96))
-    return network

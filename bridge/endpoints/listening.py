@@ -6,7 +6,6 @@ import asyncio
 import errno
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network
 
 from bridge.log import get_logger
 
@@ -15,7 +14,8 @@ _log = get_logger("audiosocket")
 
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
-Network = IPv4Network | IPv6Network
+BACKLOG = 256
+"""Connections that the kernel holds for us until they are accepted; an event loop takes them in one turn."""
 
 SEND_BUFFER_BYTES = 16 * 1024
 """The kernel's send buffer (SO_SNDBUF). Left to itself Linux grows it to megabytes: minutes of speech that

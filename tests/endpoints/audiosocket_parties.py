@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 import uvloop
 
+from bridge.endpoints.allow_list import Network
 from bridge.endpoints.audiosocket import (
     AudioSocketEndpoint,
     AudioSocketLimits,
@@ -24,7 +25,6 @@ from bridge.endpoints.audiosocket import (
 )
 from bridge.endpoints.audiosocket_frames import encode_uuid
 from bridge.endpoints.base import EndpointClosed, LegSink
-from bridge.endpoints.listening import Network
 from bridge.softphone import SILENCE, Softphone
 
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))

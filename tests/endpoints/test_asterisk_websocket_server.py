@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
+from bridge.endpoints.allow_list import Network
 from bridge.endpoints.asterisk_websocket import (
     CALL_VARIABLE,
     AsteriskWebsocketEndpoint,
@@ -35,7 +36,6 @@ from bridge.endpoints.asterisk_websocket import (
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route, tls_of
 from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import EndpointClosed, LegSink, TakesBack
-from bridge.endpoints.listening import Network
 from tests.endpoints.audiosocket_parties import LOOPBACK, TONE, on_both_loops, until
 
 PATH = "/asterisk/jardim/visitor"
@@ -409,9 +409,7 @@ async def test_other_addresses_are_turned_away_before_a_byte_is_read() -> None:
                 await connect(house.url(), open_timeout=2)
             await until(lambda: lines(logs))
             assert lines(logs)[0]["reason"] == "refused" and lines(logs)[0]["bytes_received"] == 0
-            admits = house.server.admits
-            assert admits("10.1.1.1") and admits("::ffff:10.1.1.1") and not admits("::1")
-            assert not admits("fe80::1%lo")
+            assert "allowed are 10.0.0.0/8" in lines(logs)[0]["detail"]
 
 
 async def test_a_closed_route_takes_nobody_new_and_lets_the_others_talk() -> None:
@@ -624,6 +622,23 @@ async def test_silent_connections_cannot_keep_a_call_out() -> None:
             writer.close()
 
 
+async def test_a_caller_in_a_crowd_of_silent_connections_from_its_own_address_is_answered() -> None:
+    """All of them are there before the caller has said anything."""
+    limits = AsteriskWebsocketLimits(handshake_s=10, spared_s=5)
+    async with serving(limits=limits) as house:
+        where = ("127.0.0.1", house.server.port)
+        crowd = [socket.create_connection(where) for _ in range(100)]
+        caller = socket.create_connection(where)
+        crowd += [socket.create_connection(where) for _ in range(100)]
+        await until(lambda: house.server.waiting == 201)
+        call_id = uuid4()
+        async with calling(house, call_id, sock=caller) as channel:
+            await until(lambda: len(channel.media) > 3200)
+            assert not (await house.leg(call_id)).closed
+        for each in crowd:
+            each.close()
+
+
 async def test_a_reset_ends_the_call_with_one_line() -> None:
     with capture_logs() as logs:
         async with serving() as house:
@@ -781,6 +796,7 @@ async def test_a_channel_that_is_not_there_is_said_so() -> None:
     async with asterisk_http(handler) as port:
         with pytest.raises(ConnectError, match="no MEDIA_START"):
             await connect_media(f"ws://127.0.0.1:{port}/media/x", **options)
+    del options["limits"]  # the next ones are answered, on a busy machine a little later
     with pytest.raises(ConnectError):
         await connect_media(f"ws://127.0.0.1:{port}/media/x", **options)
     with pytest.raises(ValueError, match="URL"):
