@@ -195,6 +195,7 @@ def porteiro_tools() -> Registry:
     from tools.ask_visitor import ask_visitor
     from tools.authorize_entry import authorize_entry
     from tools.call_resident import call_resident
+    from tools.connect_parties import connect_parties
     from tools.deny_entry import deny_entry
     from tools.end_call import end_call
     from tools.lookup_apartment import lookup_apartment
@@ -212,6 +213,7 @@ def porteiro_tools() -> Registry:
             transfer_to_attendant,
             visit_details,
             ask_visitor,
+            connect_parties,
             authorize_entry,
             deny_entry,
             end_call,

@@ -189,6 +189,20 @@ class BriefingPlayed(TypedDict):
     attempt: str
 
 
+class PartiesConnected(TypedDict):
+    """Visitor and resident hear each other from here on; what they say is recorded and not transcribed."""
+
+    attempt: str
+
+
+class PartiesEnded(TypedDict):
+    """They no longer do, after ``seconds``; ``reason``: a key, the limit, the visit's end."""
+
+    attempt: str
+    reason: str
+    seconds: float
+
+
 class Evidence(TypedDict):
     """What the resident said or pressed after the briefing: what the decision that follows rests on."""
 
@@ -315,6 +329,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "dial.started": Kind(DialStarted),
         "dial.ended": Kind(DialEnded),
         "briefing.played": Kind(BriefingPlayed),
+        "parties.connected": Kind(PartiesConnected),
+        "parties.ended": Kind(PartiesEnded),
         "evidence": Kind(Evidence),
         "decision": Kind(Decision),
         "gate.requested": Kind(GateRequested),

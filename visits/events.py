@@ -101,6 +101,13 @@ class QuestionRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectRequested:
+    """The resident's model says that the resident wants to talk to the visitor."""
+
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizeRequested:
     """The resident's model says that the resident consented. It asks; the evidence decides."""
 
@@ -262,9 +269,13 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The host failed in carrying the visit out (a record that could not be made durable, a bug)."""
+    """The host failed in carrying the visit out (a record that could not be made durable, a bug, a stop).
+
+    ``gate_spared``: the order to the gate was among what could not be carried out; the gate was never asked.
+    """
 
     reason: str
+    gate_spared: bool = False
 
 
 Event = (
@@ -275,6 +286,7 @@ Event = (
     | StatusRequested
     | DetailsRequested
     | QuestionRequested
+    | ConnectRequested
     | AuthorizeRequested
     | DenyRequested
     | AttendantRequested
@@ -304,6 +316,7 @@ ToolRequest = (
     | StatusRequested
     | DetailsRequested
     | QuestionRequested
+    | ConnectRequested
     | AuthorizeRequested
     | DenyRequested
     | AttendantRequested
@@ -379,6 +392,16 @@ class HoldAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class Connect:
+    """Let visitor and resident hear each other. Their models hear neither, and are not heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """They hear their models again, and each other no more; nothing where they did not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dial:
     """Call the resident; `attempt` is the id that the resident's leg must come with."""
 
@@ -443,6 +466,8 @@ Effect = (
     | Prompt
     | AutoReply
     | HoldAudio
+    | Connect
+    | Disconnect
     | Dial
     | CancelDial
     | OpenGate

@@ -2,16 +2,20 @@
 
 The models *ask*; this file decides. What must always hold, whoever asks and however cleverly:
 
-1. The gate opens at most once a visit, and only on a resident's authorisation given while `consulting`.
+1. The gate opens at most once a visit, and only on a resident's authorisation given while `consulting`, or
+   by key while `connected`.
 2. That needs a resident leg which this visit dialled, known by the id minted for that one dial attempt,
    still connected.
 3. It needs the briefing (who, what for, to which apartment) to have been *played to its end* on that leg.
 4. It needs evidence from that leg after the briefing: words that the local VAD heard being said and that
    `consent.classify` reads as consent, or the tenant's key. A refusal, a question, a doubt as the last word
    (by when it was said, not by when its transcript came) vetoes the model; so does speech whose words are not
-   known. Words not transcribed in time are asked for again; then the key; then `unreachable`.
+   known, and so does speech that begins while the decision is held for a moment. Words not transcribed in
+   time are asked for again; then the key; then `unreachable`. A refusal that comes after the order is told as
+   what it is: too late.
 5. Nothing said on the visitor's leg is ever evidence, nor what may be its echo while it is read to the
-   resident. What crosses is typed facts (`visits/facts.py`), the resident's question and its answer.
+   resident, nor anything that the two say to each other. What crosses to the models is typed facts
+   (`visits/facts.py`), the resident's question and its answer.
 6. Silence, noise, time-outs, hang-ups, crashes and errors end closed.
 7. What was decided is on record before the gate moves: `Record` comes before `OpenGate`, and the host makes
    each `Record` durable before it goes on to the next effect.
@@ -37,12 +41,15 @@ from visits.events import (
     Broken,
     CallRequested,
     CancelDial,
+    Connect,
+    ConnectRequested,
     DenyRequested,
     DetailsRequested,
     Dial,
     DialAnswered,
     DialFailed,
     DialOutcome,
+    Disconnect,
     Effect,
     EndRequested,
     Event,
@@ -91,13 +98,16 @@ class State(StrEnum):
     VALIDATED = "validated"
     DIALING = "dialing"
     CONSULTING = "consulting"
+    CONNECTED = "connected"
+    """Visitor and resident talk to each other, or are told that they will; a key decides, or comes back."""
     AUTHORIZED = "authorized"
     """Decided and on record; the gate has its order and its answer is awaited."""
     CLOSING = "closing"
     ENDED = "ended"
 
 
-BEFORE_DECISION = (State.GREETING, State.COLLECTING, State.VALIDATED, State.DIALING, State.CONSULTING)
+WITH_MODELS = (State.GREETING, State.COLLECTING, State.VALIDATED, State.DIALING, State.CONSULTING)
+BEFORE_DECISION = (*WITH_MODELS, State.CONNECTED)
 WITH_VISITOR = (State.GREETING, State.COLLECTING, State.VALIDATED)
 
 
@@ -110,6 +120,8 @@ class VisitRules:
     dial_attempts: int = 2
     ring_s: float = 25.0
     consult_s: float = 120.0
+    connected_s: float = 180.0
+    """How long visitor and resident may talk to each other."""
     visit_s: float = 300.0
     silence_prompts: int = 2
     """How often a silent caller is spoken to before we give up."""
@@ -150,6 +162,19 @@ BRIEFING_LIMIT = 3
 """Times that the briefing is begun before the visit gives up; from the second on nobody can talk over it."""
 OPEN_TURN_S = 8.0
 """After which a turn that the provider began to hear and never ended is asked for again."""
+HOLD_S = 0.2
+"""How long a resident must be quiet once a spoken authorisation was found good: a "não" that begins then is
+heard by the local VAD within it."""
+CONNECTING_S = 20.0
+"""How long it may take to tell both that they will be connected."""
+PARTING_S = 15.0
+"""How long before its end a conversation between the two is said to end."""
+BACK_S = 30.0
+"""What is kept of the visit's time to ask the resident again after that conversation."""
+RETURN_KEYS = ("0", "9", "5")
+"""The first that does not decide brings a connected resident back to the doorman."""
+LAST_COMFORT_S = 5.0
+"""So shortly before the ring time is over the visitor is no more told that we are still calling."""
 TRANSFER_S = 5.0
 """How long the PBX may take to be told of the attendant; less than a tool call has (`tools.registry`)."""
 HANG_UP_S = 5.0
@@ -178,6 +203,7 @@ class Visit:
         self._apartment: Apartment | None = None
         self._attempts = 0
         self._dialing_since = 0.0
+        self._ring_until = 0.0
         self._briefings = 0
         self._briefing_on_air = False
         self._briefed_at: float | None = None
@@ -192,7 +218,14 @@ class Visit:
         self._unheard = False
         """The local VAD heard speech that no turn of the provider's covers yet."""
         self._pending: AuthorizeRequested | DenyRequested | None = None
+        self._holding = False
+        """The pending authorisation was found good, and is held for a moment of quiet."""
         self._not_yet = 0
+        self._told: set[Role] = set()
+        """Who has heard that the two will be connected."""
+        self._connected_at: float | None = None
+        self._talk_s = 0.0
+        """How long the two may talk this time."""
         self._silences = {Role.VISITOR: 0, Role.RESIDENT: 0}
         self._question_put = False
         self._question_at = 0.0
@@ -203,6 +236,10 @@ class Visit:
         self._gate_ordered = False
         self._gate_opened: bool | None = None
         """What the gate answered; None: nothing yet."""
+        self._too_late = False
+        """The resident refused after the gate had its order."""
+        self._last_words = False
+        """The resident is being told so after their goodbye."""
 
     def handle(self, event: Event, *, now: float, fresh: UUID) -> tuple[Effect, ...]:
         """What follows from an event.
@@ -310,7 +347,6 @@ class Visit:
         yield Reply(event.call, {"status": "dialing"}, "never")
         yield SayExactly(Role.VISITOR, "calling", {}, "calling")
         yield HoldAudio(True)
-        yield SetTimer("still_calling", self.rules.still_calling_s)
         yield from self._dial()
 
     def _facts_of(self, event: CallRequested) -> Facts | str:
@@ -401,7 +437,7 @@ class Visit:
             yield from self._undecided("resident_ended")
 
     def time_up(self) -> Iterator[Effect]:
-        asked = self.state in (State.DIALING, State.CONSULTING)
+        asked = self.state in (State.DIALING, State.CONSULTING, State.CONNECTED)
         yield from self._close(
             Outcome.UNREACHABLE if asked else Outcome.ABANDONED,
             "time_limit",
@@ -427,6 +463,8 @@ class Visit:
             {"attempt": str(self.attempt), "number": self._attempts, "apartment": self.facts.apartment},
         )
         yield SetTimer("ring", self.rules.ring_s)
+        self._ring_until = self._now + self.rules.ring_s
+        yield from self._comfort_later()
         yield Dial(self.attempt, self.facts.apartment, number)
 
     def dial_failed(self, event: DialFailed) -> Iterator[Effect]:
@@ -459,7 +497,14 @@ class Visit:
 
     def still_calling(self) -> Iterator[Effect]:
         yield SayExactly(Role.VISITOR, "still_calling", {}, "still_calling")
-        yield SetTimer("still_calling", self.rules.still_calling_s)
+        yield from self._comfort_later()
+
+    def _comfort_later(self) -> Iterator[Effect]:
+        """Said when the ringing is all but over, it would only contradict what follows."""
+        if self._now + self.rules.still_calling_s <= self._ring_until - LAST_COMFORT_S:
+            yield SetTimer("still_calling", self.rules.still_calling_s)
+        else:
+            yield StopTimer("still_calling")
 
     def answered(self, event: DialAnswered) -> Iterator[Effect]:
         if event.attempt != self.attempt:
@@ -487,6 +532,7 @@ class Visit:
             return
         self._speaking = True
         self._unheard = not self._open_turns
+        yield from self._hold_broken()
         if self._waiting_to_brief:
             yield SetTimer("pickup", 3.0)
 
@@ -525,11 +571,15 @@ class Visit:
                 yield AutoReply(Role.RESIDENT, True)
             else:
                 yield SetTimer("pickup", 2.5)
-        elif event.role is Role.RESIDENT and event.tag == "answer" and self._answers_on_air:
-            self._answers_on_air -= 1
-            self._counts_from = self._now
+        elif event.role is Role.RESIDENT and event.tag in ("answer", "back"):
+            self._answer_over()
         elif event.role is Role.VISITOR and event.tag == "question" and self._question_put:
             yield SetTimer("question", self.rules.question_s)
+
+    def _answer_over(self) -> None:
+        if self._answers_on_air:
+            self._answers_on_air -= 1
+            self._counts_from = self._now
 
     # ----------------------------------------------------------------------------------------------------
     # The evidence
@@ -543,6 +593,7 @@ class Visit:
             self._turns.pop(event.item, None)
             self._turns[event.item] = None
             yield SetTimer("open_turn", OPEN_TURN_S)
+            yield from self._hold_broken()
 
     def said(self, event: Said) -> Iterator[Effect]:
         if event.role is Role.VISITOR:
@@ -591,6 +642,7 @@ class Visit:
         if self._pending is None:
             return
         request, self._pending = self._pending, None
+        self._holding = False
         yield StopTimer("words")
         if isinstance(request, AuthorizeRequested):
             yield from self._judge_consent(request)
@@ -616,21 +668,52 @@ class Visit:
             yield from self._judge_consent(event)
 
     def _judge_consent(self, event: AuthorizeRequested) -> Iterator[Effect]:
+        consent = self._consent()
+        if isinstance(consent, str):
+            yield from self._refuse(event, consent)
+        else:
+            yield from self._hold(event)
+
+    def _consent(self) -> Heard | str:
+        """The words that authorise, or why there are none."""
         last = self._last_word(known=False)
         if self._briefed_at is None:
-            yield from self._refuse(event, "no_briefing")
-        elif last is None:
-            yield from self._refuse(event, "no_answer")
-        elif last.reading is not Reading.CONSENT:
-            yield from self._refuse(event, VETO.get(last.reading, "unclear"))
-        elif not last.voiced or last.began < self._counts_from or self._answers_on_air:
-            yield from self._refuse(event, "no_answer")
-        elif self._question_put:
+            return "no_briefing"
+        if last is None:
+            return "no_answer"
+        if last.reading is not Reading.CONSENT:
+            return VETO.get(last.reading, "unclear")
+        if not last.voiced or last.began < self._counts_from or self._answers_on_air:
+            return "no_answer"
+        if self._question_put:
             # "Vou perguntar." "Tá bom.": while the visitor is asked, agreement may be to that.
-            yield from self._refuse(event, "question")
-        else:
-            yield Reply(event.call, {"status": "authorized"}, "never")
-            yield from self._authorized(self._speech(last))
+            return "question"
+        return last
+
+    def _hold(self, event: AuthorizeRequested) -> Iterator[Effect]:
+        """Found good: it is carried out unless the resident begins to speak within a moment."""
+        yield from self._supersede()
+        self._pending = event
+        self._holding = True
+        yield SetTimer("hold", HOLD_S)
+
+    def _hold_broken(self) -> Iterator[Effect]:
+        """What begins to be said now may take the authorisation back: its words are waited for."""
+        if self._holding:
+            self._holding = False
+            yield StopTimer("hold")
+            yield SetTimer("words", self.rules.transcript_s)
+
+    def quiet_held(self) -> Iterator[Effect]:
+        request, consent = self._pending, self._consent()
+        if not self._holding or not isinstance(request, AuthorizeRequested):
+            return
+        self._pending, self._holding = None, False
+        if isinstance(consent, str):  # the visitor is being asked something meanwhile
+            yield from self._refuse(request, consent)
+            return
+        yield Reply(request.call, {"status": "authorized"}, "never")
+        yield from self._authorized(self._speech(consent))
 
     def deny(self, event: DenyRequested) -> Iterator[Effect]:
         if self._words_may_come:
@@ -678,10 +761,15 @@ class Visit:
         }
 
     def _wait_for_words(self, event: AuthorizeRequested | DenyRequested) -> Iterator[Effect]:
-        if self._pending is not None:
-            yield Reply(self._pending.call, {"status": "not_yet", "reason": "superseded"}, "never")
+        yield from self._supersede()
         self._pending = event
         yield SetTimer("words", self.rules.transcript_s)
+
+    def _supersede(self) -> Iterator[Effect]:
+        """What the model asked for before gives way to what it asks for now."""
+        if self._pending is not None:
+            yield Reply(self._pending.call, {"status": "not_yet", "reason": "superseded"}, "never")
+        self._pending, self._holding = None, False
 
     def _refuse(self, event: AuthorizeRequested | DenyRequested, reason: str) -> Iterator[Effect]:
         self._not_yet += 1
@@ -771,18 +859,131 @@ class Visit:
         yield AutoReply(Role.VISITOR, True)
 
     # ----------------------------------------------------------------------------------------------------
+    # The two talk to each other: told first, decided by key alone, no word of it evidence
+    # ----------------------------------------------------------------------------------------------------
+
+    def connect(self, event: ConnectRequested) -> Iterator[Effect]:
+        self._talk_s = min(self.rules.connected_s, self.rules.visit_s - self._now - BACK_S)
+        if (reason := self._no_connection()) is not None:
+            yield Reply(event.call, {"status": "refused", "reason": reason})
+            return
+        self.state = State.CONNECTED
+        self._told.clear()
+        yield Reply(event.call, {"status": "connecting"}, "never")
+        yield from self._supersede()
+        if self._question_put:
+            yield from self._question_over()
+        for timer in ("consult", "words", "open_turn", "hold"):
+            yield StopTimer(timer)
+        yield HoldAudio(False)
+        yield AutoReply(Role.VISITOR, False)
+        yield AutoReply(Role.RESIDENT, False)
+        keys = {"sim": self.rules.authorize_key, "nao": self.rules.deny_key, "volta": self.return_key}
+        yield SayExactly(Role.VISITOR, "connecting_visitor", {}, "connecting", protected=True)
+        yield SayExactly(Role.RESIDENT, "connecting_resident", keys, "connecting", protected=True)
+        yield SetTimer("connecting", CONNECTING_S)
+
+    def _no_connection(self) -> str | None:
+        """Why the two can't be connected now; None: they can."""
+        if self._briefed_at is None:
+            return "no_briefing"
+        if not self.rules.authorize_key:
+            return "no_keys"  # nobody would hear the resident decide
+        if self._handing_over is not None:
+            return "transferring"
+        return None if self._talk_s > PARTING_S else "no_time"
+
+    @property
+    def return_key(self) -> str:
+        """The key that brings a connected resident back to the doorman."""
+        decide = (self.rules.authorize_key, self.rules.deny_key)
+        return next(key for key in RETURN_KEYS if key not in decide)
+
+    def told_of_connection(self, event: SentencePlayed) -> Iterator[Effect]:
+        if event.tag == "answer" and event.role is Role.RESIDENT:
+            self._answer_over()
+        if event.tag != "connecting" or self._connected_at is not None:
+            return
+        if not event.complete:
+            yield from self._back("not_told")
+            return
+        self._told.add(event.role)
+        if len(self._told) == len(Role):
+            self._connected_at = self._now
+            yield StopTimer("connecting")
+            yield Record("parties.connected", {"attempt": str(self.attempt)})
+            yield Connect()
+            yield SetTimer("parting", self._talk_s - PARTING_S)
+
+    def not_connected(self) -> Iterator[Effect]:
+        yield from self._back("not_told")
+
+    def parting_soon(self) -> Iterator[Effect]:
+        keys = {"sim": self.rules.authorize_key, "nao": self.rules.deny_key}
+        yield SayExactly(Role.VISITOR, "parting_visitor", {}, "parting", protected=True)
+        yield SayExactly(Role.RESIDENT, "parting_resident", keys, "parting", protected=True)
+        yield SetTimer("connected", PARTING_S)
+
+    def talked_long_enough(self) -> Iterator[Effect]:
+        yield from self._back("time_limit")
+
+    def key_while_connected(self, event: KeyPressed) -> Iterator[Effect]:
+        if event.role is Role.RESIDENT and event.digit == self.return_key:
+            yield from self._back("resident_key")
+        else:
+            yield from self.key(event)
+
+    def resident_speaks_to_visitor(self, event: SpeechBegan) -> Iterator[Effect]:
+        self._speaking |= event.role is Role.RESIDENT
+        yield from ()
+
+    def resident_heard_by_visitor(self, event: SpeechEnded) -> Iterator[Effect]:
+        self._speaking &= event.role is not Role.RESIDENT
+        yield from ()
+
+    def _back(self, reason: str) -> Iterator[Effect]:
+        """To the doorman, who asks again; only what the resident says to that counts."""
+        asked_again = "not_connected" if self._connected_at is None else "back_resident"
+        self.state = State.CONSULTING
+        for timer in ("connecting", "parting", "connected"):
+            yield StopTimer(timer)
+        yield from self._part(reason)
+        self._turns.clear()
+        self._open_turns.clear()
+        self._unheard = self._speaking  # the end of something that was said to the visitor
+        self._silences = dict.fromkeys(Role, 0)
+        yield SetTimer("consult", self.rules.consult_s)
+        yield AutoReply(Role.VISITOR, True)
+        yield AutoReply(Role.RESIDENT, True)
+        yield HoldAudio(True)
+        yield SayExactly(Role.VISITOR, "back_visitor", {}, "back")
+        self._answers_on_air += 1
+        yield SayExactly(Role.RESIDENT, asked_again, {}, "back", protected=True)
+
+    def _part(self, reason: str) -> Iterator[Effect]:
+        """They hear each other no more, where they did."""
+        if self._connected_at is None:
+            return
+        seconds, self._connected_at = self._now - self._connected_at, None
+        yield Disconnect()
+        data = {"attempt": str(self.attempt), "reason": reason, "seconds": round(seconds, 3)}
+        yield Record("parties.ended", data)
+
+    # ----------------------------------------------------------------------------------------------------
     # The decision, the gate, the goodbye
     # ----------------------------------------------------------------------------------------------------
 
     def _authorized(self, evidence: Mapping[str, Any]) -> Iterator[Effect]:
         assert self.facts is not None
         self.state = State.AUTHORIZED
+        yield from self._part("authorized")
         self._gate_ordered = True
         yield Record("evidence", evidence)
         yield Record("decision", {"decision": "authorized", "evidence": [dict(evidence)]})
         yield Record("gate.requested", {"gate": self.rules.gate})
         yield OpenGate(self.facts)
         yield SetTimer("gate", self.rules.gate_s)
+        yield AutoReply(Role.RESIDENT, False)
 
     def _denied(self, evidence: Mapping[str, Any], reason: str) -> Iterator[Effect]:
         yield Record("evidence", evidence)
@@ -832,12 +1033,40 @@ class Visit:
 
     def _tell_gate(self, failed: str) -> Iterator[Effect]:
         opened = self._gate_opened is True
+        resident = "goodbye_resident_authorized" if opened else "gate_failed_resident"
+        visitor = "goodbye_authorized" if opened else failed
+        if self._too_late:
+            resident = self._too_late_sentence
+            visitor = "goodbye_taken_back" if opened else failed
         yield from self._close(
-            Outcome.AUTHORIZED,
-            "opened" if opened else "gate_failed",
-            visitor="goodbye_authorized" if opened else failed,
-            resident="goodbye_resident_authorized" if opened else "gate_failed_resident",
+            Outcome.AUTHORIZED, "opened" if opened else "gate_failed", visitor=visitor, resident=resident
         )
+
+    # What the resident says or presses once the order is out can't call it back: it is kept, and answered.
+
+    def said_after_order(self, event: Said) -> Iterator[Effect]:
+        second_thoughts = classify(event.text) in (Reading.REFUSAL, Reading.WAIT)
+        if event.role is Role.RESIDENT and event.voiced and second_thoughts:
+            yield from self._refused_too_late(f"said: {event.text}")
+
+    def key_after_order(self, event: KeyPressed) -> Iterator[Effect]:
+        if event.role is Role.RESIDENT and event.digit == self.rules.deny_key != "":
+            yield from self._refused_too_late(f"key {event.digit}")
+
+    def _refused_too_late(self, how: str) -> Iterator[Effect]:
+        if not self._gate_ordered or self._too_late or Role.RESIDENT not in self.legs:
+            return
+        self._too_late = True
+        if self.state is State.CLOSING and Role.RESIDENT not in self._mute and not self._hung_up:
+            self._last_words = True
+            yield SayExactly(Role.RESIDENT, self._too_late_sentence, {}, "too_late", protected=True)
+        yield Record("note", {"leg": self.leg, "text": f"refused after the gate had its order: {how}"})
+
+    @property
+    def _too_late_sentence(self) -> str:
+        if self._gate_opened is None:
+            return "too_late_unknown"
+        return "too_late_opened" if self._gate_opened else "too_late_failed"
 
     def gate_answered_late(self, event: GateAnswered) -> Iterator[Effect]:
         """The order was given up on, or the visit broke over it; that the gate opened stays its outcome."""
@@ -874,13 +1103,14 @@ class Visit:
         self.reason = reason
         for timer in ("visit", "still_calling", "ring", "consult", "pickup", "words", "open_turn"):
             yield StopTimer(timer)
-        for timer in ("question", "gate", "transfer"):
+        for timer in ("question", "gate", "transfer", "hold", "connecting", "parting", "connected"):
             yield StopTimer(timer)
+        yield from self._part(outcome.value if reason == "resident_refused" else reason)
         if was is State.DIALING and self.attempt is not None:
             yield CancelDial(self.attempt)
         if self._pending is not None:
             yield Reply(self._pending.call, {"status": "refused", "reason": "visit_over"}, "never")
-            self._pending = None
+            self._pending, self._holding = None, False
         if self._handing_over is not None:
             yield Reply(self._handing_over.call, {"status": "refused", "reason": "visit_over"}, "never")
             self._handing_over = None
@@ -899,7 +1129,9 @@ class Visit:
                 yield SayExactly(role, sentence, {}, "goodbye", protected=True)
 
     def goodbye_played(self, event: SentencePlayed) -> Iterator[Effect]:
-        if event.tag == "goodbye" and event.role in self.legs:
+        more_to_say = self._last_words and event.role is Role.RESIDENT
+        last = "too_late" if more_to_say else "goodbye"
+        if event.tag == last and event.role in self.legs:
             yield HangUp(event.role, self.attempt if event.role is Role.RESIDENT else None)
 
     def goodbye_too_long(self) -> Iterator[Effect]:
@@ -992,6 +1224,21 @@ class Visit:
             resident="goodbye_resident_failed",
         )
 
+    def broken_at_the_gate(self, event: Broken) -> Iterator[Effect]:
+        """Each is told what is known: shut where the gate was never asked, or unknown."""
+        if event.gate_spared:
+            self._gate_ordered = False
+            yield from self.broken(event)
+            return
+        answered = self._gate_opened is not None  # that it did not open: a person was to be fetched
+        resident = "gate_failed_resident" if answered else "gate_unknown_resident"
+        yield from self._close(
+            Outcome.FAILED,
+            event.reason,
+            visitor="gate_failed" if answered else "gate_unknown",
+            resident=self._too_late_sentence if self._too_late else resident,
+        )
+
     def timer(self, event: TimerFired) -> Iterator[Effect]:
         action = TIMERS.get((self.state, event.name))
         if action is not None:
@@ -1022,16 +1269,21 @@ TABLE: dict[tuple[State, type], Action] = {
     **_rows(
         BEFORE_DECISION,
         {
-            StatusRequested: Visit.status,
-            AttendantRequested: Visit.attendant,
             TransferAnswered: Visit.transfer_answered,
-            EndRequested: Visit.end,
             DialAnswered: Visit.stranger,
             LegClosed: Visit.leg_closed,
             SessionLost: Visit.session_lost,
             TimerFired: Visit.timer,
-            TurnBegan: Visit.visitor_turn,
             Broken: Visit.broken,
+        },
+    ),
+    **_rows(
+        WITH_MODELS,
+        {
+            StatusRequested: Visit.status,
+            AttendantRequested: Visit.attendant,
+            EndRequested: Visit.end,
+            TurnBegan: Visit.visitor_turn,
         },
     ),
     **_rows(
@@ -1059,15 +1311,24 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.CONSULTING, SilenceElapsed): Visit.resident_silent,
     (State.CONSULTING, DetailsRequested): Visit.details,
     (State.CONSULTING, QuestionRequested): Visit.put_question,
+    (State.CONSULTING, ConnectRequested): Visit.connect,
     (State.CONSULTING, AuthorizeRequested): Visit.authorize,
     (State.CONSULTING, DenyRequested): Visit.deny,
+    (State.CONNECTED, SentencePlayed): Visit.told_of_connection,
+    (State.CONNECTED, KeyPressed): Visit.key_while_connected,
+    (State.CONNECTED, SpeechBegan): Visit.resident_speaks_to_visitor,
+    (State.CONNECTED, SpeechEnded): Visit.resident_heard_by_visitor,
+    (State.AUTHORIZED, Said): Visit.said_after_order,
+    (State.AUTHORIZED, KeyPressed): Visit.key_after_order,
     (State.AUTHORIZED, GateAnswered): Visit.gate_answered,
     (State.AUTHORIZED, TransferAnswered): Visit.transfer_answered_after_gate,
     (State.AUTHORIZED, DialAnswered): Visit.stranger,
     (State.AUTHORIZED, LegClosed): Visit.leg_closed_after_decision,
     (State.AUTHORIZED, SessionLost): Visit.session_lost_after_decision,
     (State.AUTHORIZED, TimerFired): Visit.timer,
-    (State.AUTHORIZED, Broken): Visit.broken,
+    (State.AUTHORIZED, Broken): Visit.broken_at_the_gate,
+    (State.CLOSING, Said): Visit.said_after_order,
+    (State.CLOSING, KeyPressed): Visit.key_after_order,
     (State.CLOSING, SentencePlayed): Visit.goodbye_played,
     (State.CLOSING, GateAnswered): Visit.gate_answered_late,
     (State.CLOSING, TransferAnswered): Visit.transfer_answered_late,
@@ -1080,14 +1341,18 @@ TABLE: dict[tuple[State, type], Action] = {
 
 TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
     **{(state, "visit"): Visit.time_up for state in BEFORE_DECISION},
-    **{(state, "transfer"): Visit.transfer_silent for state in BEFORE_DECISION},
+    **{(state, "transfer"): Visit.transfer_silent for state in WITH_MODELS},
     (State.DIALING, "ring"): Visit.rang_out,
     (State.DIALING, "still_calling"): Visit.still_calling,
     (State.CONSULTING, "pickup"): Visit.brief,
     (State.CONSULTING, "words"): Visit.words_too_late,
     (State.CONSULTING, "open_turn"): Visit.turn_never_ended,
     (State.CONSULTING, "question"): Visit.no_answer_to_question,
+    (State.CONSULTING, "hold"): Visit.quiet_held,
     (State.CONSULTING, "consult"): lambda visit: visit._undecided("time_limit"),
+    (State.CONNECTED, "connecting"): Visit.not_connected,
+    (State.CONNECTED, "parting"): Visit.parting_soon,
+    (State.CONNECTED, "connected"): Visit.talked_long_enough,
     (State.AUTHORIZED, "gate"): Visit.gate_silent,
     (State.AUTHORIZED, "transfer"): Visit.transfer_silent_after_gate,
     (State.CLOSING, "closing"): Visit.goodbye_too_long,

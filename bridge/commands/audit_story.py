@@ -166,6 +166,11 @@ LINES: Final[Mapping[str, Callable[[Data], Line]]] = {
     "dial.started": lambda data: (f"the resident's phone rings{_rest(data)}", "blue"),
     "dial.ended": lambda data: (f"ringing ended: {data['outcome']}{_rest(data, 'outcome')}", "blue"),
     "briefing.played": lambda data: ("the resident heard the briefing to its end", "yellow"),
+    "parties.connected": lambda data: ("visitor and resident talk to each other", "yellow"),
+    "parties.ended": lambda data: (
+        f"visitor and resident talked for {data['seconds']:.1f} s{_rest(data, 'attempt', 'seconds')}",
+        "yellow",
+    ),
     "evidence": _evidence,
     "decision": _decision,
     "gate.requested": lambda data: (f"the gate is told to open{_rest(data)}", "bold"),

@@ -23,6 +23,7 @@ STATES = {
     "validated": "the resident is known",
     "dialing": "calling the resident",
     "consulting": "asking the resident",
+    "connected": "visitor and resident talk to each other",
     "authorized": "authorized",
     "closing": "saying goodbye",
     "ended": "ended",

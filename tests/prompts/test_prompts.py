@@ -34,6 +34,8 @@ FILLED_BY_THE_HOST = {
     "question_to_visitor": {"pergunta"},
     "answer_to_resident": {"resposta"},
     "use_key": {"sim", "nao"},
+    "connecting_resident": {"sim", "nao", "volta"},
+    "parting_resident": {"sim", "nao"},
     "destination": {"apartamento"},
     "destination_resident": {"apartamento", "morador"},
 }
@@ -85,6 +87,16 @@ def test_every_sentence_that_a_visit_asks_for_is_there() -> None:
     asked = sentences_of_the_visit()
     assert {"greeting", "calling", "use_key", "goodbye_denied"} <= asked
     assert asked <= set(SENTENCES)
+
+
+def test_every_sentence_is_said_somewhere() -> None:
+    """One that nobody asks for any more only makes its readers believe that it is said."""
+    code = "".join((ROOT / path).read_text("utf-8") for path in ("visits/visit.py", "bridge/sentences.py"))
+    code += "".join((ROOT / path).read_text("utf-8") for path in ("bridge/host.py", "bridge/house.py"))
+    composed = ("briefing_", "motive_", "transcription_")
+    said = set(re.findall(r"""["'](\w+)["']""", code))
+    unused = {key for key in SENTENCES if key not in said and not key.startswith(composed)}
+    assert unused == set()
 
 
 def test_there_is_a_briefing_for_every_errand_with_and_without_names() -> None:

@@ -30,7 +30,7 @@ VISITOR_TOOLS = {
     "visit_status",
     "transfer_to_attendant",
 }
-RESIDENT_TOOLS = {"visit_details", "ask_visitor", "authorize_entry", "deny_entry"}
+RESIDENT_TOOLS = {"visit_details", "ask_visitor", "connect_parties", "authorize_entry", "deny_entry"}
 BOTH = {"end_call"}
 NAMES = sorted(VISITOR_TOOLS | RESIDENT_TOOLS | BOTH)
 GOOD: dict[str, dict[str, str]] = {

@@ -184,6 +184,8 @@ MINIMAL: Mapping[str, dict[str, Any]] = {
     "dial.started": {"attempt": "a"},
     "dial.ended": {"attempt": "a", "outcome": "busy"},
     "briefing.played": {"attempt": "a"},
+    "parties.connected": {"attempt": "a"},
+    "parties.ended": {"attempt": "a", "reason": "resident_key", "seconds": 12.5},
     "evidence": {"attempt": "a", "by": "voice"},
     "decision": {"decision": "denied", "evidence": [{}]},
     "gate.requested": {},

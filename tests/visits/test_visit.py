@@ -15,7 +15,7 @@ from visits.audit import KINDS, draft, stamp
 from visits.directory import Apartment, Directory
 from visits.events import DialOutcome, Outcome
 from visits.facts import Facts, Intent
-from visits.visit import BRIEFING_LIMIT, UNCLEAR_LIMIT, State, VisitRules
+from visits.visit import BRIEFING_LIMIT, HOLD_S, UNCLEAR_LIMIT, State, VisitRules
 
 STRANGER = UUID(int=7)
 Scene = Callable[..., Stage]
@@ -62,7 +62,8 @@ def test_a_delivery_is_let_in_by_the_residents_word() -> None:
     assert e.AutoReply(R, True) in told
 
     stage.says("Pode entrar.", "item-1")
-    told = stage.play(e.AuthorizeRequested("d"))
+    assert stage.play(e.AuthorizeRequested("d")) == [e.SetTimer("hold", HOLD_S)]
+    told = stage.quiet()
     assert answer(told) == {"status": "authorized"}
     gate = told.index(e.OpenGate(stage.visit.facts))
     assert records(told[:gate]) == ["evidence", "decision", "gate.requested"]
@@ -405,8 +406,8 @@ def test_of_two_requests_at_once_one_is_superseded_and_one_opens() -> None:
     began = stage.now
     assert stage.play(e.AuthorizeRequested("a")) == [e.SetTimer("words", 3.0)]
     assert answer(stage.play(e.AuthorizeRequested("b"))) == {"status": "not_yet", "reason": "superseded"}
-    told = stage.play(e.Said(R, "i", "Pode entrar.", began, True))
-    assert of(told, e.Reply) == [e.Reply("b", {"status": "authorized"}, "never")]
+    assert not of(stage.play(e.Said(R, "i", "Pode entrar.", began, True)), e.Reply)
+    assert of(stage.quiet(), e.Reply) == [e.Reply("b", {"status": "authorized"}, "never")]
     assert "words" not in stage.timers
     assert len(of(stage.told, e.OpenGate)) == 1
 
@@ -429,6 +430,7 @@ def test_a_request_waits_for_the_words_it_rests_on() -> None:
     assert not of(stage.authorize(), e.Reply)
     assert not stage.opened
     stage.play(e.Said(R, "i", "Pode entrar.", began, True), after=2.0)
+    stage.quiet()
     assert stage.opened
 
 
@@ -579,6 +581,7 @@ def test_a_request_that_came_in_the_middle_of_a_word_is_judged_at_its_end() -> N
     stage.authorize()
     assert not stage.opened, "the local VAD still hears them"
     stage.play(e.SpeechEnded(R))
+    stage.quiet()
     assert stage.opened
 
 
@@ -824,12 +827,29 @@ def test_a_phone_that_rings_out_is_given_up_before_it_is_called_again() -> None:
 
 
 def test_the_visitor_is_told_that_it_goes_on_until_somebody_answers() -> None:
-    stage = Stage.dialing()
+    stage = Stage.dialing(ring_s=60.0)
     for _ in range(2):
         assert said_to(stage.ring("still_calling"), V) == ["still_calling"]
     told = stage.play(e.DialAnswered(stage.attempt))
     assert {"ring", "still_calling"}.isdisjoint(stage.timers)
     assert records(told) == ["dial.ended"]
+
+
+def test_nobody_is_told_that_we_still_call_when_the_ringing_is_all_but_over() -> None:
+    stage = Stage.dialing(ring_s=25.0, dial_attempts=2)
+    for _ in range(2):
+        assert said_to(stage.ring("still_calling"), V) == ["still_calling"]
+        assert "still_calling" not in stage.timers, "24 s of 25: it would be said over what follows"
+        stage.ring("ring")
+    assert said_to(stage.told[-5:], V) == ["goodbye_no_answer"]
+    assert said_to(Stage.dialing(ring_s=10.0).told, V)[-1] == "calling"
+    assert "still_calling" not in Stage.dialing(ring_s=10.0).timers
+
+
+def test_a_second_attempt_is_waited_through_anew() -> None:
+    stage = Stage.dialing(ring_s=25.0)
+    stage.play(e.DialFailed(stage.attempt, DialOutcome.BUSY), after=11.0)
+    assert stage.timers["still_calling"] == stage.now + 12.0, "not one second after it began"
 
 
 def test_a_dialer_that_reports_after_the_leg_came_is_not_heard() -> None:
@@ -1465,7 +1485,7 @@ def test_the_residents_model_is_told_the_facts_and_nothing_else() -> None:
 def test_whatever_breaks_ends_closed_and_says_so(scene: Scene) -> None:
     stage = scene()
     was = stage.visit.state
-    told = stage.play(e.Broken("audit: disk full"))
+    told = stage.play(e.Broken("audit: disk full", gate_spared=was is State.AUTHORIZED))
     assert not of(told, e.OpenGate)
     assert said_to(told, V) == ["goodbye_failed"]
     assert said_to(told, R) == (["goodbye_resident_failed"] if R in stage.visit.legs else [])
@@ -1474,6 +1494,20 @@ def test_whatever_breaks_ends_closed_and_says_so(scene: Scene) -> None:
     )
     stage.closes()
     assert stage.ended() == ("failed", "audit: disk full")
+    assert not stage.play(e.GateAnswered(True)), "it was never asked"
+
+
+def test_what_breaks_while_the_gate_is_awaited_says_what_is_known_of_it() -> None:
+    stage = Stage.authorized()
+    told = stage.play(e.Broken("stopped"))
+    assert (said_to(told, V), said_to(told, R)) == (["gate_unknown"], ["gate_unknown_resident"])
+    stage.closes()
+    assert stage.ended() == ("failed", "stopped")
+
+    stage = Stage.authorized(attendant=True)
+    stage.play(e.GateAnswered(False, "503"))
+    told = stage.play(e.Broken("stopped"))
+    assert (said_to(told, V), said_to(told, R)) == (["gate_failed"], ["gate_failed_resident"])
 
 
 def test_a_record_that_cannot_be_made_durable_comes_before_the_gate_and_never_after_it() -> None:

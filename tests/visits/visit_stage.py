@@ -129,7 +129,12 @@ class Stage:
         return self.play(e.TurnBegan(V, item), e.Said(V, item, text, began, voiced))
 
     def authorize(self) -> list[Effect]:
-        return self.play(e.AuthorizeRequested(self.call()))
+        """The resident's model asks for the gate, and the resident stays quiet."""
+        return self.play(e.AuthorizeRequested(self.call())) + self.quiet()
+
+    def quiet(self) -> list[Effect]:
+        """Where an authorisation is held for a moment of quiet, that moment passes."""
+        return self.ring("hold") if "hold" in self.timers else []
 
     def deny(self) -> list[Effect]:
         return self.play(e.DenyRequested(self.call(), "não quer"))
