@@ -51,14 +51,22 @@ _QUIET: Final = FRAME_SAMPLES * 100.0
 _AUDIBLE: Final = FRAME_SAMPLES * 1000.0
 """Energy of a played block from which something can be learnt: −60 dBov."""
 
-_REMEMBERED: Final = 150
-"""Blocks, three seconds of our talk, over which the loudest rest of an echo counts."""
-_ENOUGH: Final = 25
-"""Blocks from which on it is known how loud the echo is."""
+_STRETCH: Final = 15
+"""Blocks, 300 ms of our talk, of which the loudest rest of our echo counts."""
+_REMEMBERED: Final = 12
+"""Stretches that are remembered."""
+_ENOUGH: Final = 2
+"""Stretches from which on it is known how loud the echo is."""
+_LOUDER_OF: Final = 0.6
+"""Which of them counts: louder are the fewer in which a caller spoke unnoticed, not those of echo alone."""
 _DELAYED: Final = 15
 """Blocks after which one counts: had it been the begin of a caller's speech, that would be known by then."""
 _TELLING_DBOV: Final = -36.0
 """What we played must have been as loud as this; beside something softer it is the street that is measured."""
+_MOST_GAIN_DB: Final = 6.0
+"""An echo that is louder than this beside what we played is nobody's; so much is never learnt."""
+_LEAST_GAIN_DB: Final = -25.0
+"""However well it was predicted so far: a path changes."""
 _NOTHING: Final = np.zeros(FRAME_SAMPLES, np.int16)
 
 Floats = npt.NDArray[np.float32]
@@ -87,6 +95,7 @@ class Played:
     def __init__(self) -> None:
         # Each is written twice, so that any stretch of them lies in one piece.
         self._spectra: Spectra = np.zeros((2 * _KEPT, _BINS), np.complex64)
+        self._densities: Floats = np.zeros((2 * _KEPT, _BINS), np.float32)
         self._powers: Floats = np.zeros(2 * _KEPT, np.float32)
         self._pair: Floats = np.zeros(2 * FRAME_SAMPLES, np.float32)
         self._at = 0
@@ -102,6 +111,7 @@ class Played:
         for place in (self._at, self._at + _KEPT):
             self._powers[place] = 0
             self._spectra[place] = 0
+            self._densities[place] = 0
         self._pair[:FRAME_SAMPLES] = self._pair[FRAME_SAMPLES:]
         self._pair[FRAME_SAMPLES:] = samples
         if self._silent > 1:
@@ -109,8 +119,10 @@ class Played:
         spectrum = np.fft.rfft(self._pair)
         new = self._pair[FRAME_SAMPLES:]
         power = float(np.dot(new, new))
+        densities = _powers(spectrum)
         for place in (self._at, self._at + _KEPT):
             self._spectra[place] = spectrum
+            self._densities[place] = densities
             self._powers[place] = power
 
     def loudest_dbov(self, lag: int) -> float:
@@ -124,6 +136,10 @@ class Played:
     def spectra(self, lag: int) -> Spectra:
         """[BLOCKS, bins]: the block ``lag`` before the newest, and those before it."""
         return self._spectra[self._at + lag : self._at + lag + BLOCKS]
+
+    def densities(self, lag: int) -> Floats:
+        """[BLOCKS, bins]: the powers of those spectra."""
+        return self._densities[self._at + lag : self._at + lag + BLOCKS]
 
     def energies(self, lag: int) -> Floats:
         """[BLOCKS]: their energies."""
@@ -157,12 +173,13 @@ class Canceller:
             moved[:blocks] = self._weights[-blocks:]
         self._weights = moved
 
-    def process(self, heard: Floats, spectra: Spectra, energy: float) -> Floats:
+    def process(self, heard: Floats, spectra: Spectra, densities: Floats, energy: float) -> Floats:
         """What is left of a block when the echo of what was played is taken out; the block, if that is less.
 
         Args:
             heard: the block.
             spectra: of what was played, newest first.
+            densities: their powers.
             energy: of the newest of them.
         """
         weights, padded = self._weights, self._padded
@@ -185,11 +202,11 @@ class Canceller:
             float(np.dot(echo, heard)),
         )
         powers = _powers(errors), _powers(echoes)
-        self._power += (0.35 / BLOCKS) * (_powers(spectra[0]) - self._power) + 1
+        self._power += (0.35 / BLOCKS) * (densities[0] - self._power) + 1
         leak = self._leak(*powers, energies)
         step = self._step(*powers, energies, leak)
         if step is not None:
-            self._learn(spectra, step * errors)
+            self._learn(spectra, densities, step * errors)
         return error if energies.error < float(np.dot(heard, heard)) else heard
 
     def _leak(self, errors: Floats, echoes: Floats, energies: _Energies) -> float:
@@ -214,21 +231,22 @@ class Canceller:
             explained = energies.both**2 / (energies.error * energies.echo + 1)
             whole = 0.3 * min(0.5, max(residual, explained))
             errors = errors + 1
-            share: Floats = 0.7 * np.minimum(leak * echoes, 0.5 * errors) + whole * errors
-            return share / (errors * (self._power + 10))
+            share: Floats = 0.7 * np.minimum(leak * echoes, 0.5 * errors) / errors + whole
+            return share
         if energies.played < _AUDIBLE:
             return None
-        rate = min(0.25, 0.25 * energies.played / energies.error)
+        rate = min(0.5, 0.5 * energies.played / energies.error)
         self._learnt += rate
-        return rate / (self._power + 10)
+        return np.full(_BINS, rate, np.float32)
 
-    def _learn(self, spectra: Spectra, step: Spectra) -> None:
+    def _learn(self, spectra: Spectra, densities: Floats, step: Spectra) -> None:
         """Follow the error; most where the filter already is, so that a short path is learnt soon."""
         weights = self._weights
         flat = weights.view(np.float32)
         shares = np.sqrt(np.einsum("bf,bf->b", flat, flat)) + 1e-3
         shares += 0.1 * shares.max()
-        shares *= 0.99 / shares.sum()
+        shares /= shares.sum()
+        step /= np.maximum(shares @ densities, 0.1 * self._power) + 10
         change = np.conj(spectra)
         change *= shares[:, None]
         change *= step
@@ -268,7 +286,9 @@ class EchoGuard:
         self._waiting = np.zeros(0, np.int16)
         self._candidates: deque[float | None] = deque()
         """How loud each block of the last 300 ms was beside what we played; None: it tells nothing."""
+        self._stretch: list[float] = []
         self._left: deque[float] = deque(maxlen=_REMEMBERED)
+        """How loud the loudest block of each stretch was beside what we played."""
         self._sounded = 0
         """For how many blocks there has been something that could come back."""
         self.gain_db = self._profile.assumed_gain_db
@@ -312,7 +332,9 @@ class EchoGuard:
         left = samples.astype(np.float32)
         if self._canceller is not None and 0 <= lag <= _KEPT - BLOCKS:
             energies = self._played.energies(lag)
-            left = self._canceller.process(left, self._played.spectra(lag), float(energies[0]))
+            left = self._canceller.process(
+                left, self._played.spectra(lag), self._played.densities(lag), float(energies[0])
+            )
         loudest = self._played.loudest_dbov(max(0, lag))
         self._sounded += 1
         telling = loudest >= _TELLING_DBOV and self._sounded > BLOCKS
@@ -351,9 +373,14 @@ class EchoGuard:
         settled = self._candidates.popleft()
         if settled is None:
             return
-        self._left.append(settled)
+        self._stretch.append(settled)
+        if len(self._stretch) < _STRETCH:
+            return
+        self._left.append(max(self._stretch))
+        self._stretch.clear()
         if len(self._left) >= _ENOUGH:
-            self.gain_db = max(self._left) + self._profile.margin_db
+            loud = sorted(self._left)[int(_LOUDER_OF * len(self._left))]
+            self.gain_db = min(max(loud + self._profile.margin_db, _LEAST_GAIN_DB), _MOST_GAIN_DB)
 
 
 def _dbov(energy: float) -> float:

@@ -92,6 +92,10 @@ class Ear:
             self._uplink.forget()
         return self._uplink.open() + pcm8k
 
+    def close(self) -> None:
+        """The leg is over."""
+        self.voice.close()
+
     def take(self) -> list[SpeechOnset | SpeechOffset]:
         """What began or ended since this was last asked."""
         return self.voice.take()

@@ -147,6 +147,7 @@ class VoiceActivity:
         """Of the windows of the speech that goes on."""
         self._windows: deque[_Window] = deque()
         self._events: list[SpeechOnset | SpeechOffset] = []
+        self.closed = False
         self.speaking = False
         self.probability = 0.0
         """Of speech in the window that was judged last; 0 where it was below the floor."""
@@ -185,6 +186,11 @@ class VoiceActivity:
             at = self.samples_fed - len(self._waiting) + CONTEXT_SAMPLES
             self._windows.append(_Window(self._waiting[: CONTEXT_SAMPLES + WINDOW_SAMPLES], at, floor))
             self._waiting = self._waiting[WINDOW_SAMPLES:]
+
+    def close(self) -> None:
+        """The leg is over: what was not judged yet never will be. Twice does nothing more."""
+        self.closed = True
+        self._windows.clear()
 
     def take(self) -> list[SpeechOnset | SpeechOffset]:
         """What began or ended since this was last asked, in order."""
@@ -266,17 +272,13 @@ class VadBatch:
 
     def __init__(self, model: VadModel) -> None:
         self._model = model
-        self._voices: dict[int, VoiceActivity] = {}
+        self._voices: list[VoiceActivity] = []
 
     def voice(self, profile: VadProfile | None = None) -> VoiceActivity:
-        """A new leg's; from now on :meth:`run` judges what it hears."""
+        """A new leg's; until it is closed :meth:`run` judges what it hears."""
         voice = VoiceActivity(self._model, profile)
-        self._voices[id(voice)] = voice
+        self._voices.append(voice)
         return voice
-
-    def leave(self, voice: VoiceActivity) -> None:
-        """The leg is over. What it heard and was not judged yet never will be. Twice does nothing more."""
-        self._voices.pop(id(voice), None)
 
     def run(self) -> int:
         """Judge all that was heard. Returns how many windows that were; each leg takes its own events.
@@ -285,7 +287,8 @@ class VadBatch:
         tick once, after a standstill as often as the leg that is furthest behind has windows.
         """
         judged = 0
-        while ready := [voice for voice in self._voices.values() if voice._windows]:
+        self._voices = [voice for voice in self._voices if not voice.closed]
+        while ready := [voice for voice in self._voices if voice._windows]:
             windows = np.stack([voice._windows[0].samples for voice in ready])
             states = np.concatenate([voice._state for voice in ready], axis=1)
             probabilities, after = self._model.infer(windows, states)

@@ -91,10 +91,22 @@ def scenes(minutes: float) -> list[Scene]:
         Scene("our echo at -18 dB, the caller speaks over us", minutes, caller=True, echo_db=-18),
         Scene("no echo, the caller speaks over us", minutes, caller=True),
         Scene("no echo, no guard, the caller speaks over us", minutes, caller=True, guard=False),
-        Scene("street noise 10 dB below speech, we are silent", minutes, we_talk=False, noise=street, noise_dbov=-30),
+        Scene(
+            "street noise 10 dB below speech, we are silent",
+            minutes,
+            we_talk=False,
+            noise=street,
+            noise_dbov=-30,
+        ),
         Scene("street noise 10 dB below speech, we talk", minutes, noise=street, noise_dbov=-30),
-        Scene("street noise 10 dB below, echo at -6 dB, the caller speaks", minutes, caller=True, echo_db=-6,
-              noise=street, noise_dbov=-30),
+        Scene(
+            "street noise 10 dB below, echo at -6 dB, the caller speaks",
+            minutes,
+            caller=True,
+            echo_db=-6,
+            noise=street,
+            noise_dbov=-30,
+        ),
     ]
 
 
@@ -120,15 +132,25 @@ class _Line:
     """One call: who talks, what of it comes back, and what the ear makes of it."""
 
     def __init__(
-        self, scene: Scene, batch: VadBatch, seconds: float, delay_ms: float, chance: np.random.Generator,
-        found: Found, profile: EchoProfile | None,
+        self,
+        scene: Scene,
+        batch: VadBatch,
+        seconds: float,
+        delay_ms: float,
+        chance: np.random.Generator,
+        found: Found,
+        profile: EchoProfile | None,
     ) -> None:
         self._scene, self._found, self._chance = scene, found, chance
         self._ear = Ear(batch.voice(VadProfile()), guard=EchoGuard(profile) if scene.guard else None)
         self._playout = Playout()
         self._path = _path(delay_ms, scene.echo_db, chance) if scene.echo_db is not None else None
         self._echo = np.zeros(PATH_SAMPLES + FRAME_SAMPLES)
-        noise = scene.noise(seconds, chance) if scene.noise is not None else chance.normal(0, 1, round(seconds * 8000) + 8000)
+        noise = (
+            scene.noise(seconds, chance)
+            if scene.noise is not None
+            else chance.normal(0, 1, round(seconds * 8000) + 8000)
+        )
         self._noise = at_level(noise, scene.noise_dbov)
         self._items = 0
         self._caller = np.zeros(0)
@@ -177,7 +199,12 @@ class _Line:
     def _speak(self, now: int) -> Doubles:
         """What the caller says in this frame."""
         due = self._next_caller is not None and now >= self._next_caller
-        if due and not len(self._caller) and self._playout.pending_samples > 6000 and now >= self._quiet_until:
+        if (
+            due
+            and not len(self._caller)
+            and self._playout.pending_samples > 6000
+            and now >= self._quiet_until
+        ):
             self._caller = at_level(_any("leticia", self._chance), CALLER_DBOV)
             offset = int(self._chance.integers(0, FRAME_SAMPLES))
             self._caller = np.concatenate((np.zeros(offset), self._caller))

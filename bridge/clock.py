@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -45,9 +46,11 @@ class Clock:
         self.lateness_ms: deque[float] = deque(maxlen=30_000)
         """How late each tick began, the last ten minutes."""
         self.frames_skipped = 0
+        self._before: Callable[[], object] | None = None
 
-    def start(self) -> None:
-        """Begin to tick."""
+    def start(self, before: Callable[[], object] | None = None) -> None:
+        """Begin to tick. ``before``: what is done once for all legs before they play; its fault is all legs'."""
+        self._before = before
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + FRAME_S
         self._handle = self._loop.call_at(self._due, self._tick)
@@ -78,6 +81,7 @@ class Clock:
             self._due += skipped * FRAME_S
             behind = 0
             log.warning("clock.stood_still", late_ms=round(late * 1000), frames=skipped)
+        self._prepare()
         self._play(skipped)
         self._due += FRAME_S
         if behind:
@@ -87,10 +91,22 @@ class Clock:
         missing = max(0, behind - 1)
         self._handle = self._loop.call_at(self._due + missing * FRAME_S, self._tick)
 
+    def _prepare(self) -> None:
+        if self._before is None:
+            return
+        try:
+            self._before()
+        except Exception as error:  # noqa: BLE001 - without it no leg can go on, but the clock must
+            for leg in tuple(self._legs.values()):
+                self._fail(leg, error)
+
     def _play(self, skipped: int) -> None:
         for leg in tuple(self._legs.values()):
             try:
                 leg.tick(skipped)
             except Exception as error:  # noqa: BLE001 - one leg's fault must not silence the others
-                self.discard(leg)
-                leg.fail(error)
+                self._fail(leg, error)
+
+    def _fail(self, leg: Ticking, error: Exception) -> None:
+        self.discard(leg)
+        leg.fail(error)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from audio.vad import VadModel, VadProfile
+from audio.echo import EchoGuard, EchoProfile
+from audio.hearing import Ear
+from audio.vad import VadBatch, VadProfile
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
@@ -33,7 +35,7 @@ class House:
     storage: Storage
     recorder: Recorder
     tools: Registry
-    vad: VadModel
+    vad: VadBatch
     watchers: Sequence[Watcher] = ()
 
 
@@ -75,6 +77,7 @@ class Condominium:
             dial_attempts=limits.dial_attempts,
             ring_s=limits.ring_s,
             consult_s=limits.consult_s,
+            connected_s=limits.connected_s,
             visit_s=limits.max_visit_s,
             silence_prompts=limits.silence_prompts,
             authorize_key=consent.authorize_key if consent.keys else "",
@@ -93,6 +96,14 @@ class Condominium:
             offset_threshold=max(0.15, vad.threshold - 0.15),
             min_speech_ms=max(1, vad.min_speech_ms),
         )
+
+    def ear(self, batch: VadBatch) -> Ear:
+        """What a new leg hears with."""
+        voice, echo = batch.voice(self.vad_profile()), self.settings.echo
+        if echo.mode == "none":
+            return Ear(voice)
+        profile = EchoProfile(assumed_gain_db=echo.assumed_gain_db, margin_db=echo.margin_db)
+        return Ear(voice, guard=EchoGuard(profile), gated=echo.gate_uplink)
 
     def session(self, role: Role, facts: Facts | None, tools: Registry, *, attendant: bool) -> SessionConfig:
         """What the model on a leg is told. Neither knows the other's conversation.
@@ -123,7 +134,8 @@ class Condominium:
             tools=[
                 ToolSpec(one.name, one.description, one.parameters)
                 for one in tools.of(role)
-                if attendant or one.name != ATTENDANT_TOOL
+                if (attendant or one.name != ATTENDANT_TOOL)
+                and (tenant.consent.keys or one.name != CONNECT_TOOL)
             ],
             language=tenant.language.partition("-")[0],
             voice=tenant.voice,
@@ -168,6 +180,9 @@ class Condominium:
 
 ATTENDANT_TOOL = "transfer_to_attendant"
 """What a model is not given where nobody can take the call over."""
+
+CONNECT_TOOL = "connect_parties"
+"""What a model is not given where no key decides: nobody would hear the resident's words."""
 
 VOCABULARY = 400
 """Characters of names: whisper reads about 220 tokens of a prompt, and forgets its beginning beyond that."""

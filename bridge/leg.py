@@ -17,9 +17,11 @@ from uuid import UUID
 import structlog
 
 from audio.frames import TELEPHONE_RATE
+from audio.line import Line
+from audio.hearing import Ear
 from audio.playout import Flushed, Playout
 from audio.resample import Resampler
-from audio.vad import SpeechOffset, SpeechOnset, VoiceActivity
+from audio.vad import SpeechOffset, SpeechOnset
 from bridge.clock import FRAME_S, Clock
 from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
 from bridge.tape import Tape, TapeHead
@@ -139,7 +141,7 @@ class Leg:
         endpoint: Endpoint,
         clock: Clock,
         visit_started: float,
-        voice: VoiceActivity,
+        ear: Ear,
         tape: Tape | None,
         silence_s: float,
         post: Callable[[Leg, Posted], None],
@@ -159,7 +161,9 @@ class Leg:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._zero = visit_started
-        self._voice = voice
+        self._ear = ear
+        self._heard_until = 0.0
+        """The visit's time at which the caller's audio came that came last."""
         self._tape = TapeHead(tape) if tape is not None else None
         self._post = post
         self._silence_frames = round(silence_s / FRAME_S)
@@ -183,6 +187,10 @@ class Leg:
         self._spoken = False
         """We have said something on this leg: whoever is called does not speak first about the matter."""
         self._on_hold = False
+        self._hears: Line | None = None
+        """What the other caller says, while the two are connected."""
+        self._speaks: Line | None = None
+        """What this caller says to the other."""
         self._closed = False
         self._lost = False
         self.ids: Mapping[str, str] = {"leg": name}
@@ -283,26 +291,34 @@ class Leg:
         if self._tape is not None:
             behind = int((self._loop.time() - self._last_tick) / FRAME_S) - 1
             self._tape.heard(pcm, behind)
-        for change in self._voice.feed(pcm):
-            if isinstance(change, SpeechOnset):
-                self._speech_began(change)
-            else:
-                self._speech_ended(change)
+        self._heard_until = self.now
+        for_model = self._ear.heard(pcm)
+        if self._speaks is not None:
+            self._speaks.push(pcm)
+            for_model = bytes(len(for_model))  # its turn detection needs time to go on, and not to hear it
         if self._session is not None and self._up is not None:
-            self._session.send_audio(self._up.process(pcm))
+            self._session.send_audio(self._up.process(for_model))
 
     def key_pressed(self, digit: str) -> None:
         """A DTMF key."""
         self._post(self, visit_events.KeyPressed(self.role, digit))
 
     def _heard_at(self, sample: int) -> float:
-        """The visit's time of a sample of the caller's, taken from how long ago it was fed."""
-        return self.now - (self._voice.samples_fed - sample) / TELEPHONE_RATE
+        """The visit's time of a sample of the caller's, taken from what was fed since, and when."""
+        return self._heard_until - (self._ear.voice.samples_fed - sample) / TELEPHONE_RATE
+
+    def _listen(self) -> None:
+        """Take what was found in the caller's audio since the last tick."""
+        for change in self._ear.take():
+            if isinstance(change, SpeechOnset):
+                self._speech_began(change)
+            else:
+                self._speech_ended(change)
 
     def _speech_began(self, onset: SpeechOnset) -> None:
         began = self._heard_at(onset.at)
         self._segments.append(_Segment(began))
-        if self._playout.audible or self._playout.playing is not None:
+        if self._hears is None and (self._playout.audible or self._playout.playing is not None):
             self._barge_in(began)
         self._post(self, visit_events.SpeechBegan(self.role))
 
@@ -394,10 +410,29 @@ class Leg:
         self._on_hold = pcm is not None
         self._playout.set_bed(pcm)
 
+    def connect(self, *, hears: Line, speaks: Line) -> None:
+        """From now on this caller talks to another, on two lines, and no more to the model.
+
+        The model hears silence. What it says by itself is not played; sentences that are asked for word for
+        word are, in place of the other caller.
+        """
+        self._flush()
+        self._hears, self._speaks = hears, speaks
+
+    def disconnect(self) -> None:
+        """The caller talks to the model again. Does nothing where there was no connection."""
+        if self._hears is None:
+            return
+        line, self._hears, self._speaks = self._hears, None, None
+        self._caller_ended = None  # that was said to the other: nobody owed a reply to it
+        self.log.info("leg.disconnected", gaps=line.gaps, dropped_samples=line.dropped_samples)
+
     def _item_started(self, event: ItemStarted) -> None:
         saying = self._sayings.pop(event.receipt, None) if event.receipt is not None else None
         self._items.append(_Item(event.item, event.response, saying))
         self._playout.begin(event.item, protected=saying is not None and saying.protected)
+        if self._hears is not None and saying is None:
+            self._flush()
 
     def _play(self, event: AudioDelta) -> None:
         if self._down is None or event.item != self._down_item:
@@ -428,9 +463,14 @@ class Leg:
 
     def tick(self, skipped: int) -> None:
         """Play the next 20 ms."""
+        self._listen()  # first, so that who is interrupted falls silent with this frame
         self._last_tick = self._loop.time()
         frame = self._playout.next_frame()
+        if self._hears is not None:
+            said = self._hears.next_frame()  # also while we say something: it must not come late
+            frame = frame if self._playout.audible else said
         self.endpoint.play(frame)
+        self._ear.played(frame, skipped, ours=self._playout.audible)
         if self._tape is not None:
             self._tape.played(frame, skipped)
         if self._items:
@@ -499,7 +539,8 @@ class Leg:
                 return
         else:
             self._owed_frames = 0
-        if owed or not quiet or self._turns or self._voice.speaking or self._on_hold:
+        elsewhere = self._on_hold or self._hears is not None
+        if owed or not quiet or self._turns or self._ear.speaking or elsewhere:
             self._idle_frames = 0
             return
         self._idle_frames += 1
@@ -528,6 +569,7 @@ class Leg:
             return
         self._closed = True
         self._clock.discard(self)
+        self._ear.close()
         if self._tape is not None:
             self._tape.close()
         self.log.info("leg.closed", kind=reason.kind, detail=reason.detail)
