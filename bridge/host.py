@@ -18,7 +18,6 @@ import orjson
 import structlog
 
 from audio import tones
-from audio.vad import VoiceActivity
 from bridge.dialing.base import DialOrder
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
@@ -136,7 +135,7 @@ class VisitHost:
             endpoint=endpoint,
             clock=self._house.clock,
             visit_started=self._zero,
-            voice=VoiceActivity(self._house.vad, self.place.vad_profile()),
+            ear=self.place.ear(self._house.vad),
             tape=tape,
             silence_s=self.place.settings.limits.silence_s,
             post=lambda leg, posted: self._inbox.put_nowait(_FromLeg(leg, posted)),

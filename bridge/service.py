@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from audio.vad import VadModel
+from audio.vad import VadBatch, VadModel
 from bridge.amqp import Brokers
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
@@ -143,7 +143,7 @@ class Service:
             self._storage,
             self._recorder,
             porteiro_tools(),
-            VadModel(silero_onnx()),
+            VadBatch(VadModel(silero_onnx())),
             self._watchers,
         )
         address = None
@@ -159,7 +159,7 @@ class Service:
             await self._furnish(tenant, address)
         # After all that takes long (clients, certificates), and before the first visitor: from here on ticks
         # come in time.
-        self._clock.start()
+        self._clock.start(self._house.vad.run)
         for gatehouse in self._gatehouses.values():
             await self._open(gatehouse)
         await self._open_websocket()

@@ -578,6 +578,21 @@ class Vad(Part):
     """Shorter noises do not interrupt what is being played. The detector's window is 32 ms."""
 
 
+class Echo(Part):
+    """What comes back of our own voice, and must not be taken for a caller."""
+
+    mode: Literal["none", "guard"] = "guard"
+    """`guard`: our echo is predicted from what we played, and only what is louder than the rest of it interrupts
+    us. `none`: for lines that are known to have no echo."""
+    gate_uplink: bool = True
+    """With guard: while we talk and the caller doesn't, the model hears silence, not our echo. Who begins to
+    speak is heard from 400 ms before that."""
+    assumed_gain_db: Annotated[float, Field(ge=-40, le=12)] = 0.0
+    """How loud the echo is taken to be beside what we play, in a call's first second, before it is known."""
+    margin_db: Annotated[float, Field(ge=0, le=24)] = 9.0
+    """By how much a caller must be louder than what is left of our echo to interrupt us."""
+
+
 class TurnDetection(Part):
     """When a caller's turn counts as ended: the fields of OpenAI's `server_vad`."""
 
@@ -650,6 +665,7 @@ class Tenant(Part):
     attendant: Attendant | None = None
     manager: Manager | None = None
     vad: Vad = Vad()
+    echo: Echo = Echo()
     turn_detection: TurnDetection = TurnDetection()
 
     @field_validator("timezone")
