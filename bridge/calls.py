@@ -1,8 +1,8 @@
-"""Calls that the PBX has told us of before their audio comes: whose they are, and what only it knows of them.
+"""Calls that the PBX has told us of before their audio comes: whose they are, and what only it knows.
 
-AudioSocket carries a UUID and nothing else. What a registration adds (the caller's number, the channel's name)
-belongs to the one visitor's leg that comes with that UUID, within a minute or so. No I/O: time is an argument,
-in seconds of whatever steady clock the caller keeps to.
+AudioSocket carries a UUID and nothing else. What a registration adds (the caller's number, the channel's
+name) belongs to the one visitor's leg that comes with that UUID, within a minute or so. No I/O: time is an
+argument, in seconds of whatever steady clock the caller keeps to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class RegisteredCall:
         tenant: the id of the tenant that it is for.
         caller_id: the caller's number; empty where the PBX knows none.
         dialled: the number that was called; empty where it did not say.
-        channel: the PBX's name for the caller's channel (`PJSIP/intercom-00000001`); empty where it did not say.
+        channel: the PBX's name for the caller's channel (`PJSIP/intercom-00000001`); empty where it did not
+            say.
         registered_at: when, in seconds of the registry's clock.
     """
 
@@ -107,7 +108,7 @@ class CallRegistry:
         return call
 
     def claim(self, uuid: UUID, tenant: str, *, now: float) -> RegisteredCall | None:
-        """The registration of a visitor's leg that has come, which is used up by it; None where there is none.
+        """The registration of a visitor's leg that has come, which uses it up; None where there is none.
 
         Args:
             tenant: at whose port it came.
@@ -144,7 +145,9 @@ class CallRegistry:
             return self._by_number[dialled]
         if not self._by_number and len(self._tenants) == 1:
             return self._tenants[0]  # it can be meant for nobody else
-        allowed = "the numbers of a tenant's setting `numbers`" if self._by_number else "none without `tenant`"
+        allowed = (
+            "the numbers of a tenant's setting `numbers`" if self._by_number else "none without `tenant`"
+        )
         raise UnknownTenantError(f"dialled: found {dialled!r} and no tenant; allowed: {allowed}")
 
     def _expire(self, now: float) -> None:
