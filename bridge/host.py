@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from audio import tones
+from audio.line import Line
 from bridge.dialing.base import DialOrder
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
@@ -316,7 +317,7 @@ class VisitHost:
 
         A visit that was ending anyway goes on with that, without records and without the gate.
         """
-        broken = e.Broken(f"audit: {reason}")
+        broken = e.Broken(f"audit: {reason}", any(isinstance(effect, e.OpenGate) for effect in rest))
         ending = self.visit.handle(broken, now=self._loop.time() - self._zero, fresh=uuid4())
         for effect in ending or rest:
             if not isinstance(effect, e.Record | e.OpenGate):
@@ -344,6 +345,11 @@ class VisitHost:
                     leg.auto_reply(on)
             case e.HoldAudio(on):
                 self.visitor.bed(tones.ring_back() if on else None)
+            case e.Connect():
+                self._connect()
+            case e.Disconnect():
+                for leg in self._legs.values():
+                    leg.disconnect()
             case e.Dial():
                 self._dials[effect.attempt] = self._spawn("dial", self._dial(effect))
             case e.CancelDial(attempt):
@@ -368,6 +374,14 @@ class VisitHost:
             if leg.role is role and not leg.closed and leg.attempt in (None, self.visit.attempt):
                 return leg
         return None
+
+    def _connect(self) -> None:
+        """Let visitor and resident hear each other. Who is gone already is reported in the inbox."""
+        visitor, resident = self._leg(Role.VISITOR), self._leg(Role.RESIDENT)
+        if visitor is not None and resident is not None:
+            to_visitor, to_resident = Line(), Line()
+            visitor.connect(hears=to_visitor, speaks=to_resident)
+            resident.connect(hears=to_resident, speaks=to_visitor)
 
     def _say(self, effect: e.SayExactly) -> None:
         leg = self._leg(effect.role)

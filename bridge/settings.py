@@ -262,6 +262,8 @@ class Limits(Part):
     """How often a resident is called, before the visitor is told that nobody answers."""
     consult_s: Annotated[float, Field(ge=10, le=600)] = 90.0
     """How long a resident may take to decide once they answered."""
+    connected_s: Annotated[float, Field(ge=20, le=3600)] = 180.0
+    """How long resident and visitor may talk to each other, within `max_visit_s`."""
 
 
 class Consent(Part):
