@@ -19,6 +19,7 @@ import structlog
 
 from audio import tones
 from audio.line import Line
+from bridge.calls import RegisteredCall
 from bridge.dialing.base import DialOrder
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
@@ -90,11 +91,20 @@ _Thing = e.Event | _FromLeg | _Rang | _Overdue | _Noted | _OfRecording
 class VisitHost:
     """One running visit."""
 
-    def __init__(self, house: House, place: Condominium, endpoint: Endpoint, *, channel: str = "") -> None:
-        """`channel`: the PBX's channel of the visitor's call, as registered; empty where it was not."""
+    def __init__(
+        self,
+        house: House,
+        place: Condominium,
+        endpoint: Endpoint,
+        call: RegisteredCall | None = None,
+        *,
+        channel: str = "",
+    ) -> None:
+        """`call`: what the PBX said of the visitor's call before it came; None where it said nothing."""
         self._house = house
         self.place = place
-        self.channel = channel
+        self.call = call
+        channel = self.channel = call.channel if call is not None else channel
         self._loop = asyncio.get_running_loop()
         self._zero = self._loop.time()
         self.visit = Visit(endpoint.call_id, place.rules(channel=channel), place.directory)
@@ -112,6 +122,8 @@ class VisitHost:
         self._dials: dict[UUID, asyncio.Task[None]] = {}
         self._finished = False
         self.log = structlog.get_logger(__name__).bind(tenant=place.id, visit=self.id)
+        if call is not None:  # the caller's number is in the audit log alone
+            self.log.info("visit.registered", channel=call.channel, dialled=call.dialled)
         self.visitor = self._new_leg(Role.VISITOR, "visitor", None, endpoint)
 
     # ----------------------------------------------------------------------------------------------------
@@ -227,6 +239,12 @@ class VisitHost:
             "provider": self.place.provider.name,
             "language": self.place.settings.language,
         }
+        if self.call is not None:
+            about |= {
+                "caller_id": self.call.caller_id,
+                "dialled": self.call.dialled,
+                "channel": self.call.channel,
+            }
         try:
             await self._record("visit.started", about)
         except _NotDurable:

@@ -18,6 +18,7 @@ import structlog
 
 from audio.vad import VadBatch, VadModel
 from bridge.amqp import Brokers
+from bridge.calls import CallRegistry, WrongTenantError
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
@@ -106,6 +107,11 @@ class Service:
         self._house: House | None = None
         self._gatehouses: dict[str, _Gatehouse] = {}
         self._websocket: AsteriskWebsocketServer | None = None
+        self._calls = CallRegistry(
+            {tenant.id: tenant.numbers for tenant in settings.tenants.values()},
+            expires_s=settings.service.registration_s,
+            most=settings.service.max_registrations,
+        )
         self._visits: dict[UUID, VisitHost] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
 
@@ -287,7 +293,16 @@ class Service:
             return Refusal(
                 f"{legs} calls of {tenant} are running; tenants.{tenant}.limits.max_calls allows {allowed}"
             )
-        host = VisitHost(self._house, place, endpoint)
+        try:
+            call = self._calls.claim(endpoint.call_id, tenant, now=asyncio.get_running_loop().time())
+        except WrongTenantError as error:
+            return Refusal(str(error))
+        if call is None and place.settings.registration == "required":
+            return Refusal(
+                f"the call {endpoint.call_id} is not registered, or was more than "
+                f"{self.settings.service.registration_s:g} s ago; tenants.{tenant}.registration is required"
+            )
+        host = VisitHost(self._house, place, endpoint, call)
         self._visits[endpoint.call_id] = host
         with bound(tenant=tenant, visit=host.id):
             task = asyncio.get_running_loop().create_task(host.run(), name=f"visit {endpoint.call_id}")

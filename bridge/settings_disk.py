@@ -14,12 +14,15 @@ from visits.directory import Directory, DirectoryError
 if TYPE_CHECKING:
     from bridge.settings import Service, Settings, Tenant
 
+KEY_CHARACTERS = 16
+"""The least of the HTTP API's key: what can be guessed is no key."""
+
 
 def problems(settings: Settings) -> list[str]:
     """One line for each thing that keeps the service from starting."""
     if not settings.tenants:
         return ["tenants: none is set; add one as porteiro.example.toml does"]
-    lines = service_problems(settings.service)
+    lines = service_problems(settings.service) + key_problems(settings)
     if any(tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()):
         lines += model_problems(settings.service)
     for tenant in settings.tenants.values():
@@ -38,6 +41,23 @@ def service_problems(service: Service) -> list[str]:
         if trouble:
             lines.append(f"{setting}: {trouble}; allowed: a directory that can be made and written to")
     return lines
+
+
+def key_problems(settings: Settings) -> list[str]:
+    """What is wrong with the HTTP API's key."""
+    variable = settings.service.http_key_env
+    if variable is None:
+        return []
+    where = f"service.http_key_env: the environment variable {variable}"
+    key = settings.secret(variable)
+    if key is None:
+        return [f"{where} is not set; put the key there"]
+    if len(key) < KEY_CHARACTERS or not key.isascii() or not key.isprintable() or " " in key:
+        return [
+            f"{where} holds {len(key)} characters; allowed: {KEY_CHARACTERS} or more, ASCII and no spaces "
+            "(`openssl rand -hex 32` makes one)"
+        ]
+    return []
 
 
 def model_problems(service: Service) -> list[str]:
