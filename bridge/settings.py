@@ -125,6 +125,11 @@ TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$
 QueueName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,120}$")]
 ExchangeName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{0,120}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9*#]$")]
+Numbers = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+*#._-]{1,80}$")], ...],
+    BeforeValidator(_split),
+]
+"""What is dialled: digits, or a name as a dialplan has it (`portaria`)."""
 Fact = Literal["visitor_name", "apartment", "resident"]
 
 
@@ -222,6 +227,16 @@ class Service(Part):
     def models_path(self) -> Path:
         """The configured one, or the cache that `porteiro models fetch` uses by itself."""
         return models_root(self.models_dir, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
+
+    @model_validator(mode="after")
+    def _http_guarded(self) -> Self:
+        public = [host for host in self.http_listen if not ipaddress.ip_address(host).is_loopback]
+        if self.http_port is not None and public and self.http_key_env is None:
+            raise ValueError(
+                f"http_key_env as well: http_listen names {public[0]}, where others can ask, and they must "
+                "bring a key; or 127.0.0.1 and ::1 alone"
+            )
+        return self
 
     @property
     def peers(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -631,6 +646,12 @@ class Tenant(Part):
     """For the times of day that people are shown and told."""
     visitor_port: Port
     resident_port: Port
+    numbers: Numbers = ()
+    """The numbers that visitors dial here, as the PBX says them: a call that is registered without `tenant`
+    is this tenant's by them. No two tenants share one."""
+    registration: Literal["optional", "required"] = "optional"
+    """`required`: a visitor's call is taken only if it was registered over HTTP before it came, for this
+    tenant."""
     websocket_username_env: EnvName | None = None
     """The environment variable that holds the user which the PBX's WebSocket connections must name. Not set:
     its address is enough."""
@@ -771,8 +792,19 @@ class Settings(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        owners = {port: "service.websocket_port" for port in (self.service.websocket_port,) if port}
+        owners: dict[int, str] = {}
         clashes = []
+        for setting, port in (
+            ("websocket_port", self.service.websocket_port),
+            ("http_port", self.service.http_port),
+        ):
+            if port and port in owners:
+                clashes.append(
+                    f"service.{setting}: found {port}, which {owners[port]} has; allowed: another port"
+                )
+            elif port:
+                owners[port] = f"service.{setting}"
+        clashes += self._registration_clashes()
         for name, tenant in self.tenants.items():
             if tenant.id != name:
                 clashes.append(f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out")
@@ -788,6 +820,24 @@ class Settings(Part):
             # Lines, each with its own path: settings_problems takes them apart again.
             raise ValueError("\n".join(clashes))
         return self
+
+    def _registration_clashes(self) -> list[str]:
+        """What keeps calls from being registered for their tenant."""
+        clashes = []
+        owners: dict[str, str] = {}
+        for name, tenant in self.tenants.items():
+            for number in tenant.numbers:
+                if owners.setdefault(number, name) != name:
+                    clashes.append(
+                        f"tenants.{name}.numbers: found {number!r}, which tenants.{owners[number]} has; "
+                        "allowed: a number that is one tenant's alone"
+                    )
+            if tenant.registration == "required" and self.service.http_port is None:
+                clashes.append(
+                    f"tenants.{name}.registration: found 'required', and no service.http_port where a call "
+                    "could be registered; allowed: set the port, or 'optional'"
+                )
+        return clashes
 
     def secret(self, variable: str | None) -> str | None:
         """The value of an environment variable that a setting names; None where it is unset or empty."""
