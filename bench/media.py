@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +88,16 @@ def greeting() -> bytes:
     return _reply(_recording(_files("resident", GREETING_S)[0]))
 
 
+def speech(seconds: float) -> bytes:
+    """One reply of the residents' recordings, one behind the other, for at least so long."""
+    whole = bytearray()
+    for piece in cycle(replies()):
+        if len(whole) >= 2 * MODEL_RATE * seconds:
+            break
+        whole += piece
+    return bytes(whole)
+
+
 def onset(pcm: bytes) -> int:
     """The first sample of the first 10 ms that are as loud as speech.
 
@@ -130,4 +141,15 @@ def _reply(pcm: bytes) -> bytes:
     return whole
 
 
-__all__ = ["MODEL_RATE", "RATIO", "Say", "greeting", "mark", "mark_lead", "onset", "replies", "says"]
+__all__ = [
+    "MODEL_RATE",
+    "RATIO",
+    "Say",
+    "greeting",
+    "mark",
+    "mark_lead",
+    "onset",
+    "replies",
+    "says",
+    "speech",
+]

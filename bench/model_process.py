@@ -8,6 +8,7 @@ Nothing is recognised, thought or synthesised, so that the service is what is me
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -206,8 +207,9 @@ def _told(reply: asyncio.Task[None]) -> None:
 class Voice:
     """The replies, cut and encoded once: sending them should cost little beside the service."""
 
-    def __init__(self) -> None:
-        self._greeting = _cut(media.greeting())
+    def __init__(self, greeting_s: float) -> None:
+        """`greeting_s`: how long the greeting is, at least; 0: as short as `media.greeting`."""
+        self._greeting = _cut(media.speech(greeting_s) if greeting_s else media.greeting())
         self._replies = [_cut(pcm) for pcm in media.replies()]
 
     def reply(self, session: int, number: int) -> tuple[list[str], int]:
@@ -222,9 +224,9 @@ def _cut(pcm: bytes) -> tuple[list[str], int]:
     return [b64encode(piece).decode("ascii") for piece in pieces], len(pcm)
 
 
-async def run() -> None:
+async def run(greeting_s: float) -> None:
     """Serve until the benchmark is through; sessions are numbered in the order in which they came."""
-    voice = Voice()
+    voice = Voice(greeting_s)
     sessions: list[Replayed] = []
 
     async def handle(connection: ServerConnection) -> None:
@@ -242,8 +244,8 @@ async def run() -> None:
 
 
 def main() -> None:
-    """`python -m bench.model_process`; started by `bench.run`."""
-    uvloop.run(run())
+    """`python -m bench.model_process '{"greeting_s": …}'`; started by `bench.run` and `bench.clock`."""
+    uvloop.run(run(orjson.loads(sys.argv[1]).get("greeting_s", 0.0)))
 
 
 if __name__ == "__main__":

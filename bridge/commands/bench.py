@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bench.callers import CallLost
 from bench.children import ChildError
+from bench.clock import measure_clock
 from bench.run import Plan, measure
 
 SPREADS = (
@@ -40,8 +41,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "AudioSocket and a model server that replays recorded replies. Measures the service's CPU time and "
         "memory, and at both edges how long the sound takes.",
     )
+    parser.add_argument(
+        "--clock", action="store_true", help="instead: one call that listens, and how exact its frames are"
+    )
     parser.add_argument("--calls", type=int, default=10, metavar="N", help="at the same time (10)")
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="that are measured (20)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="that are measured (20; with --clock 60)")
     parser.add_argument(
         "--talk", type=float, default=0.4, metavar="SHARE", help="of the time that callers speak (0.4)"
     )
@@ -53,32 +57,64 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Measure; 1 where it can't be measured, with the reason."""
     console = Console(stderr=arguments.json, highlight=False)
+    usual = 60.0 if arguments.clock else 20.0
+    seconds = usual if arguments.seconds is None else arguments.seconds
+
+    def tell(words: str) -> None:
+        console.print(words, style="dim")
+
     try:
-        plan = Plan(arguments.calls, arguments.seconds, arguments.talk, arguments.record)
-        found = measure(plan, lambda words: console.print(words, style="dim"))
+        if arguments.clock:
+            found = measure_clock(seconds, tell)
+        else:
+            found = measure(Plan(arguments.calls, seconds, arguments.talk, arguments.record), tell)
     except (ValueError, CallLost, ChildError, OSError) as error:
         sys.stderr.write(f"porteiro bench: {error}\n")
         return 1
     if arguments.json:
         sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+    elif arguments.clock:
+        show_clock(found, console)
     else:
         show(found, console)
     return 0
 
 
-def show(found: Mapping[str, Any], console: Console) -> None:
-    """The figures, for people."""
-    plan, where, cpu, memory = (found[part] for part in ("plan", "machine", "cpu", "memory"))
+def show_clock(found: Mapping[str, Any], console: Console) -> None:
+    """How exact the frames were, for people."""
+    show_machine(found, console)
+    ours, sleeper = found["socket"], found["sleeper"]
     console.print(
-        f"{found['at']}  {plan['calls']} calls, {plan['seconds']:g} s, recording "
-        f"{'on' if plan['record'] else 'off'}; callers spoke {found['spoken_share']:.0%} of the time",
+        f"frames within 5 ms of their 20 ms grid, at the AudioSocket socket, over {found['seconds']:g} s "
+        f"({found['spoken_share']:.0%} of it speech): {ours['near']:.2%} of {ours['count']}, the worst "
+        f"{ours['worst_ms']:.1f} ms off",
         soft_wrap=True,
     )
+    console.print(
+        f"a thread that only sleeps: {sleeper['near']:.2%}, the worst {sleeper['worst_ms']:.1f} ms off",
+        soft_wrap=True,
+    )
+
+
+def show_machine(found: Mapping[str, Any], console: Console) -> None:
+    """What it ran on."""
+    where = found["machine"]
     console.print(
         f"{where['system']}, Python {where['python']}, {where['cores']} cores, load "
         f"{where['load_average'][0]:g}, yardstick {where['yardstick_ms']:g} ms",
         soft_wrap=True,
     )
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """The figures, for people."""
+    plan, cpu, memory = (found[part] for part in ("plan", "cpu", "memory"))
+    console.print(
+        f"{found['at']}  {plan['calls']} calls, {plan['seconds']:g} s, recording "
+        f"{'on' if plan['record'] else 'off'}; callers spoke {found['spoken_share']:.0%} of the time",
+        soft_wrap=True,
+    )
+    show_machine(found, console)
     console.print(
         f"CPU     {cpu['ms_per_call_second']:g} ms a call-second ({cpu['user_ms_per_call_second']:g} user, "
         f"{cpu['system_ms_per_call_second']:g} system), {cpu['share_of_a_core']:.0%} of a core, "

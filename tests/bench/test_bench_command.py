@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.children import Child, ChildError
+from bench.clock import Grid, on_grid
 from bench.run import Plan
 from bridge.commands import bench
 from bridge.settings import SettingsError
@@ -108,3 +109,37 @@ def test_its_settings_send_no_key_of_ours_anywhere(tmp_path: Path, monkeypatch: 
 
 def test_a_plan_is_what_its_options_say() -> None:
     assert Plan(1, 2.0) == Plan(calls=1, seconds=2.0, talk=0.4, record=False)
+
+
+# --------------------------------------------------------------------------------------------- --clock
+
+
+def test_the_clock_is_measured_over_speech() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        out = io.StringIO()
+        patch.setattr("sys.stdout", out)
+        assert bench.run(bench_arguments("--clock", "--seconds", "3", "--json")) == 0
+    found: dict[str, Any] = json.loads(out.getvalue())
+    assert found["seconds"] == 3.0 and found["spoken_share"] > 0.95
+    for times in (found["socket"], found["sleeper"]):
+        assert abs(times["count"] - 150) <= 15
+        assert 0 < times["near"] <= 1 and times["worst_ms"] > 0
+    shown = Console(record=True, file=io.StringIO(), width=80)
+    bench.show_clock(found, shown)
+    assert f"{found['socket']['near']:.2%} of {found['socket']['count']}" in shown.export_text()
+
+
+def test_the_grid_is_the_one_that_fits_best() -> None:
+    places = [7.3 + number * 0.02 for number in range(100)]
+    assert on_grid(places) == Grid(100, 1.0, pytest.approx(0.0, abs=1e-6))
+    places[10] += 0.004
+    places[20] += 0.006
+    places[30] -= 0.009
+    grid = on_grid(places)
+    assert grid.near == 0.98 and grid.worst_ms == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize("seconds", ["0", "1.9", "501"])
+def test_so_much_speech_is_not_measured(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.run(bench_arguments("--clock", "--seconds", seconds)) == 1
+    assert f"seconds: found {seconds}; allowed are 2 to 500" in capsys.readouterr().err

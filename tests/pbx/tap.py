@@ -10,33 +10,16 @@ the machine itself allows just then. A process of its own: what is measured must
 from __future__ import annotations
 
 import socket
-import struct
 import sys
 import threading
 import time
 from pathlib import Path
 
+from bench.clock import receive, stamped, yardstick
+
 HOST = "127.0.0.1"
-SO_TIMESTAMPNS = 35
 CALL_S = 120.0
 AUDIO = 0x10
-FRAME_S = 0.02
-
-
-def receive(source: socket.socket, size: int, to_monotonic: float) -> tuple[bytes, float]:
-    """Exactly so many bytes, and when the kernel got the last of them; fewer at the end of the stream."""
-    data, at = b"", 0.0
-    while len(data) < size:
-        piece, extra, _, _ = source.recvmsg(size - len(data), 64)
-        if not piece:
-            break
-        data += piece
-        at = time.monotonic()
-        for level, kind, content in extra:
-            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-                seconds, nanoseconds = struct.unpack("@ll", content[:16])
-                at = seconds + nanoseconds / 1e9 + to_monotonic
-    return data, at
 
 
 def pass_on(source: socket.socket, target: socket.socket) -> None:
@@ -49,14 +32,6 @@ def pass_on(source: socket.socket, target: socket.socket) -> None:
         return  # the other side went first: the call is over
 
 
-def yardstick(ticks: list[float], over: threading.Event) -> None:
-    """Wake every 20 ms by absolute deadlines, and note when."""
-    due = time.monotonic()
-    while not over.wait(max(0.0, due - time.monotonic())):
-        ticks.append(time.monotonic())
-        due += FRAME_S
-
-
 def main(listen: int, service: int, out: Path) -> None:
     """Pass one call on."""
     to_monotonic = time.monotonic() - time.time()
@@ -67,7 +42,7 @@ def main(listen: int, service: int, out: Path) -> None:
         for each in (pbx, ours):
             each.settimeout(CALL_S)
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        stamped(ours)
         threading.Thread(target=pass_on, args=(pbx, ours), daemon=True).start()
         arrivals: list[float] = []
         ticks: list[float] = []
