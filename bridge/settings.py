@@ -195,6 +195,18 @@ class Service(Part):
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Legs at the same time, over all tenants. The next one is refused."""
     handshake_s: Seconds = 5.0
+    http_port: Port | None = None
+    """For the HTTP API: the PBX registers calls there before they come (`POST /v1/calls`), and whoever
+    watches over the service asks `/ready` and `/health`. Not set: none is listened on."""
+    http_listen: Addresses = ("127.0.0.1", "::1")
+    """The addresses for it. Others than this machine's own need http_key_env."""
+    http_key_env: EnvName | None = None
+    """The environment variable that holds the key which every request under `/v1` must bring, as
+    `Authorization: Bearer KEY`. Not set: whoever is on this machine may ask."""
+    registration_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """How long a registered call may take to come."""
+    max_registrations: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Calls that are registered and have not come. One more is turned down."""
     """A connection that has not said its UUID by then is closed."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     """How long running visits may take to end after a request to stop."""
@@ -221,13 +233,6 @@ class Service(Part):
 
     @property
     def recordings_path(self) -> Path:
-        return self.recordings_dir or self.data_dir / "recordings"
-
-    @property
-    def models_path(self) -> Path:
-        """The configured one, or the cache that `porteiro models fetch` uses by itself."""
-        return models_root(self.models_dir, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
-
     @model_validator(mode="after")
     def _http_guarded(self) -> Self:
         public = [host for host in self.http_listen if not ipaddress.ip_address(host).is_loopback]
@@ -237,6 +242,13 @@ class Service(Part):
                 "bring a key; or 127.0.0.1 and ::1 alone"
             )
         return self
+
+        return self.recordings_dir or self.data_dir / "recordings"
+
+    @property
+    def models_path(self) -> Path:
+        """The configured one, or the cache that `porteiro models fetch` uses by itself."""
+        return models_root(self.models_dir, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
 
     @property
     def peers(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
