@@ -190,11 +190,6 @@ class Service(Part):
     """PEM, with the chain: the WebSocket port then speaks TLS, `wss://`. Together with websocket_key."""
     websocket_key: FilePath | None = None
     """The certificate's key."""
-    allowed_peers: Networks = ("127.0.0.0/8", "::1/128")
-    """Who may connect. AudioSocket has neither encryption nor a password: name your PBX and nobody else."""
-    max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Legs at the same time, over all tenants. The next one is refused."""
-    handshake_s: Seconds = 5.0
     http_port: Port | None = None
     """For the HTTP API: the PBX registers calls there before they come (`POST /v1/calls`), and whoever
     watches over the service asks `/ready` and `/health`. Not set: none is listened on."""
@@ -207,6 +202,11 @@ class Service(Part):
     """How long a registered call may take to come."""
     max_registrations: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Calls that are registered and have not come. One more is turned down."""
+    allowed_peers: Networks = ("127.0.0.0/8", "::1/128")
+    """Who may connect. AudioSocket has neither encryption nor a password: name your PBX and nobody else."""
+    max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Legs at the same time, over all tenants. The next one is refused."""
+    handshake_s: Seconds = 5.0
     """A connection that has not said its UUID by then is closed."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     """How long running visits may take to end after a request to stop."""
@@ -227,12 +227,6 @@ class Service(Part):
             raise ValueError("websocket_certificate and websocket_key go together")
         return self
 
-    @property
-    def database_path(self) -> Path:
-        return self.database or self.data_dir / "porteiro.db"
-
-    @property
-    def recordings_path(self) -> Path:
     @model_validator(mode="after")
     def _http_guarded(self) -> Self:
         public = [host for host in self.http_listen if not ipaddress.ip_address(host).is_loopback]
@@ -243,6 +237,12 @@ class Service(Part):
             )
         return self
 
+    @property
+    def database_path(self) -> Path:
+        return self.database or self.data_dir / "porteiro.db"
+
+    @property
+    def recordings_path(self) -> Path:
         return self.recordings_dir or self.data_dir / "recordings"
 
     @property
