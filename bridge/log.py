@@ -31,6 +31,8 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from bridge.masking import masked
+
 FORBIDDEN = frozenset(
     {
         # people
@@ -93,6 +95,11 @@ def _cleaned(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_cleaned("", below) for below in value]
     return value
+
+
+def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Take secrets out of what is logged: a library's message may quote a URL with all that is in it."""
+    return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def render_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -318,6 +325,7 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         render_exception,
         remove_forbidden,
+        mask_secrets,
         in_order,
         render,
     ]

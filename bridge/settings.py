@@ -37,7 +37,7 @@ from bridge.dialing.ari_numbers import HOST
 from bridge.dialing.ari_numbers import check_template as check_dial_string
 from bridge.gates.template import check as check_template
 from bridge.settings_disk import problems as disk_problems
-from bridge.settings_problems import SettingsError, found_secrets, problems_of
+from bridge.settings_problems import SettingsError, found_secrets, no_bools_for_numbers, problems_of
 from providers.local.models import models_root, own_checkout
 from visits.facts import Intent
 
@@ -143,6 +143,11 @@ class Part(BaseModel):
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, data: Any) -> Any:
+        return no_bools_for_numbers(cls, data)
 
 
 # --------------------------------------------------------------------------------------------------------

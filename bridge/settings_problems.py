@@ -10,8 +10,53 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from bridge.masking import masked
 
 SECRET_NAME = re.compile(r"(^|_)(api_?key|access_?key|password|passwd|token|secret|senha)$", re.IGNORECASE)
+
+
+TAGS = ("union_tag_invalid", "union_tag_not_found")
+NUMERIC = ("int_", "float_", "greater_than", "less_than", "finite_number")
+"""How the kinds of pydantic's errors begin that speak of numbers."""
+
+PLAIN = {
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "string_type": "text",
+    "path_type": "a path, as text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}
+"""What may stand in the settings, in their own words, by the kind of pydantic's error."""
+
+
+class _Bool(str):
+    """`true` or `false`, where it is not one that pydantic may take for a number."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def no_bools_for_numbers(model: type[BaseModel], data: Any) -> Any:
+    """For a validator before all others: pydantic takes true for 1, and so a slip of the pen for a number."""
+    if not isinstance(data, Mapping):
+        return data
+    return {name: _refusable(value, model.model_fields.get(str(name))) for name, value in data.items()}
+
+
+def _refusable(value: Any, about: FieldInfo | None) -> Any:
+    """The value; a bool where numbers alone are allowed as what is none."""
+    members = _members(about.annotation) if about is not None else []
+    if isinstance(value, bool) and bool not in members and (int in members or float in members):
+        return _Bool(str(value).lower())
+    return value
 
 
 class SettingsError(Exception):
@@ -61,6 +106,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], origins: Mapping
         if not path:
             lines += message.removeprefix("Value error, ").split("\n")
             continue
+        if kind in TAGS:
+            path += ".kind"
         variable = next((origins[p] for p in _upwards(path) if p in origins), "")
         where = f" (from {variable})" if variable else ""
         lines.append(f"{path}: {_found(problem, kind, names)}{where}{_allowed(problem, kind, part, names)}")
@@ -68,14 +115,18 @@ def problems_of(error: ValidationError, model: type[BaseModel], origins: Mapping
 
 
 def _found(problem: Any, kind: str, names: Sequence[str]) -> str:
-    if kind == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return "not set"
     if kind == "extra_forbidden":
         return "there is no such setting"
     if any(name.endswith("_env") for name in names):
         return "found something that is no variable's name"  # the secret itself, more often than not
-    shown = re.sub(r"://[^/\s]*@", "://…@", repr(problem["input"]))
-    if isinstance(problem["input"], Mapping):
+    if kind == "union_tag_invalid":
+        return f"found {masked(repr(problem['ctx']['tag']))}"
+    shown = masked(repr(problem["input"]))
+    if isinstance(problem["input"], bool):
+        shown = str(problem["input"]).lower()
+    elif isinstance(problem["input"], Mapping):
         shown = "a table"
     return f"found {shown if len(shown) <= 80 else shown[:77] + '…'}"
 
@@ -92,17 +143,63 @@ def _allowed(problem: Any, kind: str, part: type[BaseModel] | None, names: Seque
     for prefix in ("Value error, ", "Input should be ", "Input should have ", "String should "):
         message = message.removeprefix(prefix)
     if kind == "literal_error":
-        allowed = re.findall(r"'([^']*)'", message)
-        near = difflib.get_close_matches(str(problem["input"]), allowed, 1, 0.6)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"; allowed: {message}{hint}"
+        return f"; allowed: {message}{_hint(problem['input'], message)}"
+    if kind == "union_tag_invalid":
+        tags = problem["ctx"]["expected_tags"]
+        return f"; allowed: {tags}{_hint(problem['ctx']['tag'], tags)}"
+    if kind == "union_tag_not_found":
+        return f"; it must be given{_kinds(part, names)}"
     if kind == "string_pattern_mismatch":
         message = f"text that matches {problem['ctx']['pattern']}"
-    if kind == "union_tag_invalid":
-        message = f"one of {problem['ctx']['expected_tags']} as its kind"
-    if kind == "union_tag_not_found":
-        message = "a table with a kind"
-    return f"; allowed: {message}"
+    if kind == "too_short":
+        message = "a list of at least one"
+    return f"; allowed: {_range(part, names, kind) or PLAIN.get(kind, message)}"
+
+
+def _hint(found: object, allowed: str) -> str:
+    near = difflib.get_close_matches(str(found), re.findall(r"'([^']*)'", allowed), 1, 0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _kinds(part: type[BaseModel] | None, names: Sequence[str]) -> str:
+    """The kinds that the table at the end of ``names`` may have."""
+    annotation = part.model_fields[names[-1]].annotation if part is not None else None
+    kinds = [tag for member in _members(annotation) if _is_model(member) for tag in _tags(member)]
+    return f"; allowed: {', '.join(repr(kind) for kind in kinds)}" if kinds else ""
+
+
+def _range(part: type[BaseModel] | None, names: Sequence[str], kind: str) -> str:
+    """Both ends of what a number may be; empty where the setting is none, or has no ends."""
+    about = part.model_fields.get(names[-1]) if part is not None else None
+    if about is None or not kind.startswith(NUMERIC):
+        return ""
+    ends: dict[str, Any] = {}
+    for constraint in _constraints(about):
+        for end in ("ge", "gt", "le", "lt"):
+            if (limit := getattr(constraint, end, None)) is not None:
+                ends[end] = limit
+    what = "a whole number" if int in _members(about.annotation) else "a number"
+    low = f"from {ends['ge']:g}" if "ge" in ends else f"above {ends['gt']:g}" if "gt" in ends else ""
+    high = f"to {ends['le']:g}" if "le" in ends else f"below {ends['lt']:g}" if "lt" in ends else ""
+    if low.startswith("above") and high:
+        high = f"and {'up ' if high.startswith('to') else ''}{high}"
+    return " ".join(word for word in (what, low, high) if word)
+
+
+def _constraints(about: Any) -> Iterator[Any]:
+    """What a field's type says of its values; also inside a union, as in ``Port | None``."""
+    if isinstance(about, FieldInfo):
+        for item in about.metadata:
+            yield from _constraints(item)
+        yield from _constraints(about.annotation)
+    elif typing.get_origin(about) is typing.Annotated:
+        for item in typing.get_args(about)[1:]:
+            yield from _constraints(item)
+    elif typing.get_origin(about) in (typing.Union, types.UnionType):
+        for item in typing.get_args(about):
+            yield from _constraints(item)
+    else:
+        yield about
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:
