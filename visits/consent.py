@@ -4,15 +4,18 @@ A false CONSENT opens a gate; any other mistake asks once more. So consent has t
 else is read generously. The sentence is cut into *signs* (:class:`_Sign`), left to right, longest first:
 
 - a *permission* ("pode entrar", "libera", "autorizo", "deixa o rapaz subir"), a *yes* ("sim", "claro", "não
-  tem problema") or *agreement*, which is weaker ("ok", "tá bom");
+  tem problema"), *may* ("pode" by itself) or *agreement*, which is weaker ("ok", "tá bom");
+- *ours*: what we say ourselves and a telephone on loudspeaker gives back ("autoriza a entrada", "entrada
+  autorizada"); a consent only behind a yes ("sim, autoriza") or beside a permission;
 - a *negation*, which turns the permission it stands before or right behind into a *refusal* ("não pode
   abrir", "libera não"); alone in its clause it is one itself; sayings that refuse ("de jeito nenhum", "fala
   que eu não estou");
 - *doubt* ("acho", "talvez", "não sei"), a *question* ("quem", "qual", a question mark), *wait*, *hello*,
   *desk* (leave it at the front desk), *repeat* ("não entendi");
 - *taint*: conditions, reports, other times, limits ("se", "ela disse", "amanhã", "só", "mas"), every word
-  that this file does not know, and small words where they cannot stand ("ão autorizo", "pode entrar com");
-- *thanks* and *statements* ("conheço"), which go with a yes but do not make one;
+  that this file does not know, small words where they cannot stand ("ão autorizo", "pode entrar com"),
+  somebody at home who is spoken to ("entra, menino"), and what else is let go ("libera o meu carro");
+- *thanks*, and *statements* ("conheço", "é sim"), which go with a permission but do not make one;
 - the rest is *filler*: known words that change nothing ("por favor", "o entregador", "agora").
 
 Then, in this order:
@@ -21,9 +24,10 @@ Then, in this order:
 2. The desk is asked for, and no permission to enter given: DESK.
 3. The last decisive sign is a refusal: REFUSAL, unless a question, doubt or wait comes after it.
 4. "Não entendi": UNCLEAR. A question anywhere: QUESTION. Wait said last: WAIT.
-5. Permission, yes or agreement is CONSENT only if none of the above was found at all: no negation left over,
-   no refusal, doubt, question, wait, desk or taint. And what is less than a permission must stand clear:
-   "alô, sim" only answers the telephone, "tá bom, tchau" ends it, "sim, conheço" answers something else.
+5. Permission, yes, may or agreement is CONSENT only if none of the above was found at all: no negation left
+   over, no refusal, doubt, question, wait, desk or taint. What is less than a permission must stand clear:
+   "alô, sim" only answers the telephone, "tá bom, tchau" ends it, "sim, conheço" and "sim, é ela" answer
+   something else. So beside a yes or agreement only the lightest fillers are borne ("sim, moço, por favor").
 6. Nothing but greetings: HELLO. Everything else: UNCLEAR.
 
 Misspellings: a refusal is also understood when a word of it is only near ("não autorilou", "dejeito
@@ -45,6 +49,7 @@ from visits.consent_words import (
     ALLOW_ME,
     ALLOWED,
     ARTICLES,
+    BEFORE_KIN,
     CERTAIN,
     CLIPPED,
     COME,
@@ -58,7 +63,9 @@ from visits.consent_words import (
     INCOMPLETE,
     INVENTED,
     JOINING,
+    KIN,
     LET,
+    LIGHT,
     MODALS,
     NASAL,
     NEGATIONS,
@@ -66,12 +73,16 @@ from visits.consent_words import (
     NOT_LET,
     OPEN,
     OPENING,
+    OTHERS,
+    OWN,
     PERMISSION_WORDS,
     PHRASES,
     PLACES,
+    SELVES,
     SEND,
     TAGS,
     TAINTS,
+    THINGS,
     Kind,
 )
 from visits.words import Word, words
@@ -105,7 +116,7 @@ def classify(text: str) -> Reading:
     sentence = words(text)
     if _is_nothing(sentence):
         return Reading.NOTHING
-    return _verdict(_Reader(sentence, text[sentence[-1].end :]).signs())
+    return _verdict(_Reader(sentence, text[sentence[-1].end :]).signs(), [word.text for word in sentence])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,8 @@ class _Sign:
     last: int
 
 
-_ASSENTS = frozenset({Kind.PERMISSION, Kind.YES, Kind.AGREED})
+_ASSENTS = frozenset({Kind.PERMISSION, Kind.YES, Kind.MAY, Kind.AGREED})
+_DENIABLE = _ASSENTS | {Kind.OURS}
 _BY_FIRST_WORD: dict[str, list[tuple[tuple[str, ...], Kind]]] = {}
 for _kind, _sayings in PHRASES.items():
     for _saying in _sayings:
@@ -185,7 +197,7 @@ class _Reader:
                 found = _Sign(kind, index, last)
         return None if found is None else self._checked(found)
 
-    def _checked(self, sign: _Sign) -> _Sign:
+    def _checked(self, sign: _Sign) -> _Sign | None:
         """A phrase in its place: "pois não pode" is no greeting, "tudo bem" after "oi" is one."""
         said = self._texts[sign.first : sign.last + 1]
         previous = self._signs[-1].kind if self._signs else None
@@ -193,12 +205,34 @@ class _Reader:
             return _Sign(Kind.FILLER, sign.first, sign.first)
         if said == ("tudo", "bem") and previous is Kind.HELLO:
             return _Sign(Kind.HELLO, sign.first, sign.last)
+        if sign.kind is Kind.OURS and not self._ours(sign):
+            return None
+        if (
+            said[:2] == ("que", "e")
+            and previous is Kind.PERMISSION
+            and self._text(sign.first + 2) in OWN | {"ele", "ela", "o", "a", "para", "pra", "gente"}
+        ):
+            return _Sign(Kind.FILLER, sign.first, sign.first)
+        if said == ("tchau",) and not any(one.kind in _ASSENTS for one in self._signs):
+            return _Sign(Kind.STATEMENT, sign.first, sign.last)
         if said == ("autorizou", "sim") and sign.first > 0:
             return _Sign(Kind.TAINT, sign.first, sign.first)
         if said[:3] == ("nao", "tem", "problema") and self._text(sign.last + 1) == "nao":
+            spoken_as_one = not self._words[sign.last + 1].pause_before and self._pause_after(sign.last + 1)
             at_end = sign.last + 2 == len(self._texts) and not self._torn(sign.first, sign.last + 1)
+            at_end = at_end or spoken_as_one
             return _Sign(sign.kind, sign.first, sign.last + 1) if at_end else sign
         return sign
+
+    def _ours(self, sign: _Sign) -> bool:
+        """Whether it may be our own voice: nothing goes on behind our question but its "sim ou não"."""
+        if self._texts[sign.first] == "autoriza":
+            bare = sign.first == sign.last
+            goes_on = {"", "sim", "nao", "ou"} - (
+                {"sim"} if bare and not self._pause_after(sign.last) else set()
+            )
+            return self._begins_clause(sign.first) and self._text(sign.last + 1) in goes_on
+        return self._text(sign.first - 1) not in {"ta", "esta"}
 
     def _modal(self, index: int) -> _Sign | None:
         """ "pode" with what it permits: "pode sim entrar", "pode ir subindo"; "pode" alone is a yes."""
@@ -219,7 +253,8 @@ class _Reader:
         if self._phrase_at(index, "pode ser"):
             return None
         bare = self._pause_after(index) or self._text(index + 1) in AFTER_BARE_MODAL
-        return _Sign(Kind.YES if bare else Kind.TAINT, index, index)
+        bare = bare and self._text(index - 1) not in {"voce", "voces", "gente", "eu"}
+        return _Sign(Kind.MAY if bare else Kind.TAINT, index, index)
 
     def _let(self, index: int, opening: int | None = None) -> _Sign | None:
         """ "deixa o rapaz subir", "pode mandar subir": somebody is let or sent in."""
@@ -231,7 +266,9 @@ class _Reader:
         for at in range(index + 1, min(index + 6, len(self._texts))):
             if self._pause_after(at - 1):
                 break
-            if self._texts[at] in ENTER or (self._texts[at] in COME | CLIPPED and at == index + 1):
+            whom = self._texts[index + 1 : at]
+            clipped = not whom or whom in {("ele",), ("ela",)}
+            if self._texts[at] in ENTER or (self._texts[at] in COME | CLIPPED and clipped):
                 return self._permits(first, at) if commands else None
             if not self._may_be_let(at):
                 break
@@ -270,7 +307,15 @@ class _Reader:
             return self._permits(index, to + 1 if enters else index)
         if text in COMMANDS:
             return self._permits(index, index) if self._begins_clause(index) else None
-        if text in COME and self._begins_clause(index) and self._after_come(index):
+        inside = set(self._texts[index : self._clause_end(index) + 1]) & {
+            "para",
+            "pra",
+            "pro",
+            "no",
+            "na",
+            "em",
+        }
+        if text in COME and self._begins_clause(index) and self._after_come(index) and not inside:
             return self._permits(index, index)
         return None
 
@@ -279,9 +324,37 @@ class _Reader:
         verb = self._texts[last]
         following = self._text(last + 1) if not self._pause_after(last) else ""
         opens_else = verb.startswith("ab") and following in ARTICLES and self._text(last + 2) not in DOORS
-        if opens_else or (verb == "passar" and following in ARTICLES | {"para", "pra", "pro"}):
+        passes = verb == "passar" and following in ARTICLES | {"para", "pra", "pro"}
+        if opens_else or passes or self._lets_go(last) or self._left_to_others(first, verb):
             return _Sign(Kind.TAINT, first, last)
         return _Sign(Kind.PERMISSION, first, last)
+
+    def _lets_go(self, verb: int) -> bool:
+        """Whether what is let go is no visitor: "libera o meu carro", "sobe o elevador", "libera eu"."""
+        if self._pause_after(verb):
+            return False
+        text, following = self._texts[verb], self._text(verb + 1)
+        if following in SELVES or (following == "a" and self._text(verb + 2) == "mim"):
+            return True
+        if following in {"pelo", "pela"}:
+            return text in ALLOWED
+        at = verb + (2 if following in ARTICLES else 1)
+        if self._text(at) in OWN:
+            return self._text(at + 1) in THINGS
+        return (
+            text in ENTER | COME | ENTERING and following in ARTICLES and self._text(at) in THINGS - {"carro"}
+        )
+
+    def _left_to_others(self, first: int, verb: str) -> bool:
+        """ "Meu marido pode autorizar": somebody else may do it; but "é minha mãe pode liberar"."""
+        if verb not in OPEN | OPENING | CLIPPED or self._text(first - 1) not in OTHERS:
+            return False
+        at = first
+        while at and not self._words[at].pause_before:
+            at -= 1
+            if self._texts[at] == "e":
+                return False
+        return at < first
 
     def _word_kind(self, index: int) -> Kind:
         """A word that begins no construction."""
@@ -292,8 +365,10 @@ class _Reader:
             return self._that(index)
         if text in {"no", "na", "nos", "nas"}:
             return Kind.FILLER if self._text(index + 1) in PLACES else Kind.TAINT
-        if text in TAINTS:
+        if text in TAINTS or (text in KIN and self._text(index - 1) not in BEFORE_KIN):
             return Kind.TAINT
+        if text == "la" and self._text(index - 1) in COMMANDS | OPEN:
+            return Kind.FILLER
         if text in FILLERS:
             return Kind.FILLER
         return Kind.TAINT
@@ -384,7 +459,7 @@ class _Reader:
         if self._pause_after(sign.last):
             wrong = text in INCOMPLETE or (text in JOINING and sign.last + 1 == len(self._texts))
         else:
-            before_verb = self._signs[position + 1].kind in _ASSENTS
+            before_verb = self._signs[position + 1].kind in _DENIABLE
             before_verb = before_verb or self._texts[sign.last + 1] in {"esta", "ta", "to", "estou", "e"}
             wrong = text in INCOMPLETE | NASAL and before_verb
         return _Sign(Kind.TAINT, sign.first, sign.last) if wrong else sign
@@ -421,7 +496,7 @@ class _Reader:
                 done.append(_Sign(Kind.REFUSAL, sign.first, self._signs[denied].last))
                 position = denied + 1
                 continue
-            follows = bool(done) and done[-1].kind in _ASSENTS | {Kind.REFUSAL}
+            follows = bool(done) and done[-1].kind in _DENIABLE | {Kind.REFUSAL}
             close = follows and not self._words[sign.first].pause_before
             refuses = self._pause_after(sign.last) or close or self._is_misspelt_refusal(sign.first)
             done.append(_Sign(Kind.REFUSAL if refuses else Kind.NEGATION, sign.first, sign.last))
@@ -435,7 +510,7 @@ class _Reader:
         if self._pause_after(self._signs[position].last):
             return None
         for at in range(position + 1, len(self._signs)):
-            if self._signs[at].kind in _ASSENTS:
+            if self._signs[at].kind in _DENIABLE:
                 return at
             if self._signs[at].kind is not Kind.FILLER or self._pause_after(self._signs[at].last):
                 return None
@@ -479,13 +554,13 @@ def _last(signs: Iterable[_Sign], *kinds: Kind) -> int:
     return max((sign.last for sign in signs if sign.kind in kinds), default=-1)
 
 
-def _verdict(signs: list[_Sign]) -> Reading:
+def _verdict(signs: list[_Sign], texts: Sequence[str]) -> Reading:
     """The rules of the head of the file, in their order."""
     kinds = {sign.kind for sign in signs}
     if Kind.DESK in kinds:
         return Reading.UNCLEAR if Kind.PERMISSION in kinds else Reading.DESK
     refusal = _last(signs, Kind.REFUSAL)
-    if refusal >= 0 and refusal >= _last(signs, *_ASSENTS):
+    if refusal >= 0 and refusal >= _last(signs, *_DENIABLE):
         if _last(signs, Kind.QUESTION) > refusal:
             return Reading.QUESTION
         if _last(signs, Kind.WAIT) > refusal:
@@ -498,20 +573,39 @@ def _verdict(signs: list[_Sign]) -> Reading:
     if Kind.WAIT in kinds:
         return Reading.WAIT if _last(signs, Kind.WAIT) > _last(signs, *_ASSENTS) else Reading.UNCLEAR
     if kinds & _ASSENTS:
-        return _spotless(kinds)
+        return _spotless(signs, texts)
     if Kind.HELLO in kinds and kinds <= {Kind.HELLO, Kind.FILLER}:
         return Reading.HELLO
     return Reading.UNCLEAR
 
 
-def _spotless(kinds: set[Kind]) -> Reading:
+def _spotless(signs: list[_Sign], texts: Sequence[str]) -> Reading:
     """Rule 5: CONSENT if nothing speaks against it and the assent is clear enough for what goes with it."""
+    kinds = {sign.kind for sign in signs}
     allowed = {*_ASSENTS, Kind.FILLER}
     if Kind.PERMISSION in kinds:
-        allowed |= {Kind.HELLO, Kind.THANKS, Kind.STATEMENT}
+        allowed |= {Kind.HELLO, Kind.THANKS, Kind.STATEMENT, Kind.OURS}
+    elif Kind.MAY in kinds:
+        allowed |= {Kind.THANKS, Kind.STATEMENT}
     elif Kind.YES in kinds:
         allowed |= {Kind.THANKS}
-    return Reading.CONSENT if kinds <= allowed else Reading.UNCLEAR
+    if _ours_behind_yes(signs):
+        allowed |= {Kind.OURS}
+    light = kinds & {Kind.PERMISSION, Kind.MAY} or all(_is_light(sign, texts) for sign in signs)
+    return Reading.CONSENT if kinds <= allowed and light else Reading.UNCLEAR
+
+
+def _ours_behind_yes(signs: list[_Sign]) -> bool:
+    """ "Sim, autoriza a entrada" is an answer; "autoriza a entrada, sim" may be the end of our question."""
+    first = min((sign.first for sign in signs if sign.kind is Kind.OURS), default=-1)
+    last = _last(signs, Kind.YES, Kind.MAY, Kind.AGREED)
+    return 0 <= last < first
+
+
+def _is_light(sign: _Sign, texts: Sequence[str]) -> bool:
+    """Whether a sign is no filler, or one that a mere yes may have with it."""
+    said = texts[sign.first : sign.last + 1]
+    return sign.kind is not Kind.FILLER or set(said) <= LIGHT or list(said) == ["sem", "duvida"]
 
 
 __all__ = ["Reading", "classify", "key_reading"]

@@ -12,6 +12,8 @@ class Kind(Enum):
     PERMISSION = auto()
     YES = auto()
     AGREED = auto()
+    MAY = auto()
+    OURS = auto()
     NEGATION = auto()
     REFUSAL = auto()
     DOUBT = auto()
@@ -49,10 +51,10 @@ COME = _set("entra entre sobe suba entrem subam")
 CLIPPED = _set("libera autoriza abri entra subi")
 """Infinitives as much of Brazil says them, "pode liberá": only directly after "pode", where they are
 nothing else."""
-LET = _set("deixa deixe deixem deixar deixo")
-AFTER_BARE_MODAL = _set("sim claro por obrigado obrigada senhor moco viu uai nao")
+LET = _set("dexa deixa deixe deixem deixar deixo")
+AFTER_BARE_MODAL = _set("pode sim claro por obrigado obrigada senhor moco viu uai nao")
 """What may follow a "pode" that stands by itself."""
-NOT_LET = _set("eu me que ai la portaria")
+NOT_LET = _set("eu me que ai la portaria elevador portao porta")
 """What cannot stand between "deixa" and "entrar" when somebody is let in."""
 SEND = _set("manda mande mandem mandar")
 PERMISSION_WORDS = ENTER | OPEN | ALLOW_ME | ALLOWED | COMMANDS | COME | LET | MODALS
@@ -64,6 +66,40 @@ PLACES = DOORS | _set("apartamento casa predio condominio elevador andar garagem
 """What "no" and "na" may stand before."""
 CERTAIN = _set("claro logico obvio certeza evidente")
 """After these "que" begins no report: "claro que pode"."""
+OWN = _set("meu minha meus minhas")
+THINGS = DOORS | _set("carro carros elevador acesso casa apartamento predio condominio andar")
+"""What goes up or is set free without anybody being let in: "sobe o elevador", "libera o meu carro"."""
+SELVES = _set("eu mim voce voces")
+"""Who cannot be let in by their own words: "libera eu", "autoriza a mim"."""
+KIN = _set("mae pai filho filha vo vovo amor menino menina bebe tio tia primo prima")
+"""Called by nothing but that ("entra, menino", "sim, mãe"), it is somebody at home who is spoken to."""
+BEFORE_KIN = (
+    OWN
+    | ARTICLES
+    | _set(
+        """
+        seu sua seus suas nosso nossa dele dela da do de com pra pro pras pros para por e esse essa este
+        esta aquele
+        """
+    )
+)
+"""What stands before kin who are spoken of, or before a stranger who is called so kindly: "meu filho"."""
+OTHERS = _set(
+    """
+    ele ela eles elas gente marido esposa mulher homem mae pai filho filha irmao irma tio tia avo neto neta
+    sogra sogro cunhado cunhada sobrinho sobrinha namorado namorada familia sindico sindica diarista vizinho
+    vizinha
+    """
+)
+"""Who does not open the gate for the resident: "meu marido pode autorizar" leaves it to him."""
+LIGHT = _set(
+    """
+    ah eh hum hm hmm uh uhum aham ahan oh ih mm entao olha bom bem pois uai oxe oxente bah tche ue po eita
+    vixe visse viu mano cara rei tranquilo ta senhor senhora sr sra moco moca rapaz ja agora por favor
+    gentileza faz o mim logo rapidinho
+    """
+)
+"""The only fillers that a mere yes may have with it: else it may answer something else ("sim, é ela")."""
 TAGS = _set("ta ok viu certo hein beleza entendeu combinado")
 """Words that, with a question mark, only seek agreement: "não autorizo, tá?"."""
 INCOMPLETE = _set(
@@ -94,7 +130,7 @@ FILLERS = _set(
     ela eles elas voce voces me lhe mim nos gente a o os as ao aos um uma uns umas de do da dos das
     dele dela deles delas para pra pro pras pros por com este esse essa estes essas aquele aquela isto
     minha meus minhas seu sua dona senhor senhora sr sra seus suas agora ja aqui ali logo mesmo mesma
-    tambem hoje rapido rapidinho direto sempre entrada acesso portao porta garagem catraca
+    tambem hoje rapido rapidinho direto sempre entrada subida acesso portao porta garagem catraca
     carro elevador apartamento casa predio condominio andar visita visitante visitantes entrega
     entregador entregadora encomenda encomendas pacote comida pizza lanche compra compras remedio
     flores servico tecnico tecnica diarista faxineira prestador encanador eletricista pintor motorista
@@ -102,6 +138,8 @@ FILLERS = _set(
     irmao irma pai mae filho filha tio tia avo sogra sogro cunhado cunhada sobrinho sobrinha namorado
     namorada marido esposa vizinho vizinha colega familia parente porteiro favor gentileza bjs abraco
     esperando aguardando vixe eita nossa amor querido querida pelo pela chegou chegando
+    neto neta genro nora enteado enteada afilhado afilhada padrinho madrinha compadre comadre conhecido
+    conhecida guri guria show joia blz perfeito otimo otima maravilha legal demorou firmeza suave
     """
 )
 """Words that change nothing."""
@@ -140,17 +178,34 @@ PHRASES: dict[Kind, tuple[tuple[str, ...], ...]] = {
         nao vejo problema algum / sem problema / sem problemas / sem nenhum problema /
         sem problema nenhum / sem problema algum / nao me importo / nao faz mal / por mim tudo bem /
         por mim tudo certo / com certeza / sim / claro / claro que sim / logico / logico que sim /
-        obvio / positivo / afirmativo / concordo / aceito / com prazer / mas e claro / mas claro
+        obvio / positivo / afirmativo / concordo / aceito / com prazer / mas e claro / mas claro /
+        e claro
         """
     ),
     Kind.AGREED: _phrases(
         """
         tudo bem / tudo certo / ta bom / ta bem / ta certo / ta ok / esta bem / esta bom / esta certo /
-        ok / okay / okey / oquei / beleza / certo
+        ok / okay / okey / oquei / beleza
         """
     ),
-    Kind.THANKS: _phrases("obrigado / obrigada / muito obrigado / muito obrigada / valeu / tchau / de nada"),
-    Kind.STATEMENT: _phrases("conheco / conheco sim / eu sei quem e / sei quem e"),
+    Kind.THANKS: _phrases(
+        "obrigado / obrigada / brigado / brigada / muito obrigado / muito obrigada / valeu / tchau / de nada"
+    ),
+    Kind.STATEMENT: _phrases(
+        """
+        conheco / conheco sim / eu sei quem e / sei quem e / certo / e sim / e aqui sim / e ela sim /
+        e ele sim /
+        ah sim / a sim / ai sim / agora sim / isso sim / esse sim / essa sim / este sim / esta sim / ele sim /
+        ela sim / eles sim / elas sim / eu sim / voce sim / ja sim / aqui sim / hoje sim
+        """
+    ),
+    Kind.OURS: _phrases(
+        """
+        autoriza / autoriza entrada / autoriza a entrada / autorizada / entrada autorizada /
+        entrada liberada / acesso liberado / acesso autorizado
+        """
+    ),
+    Kind.TAINT: _phrases("pois sim / sim ou nao / um deles / uma delas / um dos dois / uma das duas"),
     Kind.REFUSAL: _phrases(
         """
         de jeito nenhum / de maneira nenhuma / de maneira alguma / de forma nenhuma / de forma alguma
@@ -218,7 +273,7 @@ PHRASES: dict[Kind, tuple[tuple[str, ...], ...]] = {
     Kind.FILLER: _phrases(
         """
         por favor / por gentileza / faz favor / faz o favor / por mim / autorizou sim / a vontade /
-        e claro / sem duvida / estou esperando / to esperando /
+        sem duvida / sem duvida nenhuma / sem duvida alguma / estou esperando / to esperando /
         estava esperando / tava esperando / esta me esperando / e para mim / e pra mim / e meu /
         e minha / e o meu / e a minha / de boa / em cima / aqui em cima / com voce
         """

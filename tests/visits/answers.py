@@ -51,9 +51,6 @@ EXAMPLES: dict[Reading, str] = {
         Autorizado.
         Está autorizado.
         Tá autorizada a entrada.
-        Entrada autorizada.
-        Entrada liberada.
-        Acesso liberado.
         Tá liberado.
         Libera.
         Libera aí.
@@ -361,6 +358,9 @@ EXAMPLES: dict[Reading, str] = {
         Pode deixar com o zelador que eu pego depois.
         """,
     Reading.UNCLEAR: """
+        Entrada autorizada.
+        Entrada liberada.
+        Acesso liberado.
         Autorizo a entrada do Pedro da Silva.
         Libera o Carlos.
         Pode liberar o acesso da dona Maria.

@@ -111,8 +111,10 @@ HARMLESS = {
     *("Uhum", "Aham.", "Tá.", "É.", "Isso.", "Isso mesmo.", "aqui", "Está.", "Alô, sim.", "Liberar."),
     *("Autorizar.", "Tá bom, tchau.", "Ok, obrigada.", "Sim, conheço.", "Conheço.", "Ele entra."),
     *("Obrigada, estou esperando.", "Pode entrar com", "Pode liberar e"),
+    *("Entrada autorizada.", "Entrada liberada.", "Acesso liberado."),
 }
-"""Not consent by themselves, but nothing against it either: "Tá. Pode subir.". The last two are cut short."""
+"""Not consent by themselves, but nothing against it either: "Tá. Pode subir.". Two are cut short; the last
+three may be our own voice, given back by the telephone before the resident speaks."""
 
 
 @given(babble)
