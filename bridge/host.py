@@ -97,17 +97,15 @@ class VisitHost:
         place: Condominium,
         endpoint: Endpoint,
         call: RegisteredCall | None = None,
-        *,
-        channel: str = "",
     ) -> None:
         """`call`: what the PBX said of the visitor's call before it came; None where it said nothing."""
         self._house = house
         self.place = place
         self.call = call
-        channel = self.channel = call.channel if call is not None else channel
+        self.channel = call.channel if call is not None else ""
         self._loop = asyncio.get_running_loop()
         self._zero = self._loop.time()
-        self.visit = Visit(endpoint.call_id, place.rules(channel=channel), place.directory)
+        self.visit = Visit(endpoint.call_id, place.rules(channel=self.channel), place.directory)
         self.id = str(endpoint.call_id)
         self._inbox: asyncio.Queue[_Thing] = asyncio.Queue()
         self._legs: dict[str, Leg] = {}

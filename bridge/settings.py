@@ -208,7 +208,8 @@ class Service(Part):
     max_registrations: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Calls that are registered and have not come. One more is turned down."""
     allowed_peers: Networks = ("127.0.0.0/8", "::1/128")
-    """Who may connect. AudioSocket has neither encryption nor a password: name your PBX and nobody else."""
+    """Who may connect. AudioSocket has neither encryption nor a password: name your PBX and nobody else. IPv6
+    networks hold no IPv4 addresses: everybody is `["0.0.0.0/0", "::/0"]`."""
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Legs at the same time, over all tenants. The next one is refused."""
     handshake_s: Seconds = 5.0
@@ -621,7 +622,7 @@ class Echo(Part):
     gate_uplink: bool = True
     """With guard: while we talk and the caller doesn't, the model hears silence, not our echo. Who begins to
     speak is heard from 400 ms before that."""
-    assumed_gain_db: Annotated[float, Field(ge=-40, le=12)] = 0.0
+    assumed_gain_db: Annotated[float, Field(ge=-40, le=12)] = -3.0
     """How loud the echo is taken to be beside what we play, in a call's first second, before it is known."""
     margin_db: Annotated[float, Field(ge=0, le=24)] = 9.0
     """By how much a caller must be louder than what is left of our echo to interrupt us."""
@@ -722,6 +723,12 @@ class Tenant(Part):
         if (self.websocket_username_env is None) != (self.websocket_password_env is None):
             raise ValueError("websocket_username_env and websocket_password_env go together")
         return self
+
+    @property
+    def tables_that_need_a_channel(self) -> tuple[str, ...]:
+        """What works through the Asterisk Manager, and so on calls whose channel is known alone."""
+        gate = ("gate",) if isinstance(self.gate, DtmfGate) else ()
+        return gate + (("attendant",) if self.attendant is not None else ())
 
     @model_validator(mode="after")
     def _manager_there(self) -> Self:

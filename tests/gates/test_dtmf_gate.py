@@ -136,6 +136,17 @@ def test_the_manager_that_is_needed_is_asked_for() -> None:
     assert any("manager.password_env: the environment" in line for line in missing.problems_at_start())
 
 
+def test_what_needs_registered_calls_says_so_where_none_can_be_registered() -> None:
+    tree = {"gate": GATE, "manager": MANAGER, "attendant": {"extension": "attendant"}}
+    lines = tenant({"AMI_PASSWORD": "x"}, **tree).problems_at_start()
+    for table in ("gate", "attendant"):
+        assert any(f"jardim.{table}: works on calls" in one and "service.http_port" in one for one in lines)
+    there = build(
+        {"service": {"http_port": 0}, "tenants": {"jardim": {"directory": "x.json", **tree}}}, base=Path("/")
+    )
+    assert not any("works on calls" in line for line in there.problems_at_start())
+
+
 @pytest.mark.parametrize("extension", ["", "a,b", "a b", "${X}", "a\nb", "9(x)"])
 def test_an_attendant_who_is_no_dial_string_is_refused(extension: str) -> None:
     with pytest.raises(SettingsError, match=r"attendant\.extension"):

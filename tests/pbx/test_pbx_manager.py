@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from bridge.asterisk_manager import ManagerAddress
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
+from bridge.calls import RegisteredCall
 from bridge.endpoints.base import Endpoint
 from bridge.host import VisitHost
 from tests.pbx.asterisk import EXAMPLES, Asterisk, free_port
@@ -71,12 +72,17 @@ def registered(asterisk: Asterisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """INTERIM."""
     other = {"unregistered": "", "gone": "PJSIP/intercom-ffffffff"}
 
-    def host(house: Any, place: Any, endpoint: Endpoint) -> VisitHost:
+    def host(house: Any, place: Any, endpoint: Endpoint, _call: RegisteredCall | None) -> VisitHost:
         lines = asterisk.command("core show channels concise").splitlines()
         found = [
             line.split("!")[0] for line in lines if str(endpoint.call_id) in line and line.startswith("PJSIP")
         ]
-        return VisitHost(house, place, endpoint, channel=other.get(place.id, found[0]))
+        return VisitHost(
+            house,
+            place,
+            endpoint,
+            RegisteredCall(endpoint.call_id, place.id, channel=other.get(place.id, found[0])),
+        )
 
     monkeypatch.setattr("bridge.service.VisitHost", host)
 
@@ -148,7 +154,7 @@ async def test_the_digits_are_heard_at_the_intercom_once_each(
             name: with_cast(cast, gate={"kind": "dtmf", "digits": digits}, manager=manager(asterisk))
             for name, (digits, _) in kinds.items()
         }
-        async with household(tmp_path, tenants, environ=PASSWORD) as house:
+        async with household(tmp_path, tenants, environ=PASSWORD, http_port=0) as house:
             placed = [
                 await calls(asterisk, house, name, intercom, extension)
                 for name, (_, extension) in kinds.items()
@@ -178,7 +184,7 @@ async def test_a_gate_whose_digits_are_not_played_is_told_of_as_closed(
             name: with_cast(cast, gate={"kind": "dtmf", "digits": "9"}, manager=how)
             for name, (how, _) in unheard.items()
         }
-        async with household(tmp_path, tenants, environ=PASSWORD) as house:
+        async with household(tmp_path, tenants, environ=PASSWORD, http_port=0) as house:
             placed = {name: await calls(asterisk, house, name, intercom, "portaria") for name in unheard}
             await asyncio.gather(*(speaks(house, call, visit) for call, visit in placed.values()))
             for name, (call, visit) in placed.items():
@@ -205,7 +211,7 @@ async def test_a_visitor_who_wants_a_person_gets_one(
 ) -> None:
     async with Cast(WANTS_A_PERSON) as cast:
         own = with_cast(cast, attendant={"extension": "attendant"}, manager=manager(asterisk))
-        async with household(tmp_path, {"jardim": own}, environ=PASSWORD) as house:
+        async with household(tmp_path, {"jardim": own}, environ=PASSWORD, http_port=0) as house:
             call, visit = await calls(asterisk, house, "jardim", intercom, extension)
             await speaks(house, call, visit)
             theirs = await attendant.next_call(20)
@@ -228,7 +234,7 @@ async def test_whom_the_gate_left_standing_gets_the_attendant(
     gate = {"kind": "http", "url": f"http://127.0.0.1:{free_port()}/open"}
     async with Cast(VISITS) as cast:
         own = with_cast(cast, gate=gate, attendant={"extension": "attendant"}, manager=manager(asterisk))
-        async with household(tmp_path, {"jardim": own}, environ=PASSWORD) as house:
+        async with household(tmp_path, {"jardim": own}, environ=PASSWORD, http_port=0) as house:
             call, visit = await calls(asterisk, house, "jardim", intercom, "portaria")
             await speaks(house, call, visit)
             theirs = await attendant.next_call(30)
@@ -247,7 +253,7 @@ async def test_where_the_manager_is_down_the_visitor_hears_that_nobody_can_be_re
     down = manager(asterisk, url=f"http://127.0.0.1:{free_port()}")
     async with Cast(WANTS_A_PERSON) as cast:
         own = with_cast(cast, attendant={"extension": "attendant"}, manager=down)
-        async with household(tmp_path, {"jardim": own}, environ=PASSWORD) as house:
+        async with household(tmp_path, {"jardim": own}, environ=PASSWORD, http_port=0) as house:
             call, visit = await calls(asterisk, house, "jardim", intercom, "portaria")
             await speaks(house, call, visit)
             await until(lambda: house.of(visit, "tool.answered"), 20, "the tool's answer")
