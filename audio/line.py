@@ -1,8 +1,8 @@
 """What one caller says on its way to the other's ear: a short queue between two clocks.
 
 One side pushes as its telephone sends, the other takes 20 ms with each of our ticks. Nothing is buffered
-ahead: a frame waits for the next tick and no longer. One that comes too late for its tick leaves a gap once, and
-from then on the queue is as deep as the lateness asks for. It never grows beyond that:
+ahead: a frame waits for the next tick and no longer. One that comes too late for its tick leaves a gap once,
+and from then on the queue is as deep as the lateness asks for. It never grows beyond that:
 
 1. What was not needed for a whole second (:data:`SETTLE_FRAMES`) is let go, one frame at a time: a telephone
    whose clock runs fast, a burst after a standstill.

@@ -21,7 +21,8 @@ EVENTS: frozenset[type] = frozenset(get_args(e.Event))
 NAMED: dict[str, type] = {kind.__name__: kind for kind in sorted(EVENTS, key=str)}
 
 # What was said or played on a leg on which nothing rests yet, what was timed for another phase.
-_NO_RESIDENT: set[type] = {e.SpeechBegan, e.SpeechEnded, e.Said, e.TurnLost, e.KeyPressed}
+_NO_SPEECH: set[type] = {e.SpeechBegan, e.SpeechEnded, e.TurnLost}
+_NO_RESIDENT: set[type] = {*_NO_SPEECH, e.Said, e.KeyPressed}
 _NO_DIAL: set[type] = {e.DialFailed}
 _NO_GATE: set[type] = {e.GateAnswered}
 
@@ -32,32 +33,44 @@ IGNORED: dict[State, set[type]] = {
     State.VALIDATED: {*_NO_RESIDENT, *_NO_DIAL, *_NO_GATE, e.Started, e.SentencePlayed},
     State.DIALING: {*_NO_RESIDENT, *_NO_GATE, e.Started, e.SentencePlayed, e.SilenceElapsed},
     State.CONSULTING: {*_NO_DIAL, *_NO_GATE, e.Started},
+    # What is said while the two are connected is nobody's but theirs.
+    State.CONNECTED: {
+        *_NO_DIAL,
+        *_NO_GATE,
+        e.Started,
+        e.Said,
+        e.TurnBegan,
+        e.TurnLost,
+        e.SilenceElapsed,
+    },
     State.AUTHORIZED: {
-        *_NO_RESIDENT,
+        *_NO_SPEECH,
         *_NO_DIAL,
         e.Started,
         e.SentencePlayed,
         e.SilenceElapsed,
         e.TurnBegan,
     },
-    State.CLOSING: {*_NO_RESIDENT, *_NO_DIAL, e.Started, e.SilenceElapsed, e.TurnBegan, e.Broken},
+    State.CLOSING: {*_NO_SPEECH, *_NO_DIAL, e.Started, e.SilenceElapsed, e.TurnBegan, e.Broken},
     State.ENDED: set(EVENTS - TOOLS - {e.DialAnswered}),
+}
+
+_FOR_RESIDENT: set[type] = {
+    e.DetailsRequested,
+    e.QuestionRequested,
+    e.ConnectRequested,
+    e.AuthorizeRequested,
+    e.DenyRequested,
 }
 
 REFUSED: dict[State, set[type]] = {
     # Tool requests that a state answers with "refused: not_while_…".
-    State.GREETING: {e.DetailsRequested, e.QuestionRequested, e.AuthorizeRequested, e.DenyRequested},
-    State.COLLECTING: {e.DetailsRequested, e.QuestionRequested, e.AuthorizeRequested, e.DenyRequested},
-    State.VALIDATED: {e.DetailsRequested, e.QuestionRequested, e.AuthorizeRequested, e.DenyRequested},
-    State.DIALING: {
-        e.LookupRequested,
-        e.ValidationRequested,
-        e.DetailsRequested,
-        e.QuestionRequested,
-        e.AuthorizeRequested,
-        e.DenyRequested,
-    },
+    State.GREETING: _FOR_RESIDENT,
+    State.COLLECTING: _FOR_RESIDENT,
+    State.VALIDATED: _FOR_RESIDENT,
+    State.DIALING: {e.LookupRequested, e.ValidationRequested, *_FOR_RESIDENT},
     State.CONSULTING: {e.LookupRequested, e.ValidationRequested},
+    State.CONNECTED: set(TOOLS),
     State.AUTHORIZED: set(TOOLS),
     State.CLOSING: set(TOOLS),
     State.ENDED: set(TOOLS),
@@ -113,6 +126,7 @@ SCENES: dict[State, Callable[[], Stage]] = {
     State.VALIDATED: validated,
     State.DIALING: Stage.dialing,
     State.CONSULTING: Stage.briefed,
+    State.CONNECTED: Stage.connected,
     State.AUTHORIZED: Stage.authorized,
     State.CLOSING: closing_after_the_gate,
     State.ENDED: ended,
@@ -122,6 +136,7 @@ SCENES: dict[State, Callable[[], Stage]] = {
 def sensible(kind: type, stage: Stage) -> list[Event]:
     """Events of this kind as they may really come, on each leg where it has one."""
     attempt = stage.visit.attempt or stage.visit.id
+    ordered = stage.at(State.AUTHORIZED) or stage.at(State.CLOSING)
     events: dict[type, list[Event]] = {
         e.Started: [e.Started()],
         e.LookupRequested: [e.LookupRequested("x", "501")],
@@ -130,6 +145,7 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         e.StatusRequested: [e.StatusRequested("x")],
         e.DetailsRequested: [e.DetailsRequested("x")],
         e.QuestionRequested: [e.QuestionRequested("x", "De onde?")],
+        e.ConnectRequested: [e.ConnectRequested("x")],
         e.AuthorizeRequested: [e.AuthorizeRequested("x")],
         e.DenyRequested: [e.DenyRequested("x")],
         e.AttendantRequested: [e.AttendantRequested("x")],
@@ -142,13 +158,14 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         e.TurnBegan: [e.TurnBegan(V, "x"), e.TurnBegan(R, "x")],
         e.Said: [
             e.Said(V, "x", "Oi.", stage.now, True),
-            e.Said(R, "x", "Sim, pode entrar.", stage.now, True),
+            e.Said(R, "x", "Não autorizo." if ordered else "Sim, pode entrar.", stage.now, True),
         ],
         e.TurnLost: [e.TurnLost(V, "x"), e.TurnLost(R, "x")],
-        e.KeyPressed: [e.KeyPressed(V, "1"), e.KeyPressed(R, "1")],
+        e.KeyPressed: [e.KeyPressed(V, "1"), e.KeyPressed(R, "2" if ordered else "1")],
         e.SentencePlayed: [
             e.SentencePlayed(V, "greeting" if stage.at(State.GREETING) else "goodbye", True),
             e.SentencePlayed(R, "goodbye", True),
+            e.SentencePlayed(R, "connecting", True),
         ],
         e.SilenceElapsed: [e.SilenceElapsed(V), e.SilenceElapsed(R)],
         e.GateAnswered: [e.GateAnswered(True)],
@@ -172,6 +189,13 @@ def test_what_is_ignored_changes_nothing_and_what_is_taken_does_something(state:
     stage = SCENES[state]()
     assert stage.at(state)
     stage.visit._silences[V] = 1  # a turn ends a silence
+    if kind is e.SentencePlayed and state is State.CONNECTED:
+        stage = Stage.briefed()
+        stage.connect()
+    if kind is e.SpeechEnded and state is State.CONNECTED:
+        stage.play(e.SpeechBegan(R))
+        assert stage.play(e.SpeechEnded(R)) == [] and not stage.visit._speaking
+        return
     if kind is e.SentencePlayed and state is State.CONSULTING:
         stage.play(e.QuestionRequested("q", "De onde?"))
         assert of(stage.play(e.SentencePlayed(V, "question", True)), e.SetTimer)
@@ -200,7 +224,12 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
     (State.CONSULTING, "words"): lambda: _played(e.TurnBegan(R, "i"), e.AuthorizeRequested("a")),
     (State.CONSULTING, "open_turn"): lambda: _played(e.TurnBegan(R, "i"), e.AuthorizeRequested("a")),
     (State.CONSULTING, "question"): lambda: _played(e.QuestionRequested("q", "De onde?")),
+    (State.CONSULTING, "hold"): lambda: _held(),
     (State.CONSULTING, "consult"): Stage.briefed,
+    (State.CONNECTED, "visit"): Stage.connected,
+    (State.CONNECTED, "connecting"): lambda: _played(e.ConnectRequested("c")),
+    (State.CONNECTED, "parting"): Stage.connected,
+    (State.CONNECTED, "connected"): lambda: _parting(),
     (State.GREETING, "transfer"): lambda: _transferring(ringing(attendant=True)),
     (State.COLLECTING, "transfer"): lambda: _transferring(Stage.collecting(attendant=True)),
     (State.VALIDATED, "transfer"): lambda: _transferring(validated(attendant=True)),
@@ -215,6 +244,19 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
 def _played(*events: Event) -> Stage:
     stage = Stage.briefed()
     stage.play(*events)
+    return stage
+
+
+def _held() -> Stage:
+    stage = Stage.briefed()
+    stage.says("Pode entrar.")
+    stage.play(e.AuthorizeRequested("a"))
+    return stage
+
+
+def _parting() -> Stage:
+    stage = Stage.connected()
+    stage.ring("parting")
     return stage
 
 

@@ -104,6 +104,14 @@ class Stage:
         return stage
 
     @classmethod
+    def connected(cls, **rules: Any) -> Stage:
+        stage = cls.briefed(**rules)
+        stage.connect()
+        stage.play(e.SentencePlayed(V, "connecting", True), e.SentencePlayed(R, "connecting", True))
+        assert e.Connect() in stage.told
+        return stage
+
+    @classmethod
     def authorized(cls, **rules: Any) -> Stage:
         stage = cls.briefed(**rules)
         stage.says("Sim, pode entrar.")
@@ -135,6 +143,9 @@ class Stage:
     def quiet(self) -> list[Effect]:
         """Where an authorisation is held for a moment of quiet, that moment passes."""
         return self.ring("hold") if "hold" in self.timers else []
+
+    def connect(self) -> list[Effect]:
+        return self.play(e.ConnectRequested(self.call()))
 
     def deny(self) -> list[Effect]:
         return self.play(e.DenyRequested(self.call(), "não quer"))
