@@ -13,7 +13,7 @@ import pytest
 
 from bridge.commands import check
 from tests.dialing.fake_ari import PASSWORD, Answer, Asked, FakeAri
-from tests.pbx.asterisk import Asterisk
+from tests.pbx.asterisk import Asterisk, free_port
 from tests.pbx.installation import find
 
 INFO = {"system": {"version": "22.10.1"}}
@@ -25,13 +25,13 @@ READY = {
 
 
 def run(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, password: str = PASSWORD
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, password: str = PASSWORD, service: str = ""
 ) -> tuple[int, str]:
     (tmp_path / "directory.json").write_text(
         json.dumps([{"apartment_number": "101", "residents": ["Ana"], "voip_number": "101"}])
     )
     (tmp_path / "porteiro.toml").write_text(
-        '[tenants.jardim]\ndirectory = "directory.json"\nprovider = "openai"\n'
+        f'{service}[tenants.jardim]\ndirectory = "directory.json"\nprovider = "openai"\n'
         f'dialer = {{ kind = "ari", url = "{url}", password_env = "ARI_PASSWORD" }}\n'
     )
     monkeypatch.setenv("OPENAI_API_KEY", "x")
@@ -70,6 +70,20 @@ async def test_what_is_wrong_is_said_with_what_to_do(
     assert said.splitlines()[1].startswith(f"  tenants.jardim.dialer: ARI at {pbx.url}")
     assert says in said
     assert PASSWORD not in said
+
+
+@pytest.mark.parametrize("answer", [None, Answer(body={"status": "Running"})])
+async def test_websocket_channels_are_asked_for_where_there_is_a_port_for_them(
+    answer: Answer | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = f"[service]\nwebsocket_port = {free_port()}\n"
+    module = {("GET", "/asterisk/modules/chan_websocket.so"): answer or Answer(404)}
+    async with FakeAri(meddle=answering(READY | module)) as pbx:
+        code, said = await asyncio.to_thread(run, tmp_path, pbx.url, monkeypatch, PASSWORD, service)
+        without, _ = await asyncio.to_thread(run, tmp_path, pbx.url, monkeypatch)
+    assert code == (1 if answer is None else 0) and without == 0
+    lack = "lacks the WebSocket channels that service.websocket_port is for; have Asterisk 22.8 or later"
+    assert (lack in said) is (answer is None)
 
 
 async def test_an_ari_that_is_down_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
