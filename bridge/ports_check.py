@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from bridge.endpoints.asterisk_websocket_server import tls_of
 from bridge.endpoints.listening import open_listeners
 from bridge.settings import Service, Settings, Tenant
+from storage.lock import in_use
 
 ANSWER_S = 3.0
 """For one port. A service whose event loop runs takes leave of us within milliseconds."""
@@ -113,6 +114,12 @@ async def _answers(settings: Settings, port: _Port) -> None:
         raise _Unwell(
             f"it is taken, but at {host}: {_plain(error)}; stop the program that has it, or choose another"
         ) from None
+    database = settings.service.database_path
+    if in_use(database) is None:  # many a program takes leave as politely
+        raise _Unwell(
+            f"another program has it: no porteiro serves with {database} now; stop that program, or choose "
+            "another port"
+        )
 
 
 async def _take_leave(host: str, port: int) -> None:

@@ -912,7 +912,8 @@ def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] 
     if given or file.exists():
         tree = _read(file)
     overrides, origins = _from_environment(environ)
-    return _build(_merged(tree, overrides), origins, str(file), file.parent, environ)
+    source = str(file) if given or file.exists() else f"the defaults and the environment (no {file} here)"
+    return _build(_merged(tree, overrides), origins, source, file.parent, environ)
 
 
 def _build(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING
 
 from bridge.amqp_address import read_address
 from providers.local.models import missing_files
+from storage.lock import in_use
+from storage.schema import trouble_with
 from visits.directory import Directory, DirectoryError
 
 if TYPE_CHECKING:
@@ -40,7 +43,19 @@ def service_problems(service: Service) -> list[str]:
         trouble = _not_writable(directory)
         if trouble:
             lines.append(f"{setting}: {trouble}; allowed: a directory that can be made and written to")
+    database = service.database_path
+    if in_use(database) is None and (trouble := database_problem(database)):
+        lines.append(f"service.database: {database}: {trouble}; allowed: Porteiro's own, or a new file")
     return lines
+
+
+def database_problem(file: Path) -> str:
+    """What keeps a file from being the audit log; empty where nothing does."""
+    if file.exists() and not file.is_file():
+        return "not a file"
+    if trouble := trouble_with(file):
+        return trouble
+    return "" if not file.exists() or os.access(file, os.W_OK) else "can't be written to"
 
 
 def key_problems(settings: Settings) -> list[str]:
@@ -122,4 +137,9 @@ def _not_writable(directory: Path) -> str:
         nearest = nearest.parent
     if not nearest.is_dir():
         return f"{nearest} is not a directory"
-    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} can't be written to"
+    try:
+        # Tried, not asked: root may do anything according to its rights, in /proc too.
+        with TemporaryDirectory(prefix=".porteiro-check-", dir=nearest) as made, TemporaryFile(dir=made):
+            return ""
+    except OSError as error:
+        return f"{nearest} can't be written to: {error.strerror}"

@@ -18,6 +18,9 @@ from storage.base import Reason, StorageUnavailable
 
 APPLICATION_ID: Final = int.from_bytes(b"Prt1", "big")
 
+_HEADER: Final = 100
+"""Bytes of a database's header: https://www.sqlite.org/fileformat.html#the_database_header."""
+
 _REASONS: Final[dict[int, Reason]] = {
     sqlite3.SQLITE_FULL: "full",
     sqlite3.SQLITE_READONLY: "read-only",
@@ -50,6 +53,32 @@ def migrations() -> list[str]:
         if not entry.name.startswith(f"{number:04}_"):
             raise RuntimeError(f"migration {number} is missing: found {entry.name}")
     return [entry.read_text("utf-8") for entry in found]
+
+
+def trouble_with(path: Path) -> str:
+    """Why a file can't be our database, told by its first bytes; empty where it may be, or is not there.
+
+    Nothing is opened as a database: that would leave files of this user's beside it. Not for a process that
+    has the database open: closing it here would drop SQLite's locks.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if not header:
+        return ""
+    if not header.startswith(b"SQLite format 3\0") or len(header) < _HEADER:
+        return "not a database"
+    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    # Of a database that has a log beside it the first page may be older than the log.
+    if application != APPLICATION_ID and (application or not path.with_name(f"{path.name}-wal").exists()):
+        return "a database of another program"
+    if version > len(migrations()):
+        return "written by a newer version of Porteiro"
+    return ""
 
 
 def connect(path: Path, *, read_only: bool, busy_s: float, scripts: Sequence[str]) -> sqlite3.Connection:

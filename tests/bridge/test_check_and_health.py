@@ -12,7 +12,9 @@ from threading import Thread
 
 import pytest
 
+from bridge import settings_disk
 from bridge.commands import check, health
+from storage.sqlite import SqliteStorage
 
 
 @pytest.fixture
@@ -57,6 +59,71 @@ def test_check_of_no_file_says_so(tmp_path: Path) -> None:
     out = io.StringIO()
     assert check.run(argparse.Namespace(config=str(tmp_path / "no.toml")), out) == 1
     assert "no such file" in out.getvalue()
+
+
+def test_check_without_any_file_says_what_it_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PORTEIRO_CONFIG", raising=False)
+    out = io.StringIO()
+    assert check.run(argparse.Namespace(config=None), out) == 1
+    first = out.getvalue().splitlines()[0]
+    assert first == f"the defaults and the environment (no {tmp_path / 'porteiro.toml'} here): 1 problem"
+    (tmp_path / "porteiro.toml").write_text("")
+    out = io.StringIO()
+    assert check.run(argparse.Namespace(config=None), out) == 1
+    assert out.getvalue().startswith(f"{tmp_path / 'porteiro.toml'}: 1 problem")
+
+
+TENANT = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\napi_key_env = "KEY"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no database at all" * 20, "not a database"),
+        (b"SQLite format 3\0", "not a database"),
+        (b"SQLite format 3\0" + bytes(84), "a database of another program"),
+        (
+            b"SQLite format 3\0" + bytes(44) + b"\0\0\0\x63" + bytes(4) + b"Prt1" + bytes(28),
+            "a newer version",
+        ),
+        (None, "not a file"),
+    ],
+)
+def test_check_says_that_the_database_is_none(
+    config: Path, content: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "x")
+    file = config.parent / "porteiro.db"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    code, shown = run_check(config, f'[service]\ndatabase = "porteiro.db"\n{TENANT}')
+    assert code == 1
+    assert f"service.database: {file}: " in shown and said in shown
+    assert "allowed: Porteiro's own, or a new file" in shown
+    assert {path.name for path in config.parent.iterdir()} == {file.name, config.name, "apartamentos.json"}
+
+
+async def test_check_takes_a_database_of_ours_as_it_is(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "x")
+    database = config.parent / "porteiro.db"
+    async with await SqliteStorage.open(database):
+        # While it is open its first page is older than the log beside it.
+        assert settings_disk.database_problem(database) == ""
+    assert settings_disk.database_problem(database) == ""
+
+
+@pytest.mark.parametrize("place", ["/proc/porteiro", "/proc/self/status/porteiro", "/sys/porteiro/var"])
+def test_check_tries_whether_a_place_can_be_written_to(
+    config: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as root, who by the rights of a directory may do anything."""
+    monkeypatch.setenv("KEY", "x")
+    code, shown = run_check(config, f'[service]\ndata_dir = "{place}"\n{TENANT}')
+    assert code == 1
+    assert f"service.data_dir: {place.rsplit('/', 1)[0].removesuffix('/porteiro')}" in shown
 
 
 # ----------------------------------------------------------------------------------------------- health

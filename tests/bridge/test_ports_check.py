@@ -102,6 +102,17 @@ async def test_a_running_service_answers_over_tls(tmp_path: Path, self_signed: t
     assert len(troubles) == 1 and "service.websocket_certificate can't be used" in troubles[0]
 
 
+async def test_a_program_that_takes_leave_as_we_do_is_not_taken_for_the_service(tmp_path: Path) -> None:
+    settings = house(tmp_path)
+    port = settings.tenants["jardim"].visitor_port
+    async with somebody(port, b""):
+        _, troubles = await neighbours(settings)
+    assert troubles == [
+        f"tenants.jardim.visitor_port: jardim: visitors, port {port}: another program has it: no porteiro "
+        f"serves with {tmp_path / 'porteiro.db'} now; stop that program, or choose another port"
+    ]
+
+
 async def test_a_service_that_runs_with_another_password_is_said(tmp_path: Path) -> None:
     settings = house(tmp_path)
     async with running(settings):
