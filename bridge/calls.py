@@ -50,6 +50,10 @@ class TooManyCallsError(RegistrationError):
     """As many calls as may be are registered and have not come."""
 
 
+class NotTakingCallsError(RegistrationError):
+    """No call is taken now: the service starts, or comes to its end."""
+
+
 class WrongTenantError(RegistrationError):
     """The call came to the port of another tenant than the one that it is registered for."""
 
@@ -165,6 +169,7 @@ def _said(call: RegisteredCall) -> tuple[str, str, str, str]:
 __all__ = [
     "AlreadyRegisteredError",
     "CallRegistry",
+    "NotTakingCallsError",
     "RegisteredCall",
     "RegistrationError",
     "TooManyCallsError",

@@ -18,7 +18,13 @@ import structlog
 
 from audio.vad import VadBatch, VadModel
 from bridge.amqp import Brokers
-from bridge.calls import CallRegistry, WrongTenantError
+from bridge.calls import (
+    AlreadyRegisteredError,
+    CallRegistry,
+    NotTakingCallsError,
+    RegisteredCall,
+    WrongTenantError,
+)
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
@@ -29,6 +35,9 @@ from bridge.endpoints.base import Endpoint, LegSink
 from bridge.gates.build import build_gate
 from bridge.host import VisitHost
 from bridge.house import Condominium, House
+from bridge.http.application import application
+from bridge.http.calls import Registration
+from bridge.http.server import HttpServer
 from bridge.log import bound
 from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.recorder import Recorder
@@ -107,6 +116,9 @@ class Service:
         self._house: House | None = None
         self._gatehouses: dict[str, _Gatehouse] = {}
         self._websocket: AsteriskWebsocketServer | None = None
+        self._http: HttpServer | None = None
+        self._open_to_visitors = False
+        self._draining = False
         self._calls = CallRegistry(
             {tenant.id: tenant.numbers for tenant in settings.tenants.values()},
             expires_s=settings.service.registration_s,
@@ -166,9 +178,11 @@ class Service:
         # After all that takes long (clients, certificates), and before the first visitor: from here on ticks
         # come in time.
         self._clock.start(self._house.vad.run)
+        await self._open_http()
         for gatehouse in self._gatehouses.values():
             await self._open(gatehouse)
         await self._open_websocket()
+        self._open_to_visitors = True
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
 
     async def _record_itself(self, storage: SqliteStorage, kind: str, data: Mapping[str, object]) -> None:
@@ -256,6 +270,16 @@ class Service:
         await self._websocket.start()
         log.info("websocket.open", port=self._websocket.port, tls=tls is not None)
 
+    async def _open_http(self) -> None:
+        """The HTTP API, where its port is set."""
+        service = self.settings.service
+        if service.http_port is None:
+            return
+        key = self.settings.secret(service.http_key_env)
+        self._http = HttpServer(application(self, key), service.http_listen, service.http_port)
+        await self._http.start()
+        log.info("http.open", port=self._http.port, key=key is not None)
+
     def _provider(self, tenant: Tenant, address: ModelServerAddress | None) -> Provider:
         if tenant.provider == "local" and not tenant.base_url:
             assert address is not None
@@ -310,6 +334,35 @@ class Service:
         task.add_done_callback(lambda _: self._forget(endpoint.call_id))
         return host.visitor
 
+    def register_call(self, registration: Registration) -> tuple[RegisteredCall, float]:
+        """Note a call that will come; see :class:`bridge.http.calls.Registrar`."""
+        if not self._open_to_visitors:
+            raise NotTakingCallsError("found a service that takes no calls now; /ready says why")
+        if registration.uuid in self._visits:
+            raise AlreadyRegisteredError(
+                f"uuid: found {registration.uuid}, under which a visit is running; allowed: one uuid a call"
+            )
+        now = asyncio.get_running_loop().time()
+        call = self._calls.register(**dict(registration), now=now)
+        log.info(
+            "call.registered",
+            tenant=call.tenant,
+            call_id=str(call.uuid),
+            channel=call.channel,
+            dialled=call.dialled,
+        )
+        return call, self._calls.left_s(call, now=now)
+
+    def not_ready(self) -> list[str]:
+        """Why no visitor would be taken now; see :class:`bridge.http.health.Readiness`."""
+        reasons = {
+            "draining": self._draining,
+            "starting": not self._open_to_visitors and not self._draining,
+            "full": self.open_legs() >= self.settings.service.max_calls,
+            "model_server_down": self._model_server is not None and not self._model_server.ready,
+        }
+        return [reason for reason, holds in reasons.items() if holds]
+
     def _forget(self, visit: UUID) -> None:
         self._visits.pop(visit, None)
         self._tasks.pop(visit, None)
@@ -355,6 +408,11 @@ class Service:
         return self._websocket.port if self._websocket is not None else None
 
     @property
+    def http_port(self) -> int | None:
+        """The port of the HTTP API, as it is listened on."""
+        return self._http.port if self._http is not None else None
+
+    @property
     def clock(self) -> Clock:
         """The tick, for its figures."""
         return self._clock
@@ -374,8 +432,13 @@ class Service:
     # Stop
     # ----------------------------------------------------------------------------------------------------
 
+    def _close_to_visitors(self) -> None:
+        self._open_to_visitors = False
+        self._draining = True
+
     async def drain(self) -> None:
         """Take no new visitor, and let the visits that run come to their end, for `service.drain_s`."""
+        self._close_to_visitors()
         for gatehouse in self._gatehouses.values():
             gatehouse.visitors.stop_accepting()
             if self._websocket is not None:
@@ -387,6 +450,7 @@ class Service:
 
     async def stop(self) -> None:
         """End what is left, closed, and let everything go. More than once is harmless."""
+        self._close_to_visitors()
         for host in tuple(self._visits.values()):
             await host.end("the service stops")
         if tasks := set(self._tasks.values()):
@@ -395,6 +459,9 @@ class Service:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=STOP_S)
+        if self._http is not None:  # late: until here it says that we are draining
+            await self._http.stop()
+            self._http = None
         if self._websocket is not None:
             await self._websocket.stop()
             self._websocket = None

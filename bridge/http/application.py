@@ -1,0 +1,64 @@
+"""The HTTP API as one ASGI application: which path leads where, and who may ask."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bridge.http import calls, health
+from bridge.http.problems import Problem, of_fault, of_problem, of_routing
+
+
+class Behind(calls.Registrar, health.Readiness, Protocol):
+    """What the API needs of the service."""
+
+
+class BearerKey:
+    """Lets a request through that brings the key, as `Authorization: Bearer KEY` (RFC 6750).
+
+    Args:
+        key: None: every request may pass; the settings see to it that then only this machine can ask.
+    """
+
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
+        self._app = app
+        self._expected = None if key is None else f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI.
+
+        Raises:
+            Problem: it brings none, another, or several.
+        """
+        if self._expected is not None and not self._brings(scope, self._expected):
+            raise Problem(
+                401,
+                "authorization: found no valid key; allowed: Bearer and the key of service.http_key_env",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        await self._app(scope, receive, send)
+
+    @staticmethod
+    def _brings(scope: Scope, expected: bytes) -> bool:
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        # In a time that does not tell how much of it was right.
+        return len(given) == 1 and hmac.compare_digest(given[0], expected)
+
+
+def application(service: Behind, key: str | None) -> Starlette:
+    """The whole API.
+
+    Args:
+        key: what a request under `/v1` must bring; None: nothing.
+    """
+    v1 = Mount("/v1", routes=calls.routes(service), middleware=[Middleware(BearerKey, key)])
+    return Starlette(
+        routes=[*health.routes(service), v1],
+        exception_handlers={Problem: of_problem, HTTPException: of_routing, Exception: of_fault},
+    )

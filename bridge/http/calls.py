@@ -1,0 +1,107 @@
+"""`POST /v1/calls`: registers a call before its audio comes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bridge.calls import (
+    AlreadyRegisteredError,
+    NotTakingCallsError,
+    RegisteredCall,
+    RegistrationError,
+    TooManyCallsError,
+)
+from bridge.http.fields import read_fields
+from bridge.http.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f]*$", max_length=80)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80)]
+# A channel's name is handed to the Asterisk Manager, whose lines it must not break.
+Channel = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f]*$", max_length=255)]
+
+ALLOWED = {
+    "uuid": "a UUID, such as 3f0d9a52-7c51-4f0e-9d43-6a1d2a6f7f10",
+    "tenant": "a tenant's id",
+    "dialled": "up to 80 characters without spaces",
+    "caller_id": "up to 80 characters of one line",
+    "channel": "up to 255 characters without spaces, as Asterisk's ${CHANNEL}",
+}
+
+
+class Registration(BaseModel):
+    """What the PBX says of a call; an empty text says nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    uuid: UUID
+    tenant: Word = ""
+    dialled: Word = ""
+    caller_id: Text = ""
+    channel: Channel = ""
+
+
+class Registrar(Protocol):
+    """Who keeps the registered calls."""
+
+    def register_call(self, registration: Registration) -> tuple[RegisteredCall, float]:
+        """Note a call; also for how much longer that holds, in seconds.
+
+        Raises:
+            RegistrationError: it can't be.
+        """
+
+
+def routes(registrar: Registrar) -> list[Route]:
+    """The resources of this file."""
+
+    async def register(request: Request) -> Response:
+        registration = read_registration(await read_fields(request))
+        try:
+            call, left_s = registrar.register_call(registration)
+        except RegistrationError as error:
+            log.warning("call.not_registered", call_id=str(registration.uuid), reason=str(error))
+            raise Problem(status_of(error), str(error)) from None
+        content = {"uuid": str(call.uuid), "tenant": call.tenant, "expires_in_s": round(left_s, 1)}
+        return JSONResponse(content, 201)
+
+    return [Route("/calls", register, methods=["POST"])]
+
+
+def read_registration(fields: dict[str, Any]) -> Registration:
+    """A registration out of a body's fields.
+
+    Raises:
+        Problem: with everything that is wrong.
+    """
+    try:
+        return Registration.model_validate(fields)
+    except ValidationError as error:
+        wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False))
+        raise Problem(422, "; ".join(_complaint(name, fields) for name in wrong)) from None
+
+
+def _complaint(name: str, fields: dict[str, Any]) -> str:
+    if name not in ALLOWED:
+        return f"found the field {name[:40]!r}; allowed are {', '.join(ALLOWED)}"
+    found = repr(fields[name])[:80] if name in fields else "nothing"
+    return f"{name}: found {found}; allowed: {ALLOWED[name]}"
+
+
+def status_of(error: RegistrationError) -> int:
+    """The HTTP status that says why a call was not registered."""
+    match error:
+        case AlreadyRegisteredError():
+            return 409
+        case TooManyCallsError() | NotTakingCallsError():
+            return 503
+        case _:
+            return 422
