@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import wave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bridge.demo.people import Floor, act
 from bridge.demo.report import report
 from bridge.demo.script import Step, step
 from bridge.demo.stage import DATA, TENANT, stage_settings
-from bridge.dialing.base import Dialer, DialOrder
+from bridge.dialing.base import DialOrder
 from bridge.dialing.simulated import Answers, Resident, SimulatedDialer
 from bridge.service import Service
 from bridge.softphone import Softphone
@@ -50,24 +51,35 @@ class Gatehouse:
     Args:
         out: where it keeps everything.
         model_log: where the embedded model server's log goes.
-        dialer: in place of the simulated resident, whose script is `resident`.
+        simulated: whether the resident is simulated, with the script `resident`; else the tenant's settings
+            say who calls residents.
+        websocket_port: where Asterisk's WebSocket channels are taken; None: nowhere.
         tenant: the tenant's settings, in place of the demo's.
     """
 
     def __init__(
-        self, out: Path, model_log: TextIO | None = None, dialer: Dialer | None = None, **tenant: Any
+        self,
+        out: Path,
+        model_log: TextIO | None = None,
+        *,
+        simulated: bool = True,
+        websocket_port: int | None = None,
+        **tenant: Any,
     ) -> None:
-        self.settings = stage_settings(out, **tenant)
+        settings = stage_settings(out, **tenant)
+        service = settings.service.model_copy(update={"websocket_port": websocket_port})
+        self.settings = settings.model_copy(update={"service": service})
         self.floor = Floor()
         self.resident: Sequence[Step] = ()
         self.answers = Answers.YES
         self.visits: asyncio.Queue[UUID] = asyncio.Queue()
         self.seen: list[Seen] = []
-        self._known: set[str] = set()
+        self.zero: dict[str, float] = {}
+        """The monotonic second at which each visit began."""
         self.service = Service(
             self.settings,
             watchers=(self.floor.watch, self._watch),
-            dialers={TENANT: dialer or SimulatedDialer(self._resident)},
+            dialers={TENANT: SimulatedDialer(self._resident)} if simulated else None,
             model_log=model_log,
         )
 
@@ -87,8 +99,8 @@ class Gatehouse:
 
     def _watch(self, seen: Seen) -> None:
         self.seen.append(seen)
-        if seen.visit and seen.visit not in self._known:
-            self._known.add(seen.visit)
+        if seen.visit and seen.visit not in self.zero:
+            self.zero[seen.visit] = time.monotonic() - seen.at_ms / 1000
             self.visits.put_nowait(UUID(seen.visit))
 
     def _resident(self, order: DialOrder) -> Resident:
@@ -103,6 +115,10 @@ class Gatehouse:
             step(text if ":" in text or text == "hangup" else str(recording(text))) for text in steps
         ]
 
+    def times(self, visit: UUID, kind: str) -> int:
+        """How often something happened in a visit."""
+        return sum(seen.visit == str(visit) and seen.kind == kind for seen in self.seen)
+
     async def next_visit(self, timeout_s: float = 10.0) -> UUID:
         """The visit that the next call becomes.
 
@@ -112,16 +128,25 @@ class Gatehouse:
         async with asyncio.timeout(timeout_s):
             return await self.visits.get()
 
-    async def talk(self, call: Call, visit: UUID, *names: str) -> None:
-        """Say recordings on a telephone, each when it is the visitor's turn; stops where the call ends."""
-        turn = self.floor.of(visit, "visitor")
-        for name in names:
+    async def talk(self, call: Call, visit: UUID, *says: str, role: str = "visitor") -> None:
+        """Do something on a telephone each time that it is this role's turn; stops where the call ends.
+
+        Args:
+            says: names of recordings, `key:1`, `hangup`.
+        """
+        turn = self.floor.of(visit, role)
+        for what in says:
             await call.unless_over(turn.wait(), TURN_S)
             if call.closed.done():
                 return
-            assert turn.is_set(), f"it never was the visitor's turn to say {name}"
+            assert turn.is_set(), f"it never was the {role}'s turn for {what}"
             turn.clear()
-            await call.say(recording(name))
+            if what == "hangup":
+                await call.hang_up()
+            elif what.startswith("key:"):
+                call.press(what.removeprefix("key:"))
+            else:
+                await call.say(recording(what))
 
     async def over(self, visit: UUID) -> Mapping[str, Any]:
         """Wait for a visit's end; what the audit log says of it.
@@ -129,8 +154,20 @@ class Gatehouse:
         Raises:
             TimeoutError: it did not end.
         """
+        await self.ended(visit)
+        return await self.report(visit)
+
+    async def ended(self, visit: UUID) -> None:
+        """Wait for a visit's end.
+
+        Raises:
+            TimeoutError: it did not end.
+        """
         if not await self.service.visit_over(visit, END_S):
             raise TimeoutError(f"the visit {visit} has not ended in {END_S:g} s")
+
+    async def report(self, visit: UUID) -> Mapping[str, Any]:
+        """What the audit log, read whole, says of a visit that is over. Running calls would hear the work."""
         return await report(self.service.storage, str(visit), self.settings.service.recordings_path, ())
 
     async def leg(self, visit: UUID, role: str = "visitor") -> Leg:
