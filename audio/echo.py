@@ -55,9 +55,9 @@ _STRETCH: Final = 15
 """Blocks, 300 ms of our talk, of which the loudest rest of our echo counts."""
 _REMEMBERED: Final = 12
 """Stretches that are remembered."""
-_ENOUGH: Final = 2
+_ENOUGH: Final = 1
 """Stretches from which on it is known how loud the echo is."""
-_LOUDER_OF: Final = 0.6
+_LOUDER_OF: Final = 0.8
 """Which of them counts: louder are the fewer in which a caller spoke unnoticed, not those of echo alone."""
 _DELAYED: Final = 15
 """Blocks after which one counts: had it been the begin of a caller's speech, that would be known by then."""
@@ -65,6 +65,9 @@ _TELLING_DBOV: Final = -36.0
 """What we played must have been as loud as this; beside something softer it is the street that is measured."""
 _MOST_GAIN_DB: Final = 6.0
 """An echo that is louder than this beside what we played is nobody's; so much is never learnt."""
+_TOO_OFTEN: Final = 3
+_TOO_SOON: Final = 250
+"""So many interruptions within so many blocks, five seconds of our talk, are more than a caller's."""
 _LEAST_GAIN_DB: Final = -25.0
 """However well it was predicted so far: a path changes."""
 _NOTHING: Final = np.zeros(FRAME_SAMPLES, np.int16)
@@ -77,9 +80,9 @@ Spectra = npt.NDArray[np.complex64]
 class EchoProfile:
     """How careful a leg is about its own echo."""
 
-    assumed_gain_db: float = 0.0
+    assumed_gain_db: float = -3.0
     """How much louder than what we played the echo is taken to be before anything is learnt."""
-    margin_db: float = 6.0
+    margin_db: float = 9.0
     """By how much a caller must be louder than the loudest echo that was left lately."""
 
     def __post_init__(self) -> None:
@@ -116,7 +119,7 @@ class Played:
         self._pair[FRAME_SAMPLES:] = samples
         if self._silent > 1:
             return
-        spectrum = np.fft.rfft(self._pair)
+        spectrum: Spectra = np.fft.rfft(self._pair).astype(np.complex64)
         new = self._pair[FRAME_SAMPLES:]
         power = float(np.dot(new, new))
         densities = _powers(spectrum)
@@ -126,7 +129,7 @@ class Played:
             self._powers[place] = power
 
     def loudest_dbov(self, lag: int) -> float:
-        """Of the block that is ``lag`` before the newest, of those before it that may still echo, and the newer."""
+        """Of the blocks up to the one that is ``lag`` before the newest, and of those it may still echo."""
         return _dbov(float(self._powers[self._at : self._at + lag + BLOCKS].max()))
 
     def silent(self, lag: int) -> bool:
@@ -173,7 +176,9 @@ class Canceller:
             moved[:blocks] = self._weights[-blocks:]
         self._weights = moved
 
-    def process(self, heard: Floats, spectra: Spectra, densities: Floats, energy: float) -> Floats:
+    def process(
+        self, heard: Floats, spectra: Spectra, densities: Floats, energy: float, *, learns: bool = True
+    ) -> Floats:
         """What is left of a block when the echo of what was played is taken out; the block, if that is less.
 
         Args:
@@ -181,6 +186,7 @@ class Canceller:
             spectra: of what was played, newest first.
             densities: their powers.
             energy: of the newest of them.
+            learns: False while a caller speaks; before the filter is adapted it learns all the same.
         """
         weights, padded = self._weights, self._padded
         # Transforms go together, because each call costs more than what it computes. Beside the prediction, one
@@ -205,7 +211,7 @@ class Canceller:
         self._power += (0.35 / BLOCKS) * (densities[0] - self._power) + 1
         leak = self._leak(*powers, energies)
         step = self._step(*powers, energies, leak)
-        if step is not None:
+        if step is not None and (learns or not self.adapted):
             self._learn(spectra, densities, step * errors)
         return error if energies.error < float(np.dot(heard, heard)) else heard
 
@@ -243,7 +249,8 @@ class Canceller:
         """Follow the error; most where the filter already is, so that a short path is learnt soon."""
         weights = self._weights
         flat = weights.view(np.float32)
-        shares = np.sqrt(np.einsum("bf,bf->b", flat, flat)) + 1e-3
+        shares = np.sqrt(np.einsum("bf,bf->b", flat, flat))
+        shares += 1e-3
         shares += 0.1 * shares.max()
         shares /= shares.sum()
         step /= np.maximum(shares @ densities, 0.1 * self._power) + 10
@@ -293,6 +300,11 @@ class EchoGuard:
         """For how many blocks there has been something that could come back."""
         self.gain_db = self._profile.assumed_gain_db
         """Up to how much louder than what we played something may be and still be its echo."""
+        self._interruptions: deque[int] = deque(maxlen=_TOO_OFTEN)
+        """When we were interrupted, in blocks in which something could come back."""
+        self._spoke = False
+        self.begun_anew = 0
+        """How often what was learnt was forgotten."""
         self.moved = 0
         """How often the directions were paired anew."""
 
@@ -333,10 +345,15 @@ class EchoGuard:
         if self._canceller is not None and 0 <= lag <= _KEPT - BLOCKS:
             energies = self._played.energies(lag)
             left = self._canceller.process(
-                left, self._played.spectra(lag), self._played.densities(lag), float(energies[0])
+                left,
+                self._played.spectra(lag),
+                self._played.densities(lag),
+                float(energies[0]),
+                learns=not speaking,
             )
         loudest = self._played.loudest_dbov(max(0, lag))
         self._sounded += 1
+        self._watch(speaking)
         telling = loudest >= _TELLING_DBOV and self._sounded > BLOCKS
         self._note(_dbov(float(np.dot(left, left))) - loudest if telling else None, speaking)
         floor = max(FLOOR_DBOV, loudest + self.gain_db)
@@ -361,6 +378,23 @@ class EchoGuard:
             if self._canceller is not None:
                 self._canceller.move(change)
         return lag - change
+
+    def _watch(self, speaking: bool) -> None:
+        """Begin anew where we were interrupted time and again: the path may have changed, and it is our echo.
+
+        Until enough is learnt again, an echo as loud as is assumed at a call's start interrupts nobody; a caller
+        who did interrupt us so often must be as loud as that for a second.
+        """
+        if speaking and not self._spoke:
+            self._interruptions.append(self._sounded)
+            first = self._interruptions[0]
+            if len(self._interruptions) == _TOO_OFTEN and self._sounded - first < _TOO_SOON:
+                self._interruptions.clear()
+                self._left.clear()
+                self._stretch.clear()
+                self.gain_db = max(self.gain_db, self._profile.assumed_gain_db)
+                self.begun_anew += 1
+        self._spoke = speaking
 
     def _note(self, beside: float | None, speaking: bool) -> None:
         """Learn from the block of 300 ms ago, unless a caller has begun since."""
