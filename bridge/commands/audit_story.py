@@ -152,7 +152,8 @@ def _decision(data: Data) -> Line:
 
 def _gate_answered(data: Data) -> Line:
     opened = data["opened"]
-    text = f"GATE {'opened' if opened else 'not opened'}: {data['detail']}{_rest(data, 'opened', 'detail')}"
+    how = "opened" if opened else "may have opened, nobody knows" if data.get("unknown") else "not opened"
+    text = f"GATE {how}: {data['detail']}{_rest(data, 'opened', 'detail', 'unknown')}"
     return text, "bold green" if opened else "bold red"
 
 

@@ -445,6 +445,13 @@ def test_no_text_reaches_the_terminal_with_a_control_sign(text: str) -> None:
     assert safe(text).isprintable()
 
 
+def test_a_gate_of_which_nobody_knows_is_not_called_closed() -> None:
+    data = {"opened": False, "detail": "no answer in 5 s"}
+    for more, words in (({"unknown": True}, "may have opened, nobody knows"), ({}, "not opened")):
+        text, _ = line(AuditRecord(1, "t", "", "", "gate.answered", {**data, **more}, "", ""))
+        assert text == f"GATE {words}: no answer in 5 s"
+
+
 @given(
     st.sampled_from([kind for kind, _ in STORY]),
     st.dictionaries(st.text(), st.none() | st.integers() | st.text()),

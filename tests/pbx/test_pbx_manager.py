@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from bridge.asterisk_manager import ManagerAddress
+from bridge.asterisk_manager import AsteriskManager, ManagerAddress
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
 from bridge.calls import RegisteredCall
 from bridge.endpoints.base import Endpoint
@@ -26,6 +28,7 @@ from bridge.host import VisitHost
 from tests.pbx.asterisk import EXAMPLES, Asterisk, free_port
 from tests.pbx.installation import Installation
 from tests.pbx.listening import tone, tone_seconds
+from tests.pbx.operator_desk import OperatorDesk
 from tests.pbx.phone import Call, Ended, Phone
 from tests.service.doorman import AGREES, ASKS, Cast, Part, Turn
 from tests.service.household import HELLO, Household, household, until, with_cast
@@ -143,6 +146,34 @@ async def assert_they_talk(one: Call, other: Call) -> None:
 
 
 # ---- The intercom's own relay ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", ["portaria", "portaria16"])
+async def test_no_sound_of_ours_goes_out_while_a_digit_is_played(
+    asterisk: Asterisk, intercom: Phone, extension: str
+) -> None:
+    """Asterisk holds our sound back for a digit's length: nothing masks it, and all else is heard."""
+    url = f"http://127.0.0.1:{asterisk.ports.http}"
+    manager = AsteriskManager(ManagerAddress(url, "porteiro", "change-me-ami"))
+    async with OperatorDesk() as desk:
+        await asterisk.ask(f"dialplan set global PORTEIRO {desk.address}")
+        call = await intercom.call(extension)
+        await call.wait_answered()
+        line = await desk.next_line()
+        line.to_say += tone(700, 10.0)
+        await call.wait_for_speech(since=call.answered_at)
+        channels = [each.name for each in await asterisk.channels()]
+        (visitor,) = [name for name in channels if name.startswith("PJSIP/intercom")]
+        for digit in "9#":
+            await manager.play_digit(visitor, digit, 400)
+            await call.wait_for_speech(since=time.monotonic())
+        assert call.keys == ["9", "#"]
+        numbers = [packet.sequence for packet in call.sound.packets]
+        # A digit's events are numbered with the sound: one gap a digit means that nothing came between them.
+        gaps = [lost for before, after in pairwise(numbers) if (lost := (after - before - 1) % (1 << 16))]
+        assert len(gaps) == 2 and min(gaps) >= 400 / 20 - 5, gaps
+        await call.hang_up()
+    assert not await asterisk.quiet()
 
 
 async def test_the_digits_are_heard_at_the_intercom_once_each(
