@@ -18,11 +18,9 @@ setup: ## the locked environment in .venv, the command .venv/bin/porteiro and th
 demo: setup ## a whole visit through the real service, on recorded speech (ARGS="--resident-answers no")
 	@$(BIN)/porteiro demo $(ARGS)
 
-# In two processes: what the first loads of speech libraries does not slow the forks of the second.
 test: setup lint ## the whole test suite (ARGS="tests/visits -x" for a part)
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/pytest tests/providers
-	@$(BIN)/pytest --ignore=tests/providers
+	@$(BIN)/python setup/suite.py
 else
 	@$(BIN)/pytest $(ARGS)
 endif

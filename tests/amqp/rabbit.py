@@ -23,6 +23,8 @@ from uuid import uuid4
 import aiormq
 from aiormq.abc import AbstractChannel
 
+from tests.machine import package_manager
+
 BIN = Path("/usr/lib/rabbitmq/bin")
 START_S = 60.0
 USER, PASSWORD = "guest", "guest"
@@ -40,12 +42,13 @@ def install() -> None:
         raise NoRabbit("rabbitmq-server is missing: apt-get install rabbitmq-server")
     # RUNLEVEL: the package would start a broker of the machine's own.
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "rabbitmq-server"]):
-        done = subprocess.run(
-            ["apt-get", "--quiet", *arguments], env=quiet, capture_output=True, text=True, timeout=300
-        )
-        if done.returncode:
-            raise NoRabbit(f"apt-get {arguments[0]}: {done.stderr[-500:]}")
+    with package_manager():
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "rabbitmq-server"]):
+            done = subprocess.run(
+                ["apt-get", "--quiet", *arguments], env=quiet, capture_output=True, text=True, timeout=300
+            )
+            if done.returncode:
+                raise NoRabbit(f"apt-get {arguments[0]}: {done.stderr[-500:]}")
 
 
 def free_port() -> int:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.machine import package_manager
+
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "pbx"
 LEAST = (22, 7)
 """Since 22.7 AudioSocket says which rate it streams."""
@@ -130,8 +132,9 @@ def _need_debootstrap() -> None:
     if not shutil.which("apt-get"):
         raise NoAsterisk("no asterisk is on the PATH, and without apt-get debootstrap can't be installed")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    _run(["apt-get", "update"], "apt.log", environ)
-    _run(["apt-get", "install", "-y", "--no-install-recommends", "debootstrap"], "apt.log", environ)
+    with package_manager():
+        _run(["apt-get", "update"], "apt.log", environ)
+        _run(["apt-get", "install", "-y", "--no-install-recommends", "debootstrap"], "apt.log", environ)
 
 
 def _run(command: Sequence[str], log: str, environ: dict[str, str] | None = None) -> None:

@@ -1,0 +1,114 @@
+"""Run the whole test suite: what only computes beside what waits in real time, what measures time alone.
+
+Half of the suite's time is calls that last as long as calls do. They use a quarter of two cores, so the tests
+that need no clock run beside them, at a lower priority that leaves the calls undisturbed. Tests that hold the
+clock itself to its milliseconds run when both are done, with the machine to themselves.
+
+Standard library only. Each group is a pytest process of its own: what one loads of speech libraries does not
+slow the forks of another. Every test file is in exactly one group, a new one in the real-time group.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
+
+BESIDE = (
+    "tests/providers",
+    "tests/visits",
+    "tests/audio",
+    "tests/tools",
+    "tests/prompts",
+    "tests/storage",
+    "tests/setup",
+    "tests/amqp",
+    "tests/test_rooms.py",
+    "tests/test_conftest.py",
+)
+ALONE = ("tests/service/test_clock_service.py", "tests/bench")
+NICENESS = 10
+"""Of what runs beside: a tenth of a processor that both want."""
+
+STOP_S = 30.0
+"""For a group to end by itself, its Asterisk and its broker too, before it is killed."""
+
+
+def real_time(tests: Path = TESTS) -> list[str]:
+    """What is neither in `BESIDE` nor alone, as arguments of pytest: all other folders and files of tests."""
+    entries = sorted(
+        entry
+        for entry in tests.iterdir()
+        if (entry.is_dir() and any(entry.rglob("test_*.py")))
+        or (entry.name.startswith("test_") and entry.suffix == ".py")
+    )
+    names = [f"{tests.name}/{entry.name}" for entry in entries]
+    return [name for name in names if name not in (*BESIDE, *ALONE)] + [
+        f"--ignore={name}" for name in ALONE if Path(name).parent != Path(tests.name)
+    ]
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """One group's pytest. Two at once do not share a cache of what failed last."""
+    return [str(Path(sys.executable).with_name("pytest")), "-p", "no:cacheprovider", *arguments]
+
+
+def _nice() -> None:
+    os.nice(NICENESS)
+
+
+def run(beside: Sequence[str], main: Sequence[str], alone: Sequence[str], log: Path) -> dict[str, int]:
+    """Run the groups, given as command lines; the exit status of each by its name.
+
+    The main one is seen as it goes; what the one beside it says is kept in `log` and shown when it is over.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    statuses: dict[str, int] = {}
+    with log.open("wb") as out:
+        side = subprocess.Popen(beside, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_nice)
+        try:
+            statuses["real time"] = subprocess.run(main, cwd=ROOT, check=False).returncode
+            statuses["beside"] = side.wait()
+        finally:
+            _end(side)
+    print(f"\n==== what ran beside it ({log}) ====\n{log.read_text(errors='replace')}", flush=True)
+    statuses["alone"] = subprocess.run(alone, cwd=ROOT, check=False).returncode
+    return statuses
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a group that is left over, where the other one was interrupted."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both groups are ended in order
+    began = time.monotonic()
+    statuses = run(
+        command(BESIDE), command(real_time()), command(ALONE), ROOT / "out" / "tests" / "beside.log"
+    )
+    failed = [name for name, status in statuses.items() if status != 0]
+    took = f"in {(time.monotonic() - began) / 60:.1f} min"
+    if failed:
+        print(f"FAILED {took}: the tests of the group {', '.join(failed)}", flush=True)
+        return 1
+    print(f"all three groups of tests passed {took}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The whole suite in groups: each test in exactly one, and no group's failure is lost."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _suite() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("suite", ROOT / "setup" / "suite.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+suite = _suite()
+PASSES = [sys.executable, "-c", "print('went well')"]
+FAILS = [sys.executable, "-c", "print('went wrong'); raise SystemExit(1)"]
+
+
+def _files(argument: str) -> set[Path]:
+    path = suite.ROOT / argument
+    return {path} if path.is_file() else set(path.rglob("test_*.py"))
+
+
+def test_every_test_file_is_in_exactly_one_group() -> None:
+    arguments = suite.real_time()
+    ignored = {argument.removeprefix("--ignore=") for argument in arguments if argument.startswith("--")}
+    groups = [
+        set().union(*map(_files, suite.BESIDE)),
+        set().union(*(_files(each) for each in arguments if not each.startswith("--")))
+        - set().union(*map(_files, ignored)),
+        set().union(*map(_files, suite.ALONE)),
+    ]
+    everything = set(suite.TESTS.rglob("test_*.py"))
+    assert set().union(*groups) == everything
+    assert sum(map(len, groups)) == len(everything)
+    assert all((ROOT / each).exists() for each in (*suite.BESIDE, *suite.ALONE, *ignored))
+
+
+def test_a_new_file_or_folder_of_tests_is_run_in_real_time(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    for name in ("new/test_a.py", "visits/test_b.py", "empty/helper.py", "test_c.py", "helper.py"):
+        (tests / name).parent.mkdir(parents=True, exist_ok=True)
+        (tests / name).touch()
+    assert [each for each in suite.real_time(tests) if not each.startswith("--")] == [
+        "tests/new",
+        "tests/test_c.py",
+    ]
+
+
+@pytest.mark.parametrize("failing", [None, "beside", "real time", "alone"])
+def test_no_groups_failure_is_lost(
+    failing: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> dict[str, int]:
+        one, two, three = (FAILS if name == failing else PASSES for name in ("beside", "real time", "alone"))
+        statuses: dict[str, int] = whole(one, two, three, tmp_path / "beside.log")
+        return statuses
+
+    whole = suite.run
+    monkeypatch.setattr(suite, "run", run)
+    assert suite.main() == (0 if failing is None else 1)
+    said = capfd.readouterr().out
+    assert said.count("went well") == (3 if failing is None else 2)
+    assert ("all three groups of tests passed" in said) is (failing is None)
+    if failing is not None:
+        assert f"the group {failing}" in said
+
+
+def test_what_runs_beside_is_ended_where_the_rest_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    mark = tmp_path / "mark"
+    sleeps = [sys.executable, "-c", f"import time; time.sleep(60); open({str(mark)!r}, 'w')"]
+    monkeypatch.setattr(suite.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        suite.run(sleeps, PASSES, PASSES, tmp_path / "beside.log")  # and waits for its end
+    assert not mark.exists()
