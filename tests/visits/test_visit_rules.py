@@ -504,6 +504,17 @@ class AnyOrder(RuleBasedStateMachine):
             self.timers.discard("hold")
             self.happen(e.TimerFired("hold"))
 
+    @rule(turn=st.booleans(), text=st.sampled_from([*NO, *YES, "Espera."]))
+    def the_resident_goes_on_while_a_consent_is_held(self, turn: bool, text: str) -> None:
+        self.the_resident_speaks_as_one_does(YES[1], True, False)
+        item, began = self.call(), self.now
+        self.happen(e.TurnBegan(R, item) if turn else e.SpeechBegan(R))
+        if "hold" in self.timers:
+            self.timers.discard("hold")
+            self.happen(e.TimerFired("hold"))
+        self.happen(e.SpeechEnded(R))
+        self.happen(e.Said(R, item, text, began, True))
+
     @rule(role=ROLES, digit=st.sampled_from(["1", "2", "9", "0", ""]))
     @precondition(lambda self: not self.calm or self.calls % 3 == 0)
     def a_key_is_pressed(self, role: Role, digit: str) -> None:

@@ -53,7 +53,7 @@ PHRASES: Final[Mapping[str, frozenset[str]]] = {
     **_WHO,
     **dict.fromkeys(
         (
-            *("aqui_e", "sem_resposta", "espero", "portaria", "nao_entendi", "nao_entendi_2"),
+            *("aqui_e", "sem_resposta", "sem_conexao", "espero", "portaria", "nao_entendi", "nao_entendi_2"),
             *("autoriza", "duvida", "silencio", "silencio_2", "falha"),
         ),
         frozenset(),
@@ -64,6 +64,19 @@ PHRASES: Final[Mapping[str, frozenset[str]]] = {
     "qual_e": frozenset({"coisa"}),
 }
 """Every phrase that this leg needs, with the fields that are filled in it."""
+
+
+_THEM: Final = (
+    r"(?:el[ea]s?|quem (?:esta|ta)|(?:[oa]s? |ess[ea] |est[ea] )?(?:entregador\w*|motoboy|rapaz|moc[oa]"
+    r"|menin[oa]|garot[oa]|visitante|visita|pessoa|pessoal|homem|cara|senhor\w*|tecnic[oa]|prestador\w*|motorista|carteiro"
+    r"|instalador\w*|encanador\w*|eletricista))"
+)
+"""The visitor, as a resident speaks of them; nobody of the house is among these."""
+_MAY_I: Final = (
+    r"(?:(?:me )?deix(?:a|e|ar)(?: eu| me)?|(?:eu )?(?:quero|queria|preciso|prefiro|posso|podia|poderia)"
+    r"|(?:eu )?gostaria de|da (?:pra|para)(?: eu)?|tem como(?: eu)?)"
+)
+_PUT: Final = r"(?:conect[ae]|pass[ae]|transfere|transfira|coloc[ae]|coloque|bot[ae]|poe|ponha)"
 
 
 class Ask:
@@ -84,6 +97,13 @@ class Ask:
         r"|^(?:o que|como|hein|oi como)$"
     )
     PASS_ON: Final = re.compile(r"^(?:\w+ ){0,2}?pergunt(?:a|e|ar)\b")
+    TALK: Final = re.compile(
+        rf"(?<!nao )(?<!nem )\b(?:{_MAY_I} (?:falar|conversar) (?:\w+ )?com {_THEM}"
+        rf"|me (?:{_PUT}|liga) (?:com|para|pra|pro|por) ?{_THEM}"
+        rf"|{_PUT} (?:{_THEM}|com {_THEM}) (?:na linha|no telefone|no interfone|aqui|para mim|pra mim|comigo)"
+        rf"|pode(?:ria)? (?:me )?(?:conectar|passar|transferir|ligar) (?:com|para|pra|pro|a)? ?{_THEM})\b"
+    )
+    """To talk to the visitor. "Fala com ele que …" is no such wish, nor is "não quero falar com ele"."""
     MISTAKE: Final = re.compile(
         r"\bnumero errado\b|\bengano\b|\bnao moro (?:mais )?(?:ai|nesse|no)\b|\bapartamento errado\b"
     )
@@ -170,6 +190,8 @@ class ResidentMemory:
             self.not_yet = text_of(result, "reason") or "unclear"
         elif status == "asked":
             self.asking = 2
+        elif status == "connecting":
+            pass  # the host says so, and speaks first when the two have talked
         else:
             self.failures[made.name] += 1
             self.failed = made.name
@@ -267,10 +289,12 @@ class ResidentPolicy:
             return Reply(self._say("duvida" if doubtful else "nao_entendi"), kind="misheard")
         if memory.failed == "ask_visitor":
             return Reply(self._say("sem_resposta"))
+        if memory.failed == "connect_parties":
+            return Reply(self._say("sem_conexao"))
         if memory.failed and memory.failed != "visit_details":
             return Reply(self._say("falha"))
-        if "ask_visitor" in turn.called:
-            return NOTHING  # the host says that it asks, and the answer
+        if turn.called & {"ask_visitor", "connect_parties"}:
+            return NOTHING  # the host says what is done, and what comes of it
         return None
 
     def _answer(self, memory: ResidentMemory, turn: Turn) -> Reply:
@@ -278,6 +302,8 @@ class ResidentPolicy:
         reading, plain = turn.reading, turn.plain
         if Ask.MISTAKE.search(plain) and reading is not Reading.CONSENT:
             return self._call(turn, "end_call", reason="wrong_number")
+        if reading is not Reading.CONSENT and Ask.TALK.search(fold(turn.text)):
+            return self._call(turn, "connect_parties")
         match reading:
             case Reading.CONSENT:
                 return self._consented(memory, turn)

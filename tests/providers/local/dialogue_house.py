@@ -32,7 +32,10 @@ VISITOR_TOOLS = (
     *("lookup_apartment", "validate_resident", "call_resident"),
     *("visit_status", "transfer_to_attendant", "end_call"),
 )
-RESIDENT_TOOLS = ("visit_details", "ask_visitor", "authorize_entry", "deny_entry", "end_call")
+RESIDENT_TOOLS = (
+    *("visit_details", "ask_visitor", "connect_parties"),
+    *("authorize_entry", "deny_entry", "end_call"),
+)
 MAX_CALLS_IN_A_ROW = 8
 """More calls than this without a word from the caller are a loop."""
 
@@ -163,6 +166,8 @@ class ResidentTools:
                 return self.details
             case "ask_visitor":
                 return {"status": "asked"}
+            case "connect_parties":
+                return {"status": "connecting"}
             case "authorize_entry" if self.not_yet:
                 return {"status": "not_yet", "reason": self.not_yet.pop(0)}
             case "authorize_entry":
@@ -180,6 +185,7 @@ SILENT_RESULTS = {
     ("authorize_entry", "authorized"),
     ("deny_entry", "denied"),
     ("ask_visitor", "asked"),
+    ("connect_parties", "connecting"),
 }
 """After these the host speaks itself and asks the model for nothing."""
 

@@ -101,6 +101,66 @@ def test_what_only_the_visitor_knows_is_put_to_the_visitor(said: str, put: str) 
     assert talk.calls[-1] == ("ask_visitor", {"question": put})
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Deixa eu falar com ele.",
+        "Deixa eu falar com o entregador, por favor.",
+        "Me conecta com o entregador.",
+        "Quero falar com ela.",
+        "Eu queria falar com a pessoa antes.",
+        "Posso falar com ele?",
+        "Dá pra falar direto com o rapaz?",
+        "Me passa pro motoboy.",
+        "Me passa pra ele.",
+        "Bota ele na linha.",
+        "Põe o rapaz no telefone.",
+        "Pode me conectar com ele?",
+        "Pode passar pra ela.",
+        "Peraí, deixa eu falar com ele primeiro.",
+        "Sim, mas deixa eu conversar com ela.",
+        "Não, quero falar com ele antes.",
+        "Tem como eu falar com quem está aí?",
+    ],
+)
+def test_who_wants_to_talk_to_the_visitor_is_connected(said: str) -> None:
+    talk = resident()
+    assert talk.say(said) == ""
+    assert talk.calls == [("connect_parties", {})]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Não quero falar com ele.",
+        "Fala com ele que pode subir.",
+        "Fala com ele que não.",
+        "Deixa eu falar com meu marido.",
+        "Deixa eu falar com a minha mãe, um momento.",
+        "Quero falar com o síndico.",
+        "Pode deixar entrar, depois eu falo com ele.",
+        "Passa o recado para ele.",
+    ],
+)
+def test_who_does_not_want_to_talk_to_the_visitor_is_not_connected(said: str) -> None:
+    talk = resident()
+    talk.say(said)
+    assert "connect_parties" not in talk.names()
+
+
+def test_who_comes_back_from_the_visitor_answers_the_question_that_is_put_then() -> None:
+    talk = resident()
+    talk.say("Deixa eu falar com ele.")
+    talk.history.append(AgentSaid("Aqui é da portaria de novo. Autoriza a entrada, sim ou não?"))
+    assert talk.say("Sim.") == ""
+    assert talk.names() == ["connect_parties", "authorize_entry"]
+
+
+def test_who_cannot_be_connected_is_offered_a_question() -> None:
+    talk = resident(broken=frozenset({"connect_parties"}))
+    assert talk.say("Deixa eu falar com ele.").startswith("Não consigo conectar vocês agora")
+
+
 def test_the_firm_is_told_where_it_is_known_and_asked_for_where_it_is_not() -> None:
     assert (
         resident({"company": "Amazon"}).say("De que empresa?") == "É da empresa Amazon. Autoriza a entrada?"
