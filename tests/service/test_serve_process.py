@@ -72,7 +72,7 @@ class Served:
     async def resident(self) -> Softphone:
         """The telephone of the resident who is being called."""
         asked = (await self.line("dial.waiting_for_somebody"))["answer_with"]
-        found = re.search(r"--port (\d+) --uuid (\S+)", asked)
+        found = re.search(r"--port (\d+) --uuid (\S+) --microphone$", asked)
         assert found is not None
         return Softphone("127.0.0.1", int(found[1]), UUID(found[2]))
 

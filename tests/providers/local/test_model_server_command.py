@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI
 
+from bridge.model_server import ModelServerProcess
+from bridge.settings import Log, ModelServer
 from providers.local.models import model_dir
 from tests.providers.local.local_wire import ROOT, client, wide
 
@@ -63,6 +65,15 @@ async def test_it_says_where_it_listens_serves_its_token_alone_and_stops_in_orde
     assert b"segredo" not in logs and b"Traceback" not in logs
     events = [json.loads(line)["event"] for line in logs.splitlines()]
     assert events[0] == "listening" and "stopping" in events
+
+
+async def test_its_log_has_the_form_that_the_services_settings_say(weights: Path, tmp_path: Path) -> None:
+    with (tmp_path / "model.log").open("w") as to:
+        process = ModelServerProcess(ModelServer(threads=1), weights.parent, to, Log(format="pretty"))
+        await process.start()
+        await process.stop()
+    (line,) = [line for line in (tmp_path / "model.log").read_text().splitlines() if "listening" in line]
+    assert "[info" in line and not line.startswith("{")
 
 
 @pytest.mark.usefixtures("weights")
