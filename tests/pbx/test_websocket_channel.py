@@ -276,6 +276,41 @@ async def test_nobody_there_is_told_to_the_dialplan_quickly(site: Site, intercom
     assert re.search(r"ws-c\(alaw\)f\(json\)n was (CHANUNAVAIL|CONGESTION|NOANSWER)", site.asterisk.log())
 
 
+async def _attendant_takes(site: Site, intercom: Phone) -> None:
+    """The example's extension: a call that Porteiro does not take is the attendant's."""
+    async with Phone(site.asterisk.sip, "attendant", "change-me-attendant", after_s=0.3) as attendant:
+        call = await intercom.call("portariaws")
+        taken = await attendant.next_call()
+        await taken.wait_answered()
+        await call.say(tone(500, 1.0))
+        await asyncio.sleep(0.3)
+        assert tone_seconds(taken.heard().samples, 500) > 0.8
+        await call.hang_up()
+        assert (await taken.wait_closed()).by == "them"
+    assert not await site.asterisk.quiet()
+
+
+async def test_the_attendant_is_rung_where_nobody_listens(site: Site, intercom: Phone) -> None:
+    await _attendant_takes(site, intercom)
+    assert "Porteiro did not take the WebSocket call" in site.asterisk.log()
+
+
+async def test_the_attendant_is_rung_where_the_call_is_refused(
+    site: Site, desk: Desk, intercom: Phone
+) -> None:
+    desk.refuses = True
+    await _attendant_takes(site, intercom)
+
+
+async def test_the_examples_extension_streams_wideband_and_ends_with_us(desk: Desk, intercom: Phone) -> None:
+    call = await intercom.call("portariaws")
+    line = await desk.line()
+    await until(lambda: line.rate == 16000, 5, "sound at 16 kHz")
+    await asyncio.sleep(2.5)  # longer than the dialplan's REFUSED_WITHIN: a call that was served
+    line.endpoint.hang_up()
+    assert (await call.wait_closed()).by == "them"
+
+
 async def test_a_call_that_its_channel_does_not_name_is_refused(desk: Desk, intercom: Phone) -> None:
     """Asterisk keeps v(…) for the next call on the same connection: it may name the wrong one."""
     call = await intercom.call(f"stale-c(slin)f(json)nv(call={uuid4()})")
