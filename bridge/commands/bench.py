@@ -11,10 +11,18 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from audio.vad import VadModel
 from bench.callers import CallLost
 from bench.children import ChildError
 from bench.clock import measure_clock
+from bench.hearing import run as hear
+from bench.hearing import scenes
 from bench.run import Plan, measure
+from bench.visits import measure_visits, strays
+from bridge.model_server import ModelServerError
+from bridge.service import silero_onnx
+from bridge.settings import SettingsError
+from storage.base import StorageError
 
 SPREADS = (
     ("added latency up", "latency_up_ms", "total"),
@@ -50,6 +58,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--talk", type=float, default=0.4, metavar="SHARE", help="of the time that callers speak (0.4)"
     )
     parser.add_argument("--record", action="store_true", help="with each leg recorded")
+    parser.add_argument(
+        "--hearing",
+        action="store_true",
+        help="instead: barge-ins caught and false ones, with our echo and noise, in simulated time",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, metavar="M", help="of each situation with --hearing (10)"
+    )
+    parser.add_argument(
+        "--visits",
+        action="store_true",
+        help="instead: how long callers wait for an answer, over whole visits on recorded speech",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -57,6 +78,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Measure; 1 where it can't be measured, with the reason."""
     console = Console(stderr=arguments.json, highlight=False)
+    if arguments.hearing:
+        return hearing(arguments.minutes, arguments.json, console)
+    if arguments.visits:
+        return visits(arguments.json, console)
     usual = 60.0 if arguments.clock else 20.0
     seconds = usual if arguments.seconds is None else arguments.seconds
 
@@ -78,6 +103,51 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(found, console)
     return 0
+
+
+def hearing(minutes: float, as_json: bool, console: Console) -> int:
+    """Measure how well a leg hears."""
+    if not 1 <= minutes <= 600:
+        sys.stderr.write(f"porteiro bench: minutes: found {minutes:g}; allowed are 1 to 600\n")
+        return 1
+    model = VadModel(silero_onnx())
+    found = {}
+    for scene in scenes(minutes):
+        console.print(f"{scene.name} …", style="dim")
+        found[scene.name] = hear(model, scene).figures()
+    if as_json:
+        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return 0
+    table = Table("", box=None, pad_edge=False)
+    for column in ("minutes", "false barge-ins", "callers", "heard", "p50 ms", "p95 ms"):
+        table.add_column(column, justify="right")
+    for name, figures in found.items():
+        table.add_row(name, *("–" if value is None else f"{value:g}" for value in figures.values()))
+    console.print(table)
+    return 0
+
+
+def visits(as_json: bool, console: Console) -> int:
+    """Measure how long callers wait for an answer; 1 where a visit took another course than it must."""
+    try:
+        found = measure_visits(lambda words: console.print(words, style="dim"))
+    except (SettingsError, StorageError, ModelServerError, OSError, TimeoutError) as error:
+        sys.stderr.write(f"porteiro bench: {error}\n")
+        return 1
+    if as_json:
+        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        show_machine(found, console)
+        table = Table("ms from the caller's last sound to our first", box=None, pad_edge=False)
+        for column in COLUMNS:
+            table.add_column(column, justify="right")
+        for label, values in found["response_ms"].items():
+            table.add_row(label, *("–" if values[name] is None else f"{values[name]:g}" for name in COLUMNS))
+        console.print(table)
+    astray = strays(found["visits"])
+    for line in astray:
+        sys.stderr.write(f"porteiro bench: {line}\n")
+    return 1 if astray else 0
 
 
 def show_clock(found: Mapping[str, Any], console: Console) -> None:
