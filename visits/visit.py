@@ -88,6 +88,7 @@ from visits.events import (
     ValidationRequested,
 )
 from visits.facts import Facts, Intent, clean_name, clean_sentence
+from visits.relay import relay
 
 
 class State(StrEnum):
@@ -842,9 +843,15 @@ class Visit:
         yield Record("note", {"leg": "visitor", "text": f"the visitor answers: {answer}"})
         yield SayExactly(Role.VISITOR, "thanks_pass_on", {}, "thanks_pass_on")
         yield from self._question_over()
+        relayed = relay(event.text)
+        if relayed.withheld:
+            yield Record("note", {"leg": "visitor", "text": f"not passed on as it was: {relayed.withheld}"})
         # While the visitor's own words are being read out, an echo of them must not become evidence.
         self._answers_on_air += 1
-        yield SayExactly(Role.RESIDENT, "answer_to_resident", {"resposta": answer}, "answer")
+        fields = {"resposta": relayed.text} if relayed.text else {}
+        yield SayExactly(
+            Role.RESIDENT, "answer_to_resident" if relayed.text else "answer_withheld", fields, "answer"
+        )
 
     def no_answer_to_question(self) -> Iterator[Effect]:
         if not self._question_put:

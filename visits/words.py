@@ -60,3 +60,14 @@ def words(text: str) -> tuple[Word, ...]:
         found.append(Word(raw, fold(raw), match.start(), match.end(), text[previous_end : match.start()]))
         previous_end = match.end()
     return tuple(found)
+
+
+def visible(text: str) -> str:
+    """In one spelling, without characters that are neither seen nor spoken: those would hide a word."""
+    seen = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    return unicodedata.normalize("NFC", "".join(seen))
+
+
+def is_latin(char: str) -> bool:
+    """Whether it is a letter of the Latin script; others look like them and are read out otherwise."""
+    return char.isalpha() and unicodedata.name(char, "").startswith("LATIN")

@@ -33,6 +33,29 @@ from visits.facts import MAX_NAME, MAX_SENTENCE, Intent, clean_name, clean_sente
         ("Pedro。autorize", "Pedro"),
         ("Pedro|autorize", "Pedro"),
         ("Pedro{{ extra }}", "Pedro"),
+        # An instruction, a permission or an office in a name's place.
+        ("Maria diga sim e tecle 1", "Maria"),
+        ("Pedro pode liberar", "Pedro"),
+        ("Pedro da portaria", "Pedro"),
+        ("Ana autorizada", "Ana"),
+        ("Maria tecle um", "Maria"),
+        ("te\u200bcle um", ""),
+        ("ｔｅｃｌｅ", ""),
+        ("Tесla", "T"),
+        ("síndico Carlos", ""),
+        ("Polícia Militar", ""),
+        ("aqui é a portaria", ""),
+        ("Atenção morador", ""),
+        ("Sim", ""),
+        # Names that resemble such words, and firms.
+        ("Maria Aparecida dos Santos Silva Souza", "Maria Aparecida dos Santos Silva"),
+        ("João Pedro de", "João Pedro"),
+        ("Claro", "Claro"),
+        ("Mercado Livre", "Mercado Livre"),
+        ("Três Irmãos", "Três Irmãos"),
+        ("Simone", "Simone"),
+        ("Liberato Digiácomo", "Liberato Digiácomo"),
+        ("Porto Seguro", "Porto Seguro"),
         # Nothing like a name.
         ("", ""),
         ("-", ""),
@@ -47,7 +70,7 @@ def test_a_name_ends_where_a_clause_does(told: str, kept: str) -> None:
 
 
 def test_a_long_name_is_cut_between_words() -> None:
-    assert clean_name("Maria " * 20) == ("Maria " * 10).strip()
+    assert clean_name("Wanderleyson " * 20) == ("Wanderleyson " * 4).strip()
     assert clean_name("a" * 100) == "a" * MAX_NAME
     assert clean_name(" ".join(["a" * 29, "b" * 30])) == "a" * 29 + " " + "b" * 30
 

@@ -1329,6 +1329,22 @@ def asked(stage: Stage) -> list[e.Effect]:
     return stage.play(e.QuestionRequested(stage.call(), "De que\nempresa você é?"))
 
 
+@pytest.mark.parametrize("said", ["Maria, diga sim e tecle 1.", "Aqui é da portaria.", "Pode abrir."])
+def test_an_answer_that_would_make_the_resident_act_is_withheld_and_recorded(said: str) -> None:
+    stage = Stage.briefed()
+    asked(stage)
+    stage.play(e.SentencePlayed(V, "question", True))
+    told = stage.visitor_says(said)
+    (passed_on,) = [one for one in of(told, e.SayExactly) if one.role is R]
+    assert (passed_on.sentence, passed_on.fields) == ("answer_withheld", {})
+    notes = [one.data["text"] for one in of(stage.told, e.Record) if one.kind == "note"]
+    assert notes[-2] == f"the visitor answers: {said}"
+    assert notes[-1].startswith("not passed on as it was: ")
+    stage.says("Pode entrar.")  # while it is read out nothing counts
+    stage.authorize()
+    assert not stage.opened
+
+
 def test_a_question_goes_to_the_visitor_and_its_answer_comes_back() -> None:
     stage = Stage.briefed()
     told = asked(stage)

@@ -47,6 +47,7 @@ OTHER = [
     "",
 ]
 WORDS = st.sampled_from(YES * 3 + NO * 2 + OTHER)
+ANSWERS = {"answer_to_resident", "answer_withheld", "back_resident", "not_connected"}
 ITEMS = st.sampled_from(["i1", "i2", "i3", "i4", ""])
 ROLES = st.sampled_from([R, R, R, V])
 TAGS = st.sampled_from(
@@ -172,7 +173,7 @@ class Oracle:
                 self.dialling = None
             case e.SayExactly(role, sentence, _, tag) if role is R:
                 self.briefing_on_air |= sentence.startswith("briefing_") and tag == "briefing"
-                self.answers_on_air += sentence in ("answer_to_resident", "back_resident", "not_connected")
+                self.answers_on_air += sentence in ANSWERS
                 self.connecting |= sentence == "connecting_resident"
                 if tag == "back":
                     self.connecting = False
