@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -43,11 +43,14 @@ def _kept() -> Path:
 def run_asterisk(
     installation: Installation, _kept: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Asterisk]]:
-    """Starts an Asterisk with these of the dialplan's settings; stopped behind the module's last test."""
+    """Starts an Asterisk with these of the dialplan's settings, and a site's own files by their names.
+
+    It is stopped behind the module's last test.
+    """
     running: list[Asterisk] = []
 
-    def run(**settings: str) -> Asterisk:
-        asterisk = Asterisk(installation, settings=settings, keep=_kept)
+    def run(site: Mapping[str, str] | None = None, **settings: str) -> Asterisk:
+        asterisk = Asterisk(installation, settings=settings, keep=_kept, site=site or {})
         asterisk.__enter__()
         running.append(asterisk)
         return asterisk
