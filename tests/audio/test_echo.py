@@ -1,0 +1,221 @@
+"""The echo guard: our own voice comes back and interrupts nobody; a caller over it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.echo import EchoGuard, EchoProfile
+from audio.frames import FLOOR_DBOV, FRAME_BYTES, FRAME_SAMPLES, SILENCE, level_dbov, saturated
+from bench.hearing import Found, Scene, at_level, run, street
+from tests.audio.test_vad import RECORDINGS, model, over_the_line, recording, white
+
+Doubles = npt.NDArray[np.float64]
+
+
+def talk(seconds: float, seed: int = 1) -> Doubles:
+    """Recorded sentences, one after the other, at −20 dBov."""
+    chance = np.random.default_rng(seed)
+    pieces = [at_level(recording(RECORDINGS[int(n)]), -20) for n in chance.integers(0, 84, 40)]
+    return np.concatenate(pieces)[: round(seconds * 8000)]
+
+
+def echoed(sound: Doubles, delay_ms: int, gain_db: float) -> Doubles:
+    late = np.concatenate((np.zeros(delay_ms * 8), sound))[: len(sound)]
+    return late * 10 ** (gain_db / 20) + white(len(sound) / 8000, -65)
+
+
+def frames(sound: Doubles) -> list[bytes]:
+    pcm = over_the_line(sound)
+    return [pcm[place : place + FRAME_BYTES] for place in range(0, len(pcm) // 320 * 320, FRAME_BYTES)]
+
+
+def listen(
+    guard: EchoGuard, ours: list[bytes], heard: list[bytes], speaking: bool = False
+) -> list[tuple[bytes, float]]:
+    left = []
+    for one, other in zip(ours, heard, strict=True):
+        guard.played(one)
+        left += guard.heard(other, speaking=speaking)
+    return left
+
+
+def taken_out_db(heard: list[bytes], left: list[tuple[bytes, float]]) -> float:
+    return level_dbov(b"".join(heard)) - level_dbov(b"".join(pcm for pcm, _ in left))
+
+
+@pytest.mark.parametrize("delay_ms", [20, 133, 300])
+def test_the_echo_is_learnt_and_taken_out(delay_ms: int) -> None:
+    sound = talk(8)
+    ours, heard = (
+        [saturated(sound[n : n + 160]) for n in range(0, 64000, 160)],
+        frames(echoed(sound, delay_ms, -6)),
+    )
+    left = listen(EchoGuard(), ours, heard)
+    assert taken_out_db(heard[:25], left[:25]) >= 0
+    assert taken_out_db(heard[250:], left[250:]) > 10
+
+
+@pytest.mark.parametrize("delay_ms", [0, 300])
+def test_from_the_first_block_on_the_echo_is_below_the_bound(delay_ms: int) -> None:
+    sound = talk(4)
+    ours, heard = (
+        [saturated(sound[n : n + 160]) for n in range(0, 32000, 160)],
+        frames(echoed(sound, delay_ms, -6)),
+    )
+    for number, (pcm, floor) in enumerate(listen(EchoGuard(), ours, heard)):
+        assert level_dbov(pcm) <= max(floor, -60), number
+
+
+def test_on_a_line_without_echo_a_soft_caller_soon_counts() -> None:
+    sound = talk(3)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 24000, 160)]
+    guard = EchoGuard()
+    left = listen(guard, ours, frames(white(3, -65)))
+    assert max(floor for _, floor in left[:40]) > -25, "before anything is learnt an echo is assumed"
+    assert guard.gain_db == -25
+    assert max(floor for _, floor in left[100:]) < -30
+
+
+def test_a_caller_teaches_it_nothing() -> None:
+    sound, caller = talk(6), talk(6, 2)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 48000, 160)]
+    guard = EchoGuard()
+    listen(guard, ours[:150], frames(white(3, -65)))
+    before = guard.gain_db
+    listen(guard, ours[150:], frames(caller[:24000]), speaking=True)
+    assert guard.gain_db == before
+
+
+def test_where_nothing_was_played_what_is_heard_is_left_alone() -> None:
+    guard, heard = EchoGuard(), frames(talk(2))
+    left = listen(guard, [SILENCE] * len(heard), heard)
+    assert [pcm for pcm, _ in left] == heard
+    assert {floor for _, floor in left} == {FLOOR_DBOV}
+
+
+def test_lost_frames_and_a_standstill_are_paired_anew() -> None:
+    sound = talk(20)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 160000, 160)]
+    heard = frames(echoed(sound, 100, -6))
+    guard, left = EchoGuard(), []
+    for number, (one, other) in enumerate(zip(ours, heard, strict=True)):
+        guard.played(one, skipped=0)
+        if number not in (300, 301, 302):  # never came
+            left += guard.heard(other, speaking=False)
+    assert guard.moved == 1
+    assert taken_out_db(heard[600:], left[597:]) > 10
+    # The clock stood still for 400 ms: nothing was played, and what was heard comes at once.
+    more = listen(guard, ours[:1], [b"".join(heard[:1]) + SILENCE * 20])
+    guard.played(SILENCE, skipped=19)
+    assert len(more) == 21
+    again = listen(guard, ours[300:600], heard[300:600])
+    assert taken_out_db(heard[450:600], again[150:]) > 6
+
+
+def test_early_frames_are_paired_anew_at_once() -> None:
+    sound = talk(8)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 64000, 160)]
+    heard = frames(echoed(sound, 100, -6))
+    guard = EchoGuard()
+    listen(guard, ours[:200], heard[:200])
+    guard.heard(b"".join(heard[200:202]), speaking=False)
+    assert guard.moved == 1
+    left = listen(guard, ours[200:398], heard[202:400])
+    assert taken_out_db(heard[202:400], left) > 6
+
+
+def test_who_is_interrupted_time_and_again_begins_anew() -> None:
+    """A path that has changed: what interrupts us is our echo, and must not do so for ever."""
+    sound = talk(12)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 96000, 160)]
+    guard = EchoGuard()
+    listen(guard, ours[:200], frames(white(4, -65)))
+    learnt = guard.gain_db
+    for start in (200, 240, 280):
+        assert guard.begun_anew == 0
+        listen(guard, ours[start : start + 20], frames(white(0.4, -65)), speaking=False)
+        listen(guard, ours[start + 20 : start + 40], frames(white(0.4, -65)), speaking=True)
+    assert guard.begun_anew == 1
+    assert learnt == -25
+    assert guard.gain_db == EchoProfile().assumed_gain_db
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(
+                st.just("played"), st.binary(min_size=FRAME_BYTES, max_size=FRAME_BYTES), st.integers(0, 90)
+            ),
+            st.tuples(
+                st.just("heard"), st.binary(max_size=1300).map(lambda b: b[: len(b) // 2 * 2]), st.booleans()
+            ),
+        ),
+        max_size=120,
+    )
+)
+def test_whatever_comes_it_gives_back_whole_blocks_and_never_more_than_it_heard(
+    steps: list[tuple[str, bytes, int | bool]],
+) -> None:
+    guard, samples, blocks = EchoGuard(), 0, 0
+    for what, pcm, more in steps:
+        if what == "played":
+            guard.played(pcm, int(more))
+            continue
+        samples += len(pcm) // 2
+        for left, floor in guard.heard(pcm, speaking=bool(more)):
+            blocks += 1
+            assert len(left) == FRAME_BYTES
+            assert FLOOR_DBOV <= floor <= 12
+        assert blocks == samples // FRAME_SAMPLES
+
+
+def test_half_a_sample_is_an_error_and_nothing_of_it_is_taken() -> None:
+    guard = EchoGuard()
+    with pytest.raises(ValueError, match="whole number"):
+        guard.heard(bytes(321), speaking=False)
+    assert guard.heard(bytes(320), speaking=False) == [(bytes(320), FLOOR_DBOV)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "allowed"),
+    [({"assumed_gain_db": 13}, "-40 to 12"), ({"margin_db": -1}, "0 to 24")],
+)
+def test_a_profile_that_makes_no_sense_is_refused(wrong: dict[str, float], allowed: str) -> None:
+    with pytest.raises(ValueError, match=allowed):
+        EchoProfile(**wrong)
+
+
+# -- with the ear and the playout, as in a call ------------------------------------------------------------
+
+ECHO = Scene("our echo at -6 dB", 2, echo_db=-6)
+
+
+def scene(**changed: object) -> Found:
+    return run(model(), replace(ECHO, **changed))  # type: ignore[arg-type]
+
+
+def test_our_echo_interrupts_nobody_and_without_the_guard_it_would() -> None:
+    assert scene().false == 0
+    assert scene(minutes=0.5, guard=False).false > 5
+
+
+def test_callers_are_heard_over_our_echo_and_without_it() -> None:
+    over_echo = scene(minutes=3, caller=True)
+    assert over_echo.spoken >= 20
+    assert len(over_echo.caught_ms) >= 0.75 * over_echo.spoken  # a short run, with each call's first seconds
+    assert np.median(over_echo.caught_ms) <= 110
+    clean = scene(minutes=3, caller=True, echo_db=None)
+    assert (len(clean.caught_ms), clean.false) == (clean.spoken, 0)
+    assert np.median(clean.caught_ms) <= 100
+
+
+def test_the_street_is_no_caller() -> None:
+    assert scene(echo_db=None, noise=street, noise_dbov=-30).false == 0
+    assert scene(echo_db=None, noise=street, noise_dbov=-30, we_talk=False).false == 0

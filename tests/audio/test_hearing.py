@@ -1,0 +1,102 @@
+"""The ear: what the model hears while we talk, and that no caller's word loses its beginning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.echo import EchoGuard
+from audio.frames import FRAME_BYTES, SILENCE, saturated
+from audio.hearing import PRE_ROLL_MS, Ear, Uplink
+from audio.vad import SpeechOnset, VadBatch
+from bench.hearing import at_level
+from tests.audio.test_vad import RECORDINGS, model, over_the_line, recording, true_onset, white
+
+TALK = saturated(at_level(np.tile(recording("v01-grave.wav"), 4), -20))
+PRE_ROLL_BYTES = PRE_ROLL_MS * 16
+
+
+def converse(ear: Ear, batch: VadBatch, heard: bytes, *, we_talk: bool) -> tuple[bytes, list[int]]:
+    """What the model gets while ``heard`` comes in, and where onsets were found, in bytes of ``heard``."""
+    given_on, onsets = b"", []
+    for place in range(0, len(heard), FRAME_BYTES):
+        batch.run()
+        onsets += [place for event in ear.take() if isinstance(event, SpeechOnset)]
+        frame = TALK[place : place + FRAME_BYTES] if we_talk and not onsets else SILENCE
+        ear.played(frame, 0, ours=we_talk and not onsets)
+        given_on += ear.heard(heard[place : place + FRAME_BYTES])
+    return given_on, onsets
+
+
+def an_ear(batch: VadBatch, gated: bool = True) -> Ear:
+    return Ear(batch.voice(), guard=EchoGuard(), gated=gated)
+
+
+def test_while_we_talk_the_model_hears_silence_and_not_our_echo() -> None:
+    batch = VadBatch(model())
+    echo = over_the_line(np.frombuffer(TALK, "<i2") * 0.5)[: 320 * 250]
+    heard, onsets = converse(an_ear(batch), batch, echo, we_talk=True)
+    assert onsets == []
+    assert heard == bytes(len(echo))
+    plain, _ = converse(an_ear(batch, gated=False), batch, echo, we_talk=True)
+    assert plain == echo
+
+
+def test_while_we_are_silent_the_model_hears_everything_as_it_is() -> None:
+    batch = VadBatch(model())
+    sound = over_the_line(np.concatenate((white(1, -50), recording("v03-leticia.wav"))))
+    heard, _ = converse(an_ear(batch), batch, sound, we_talk=False)
+    assert heard == sound
+
+
+@pytest.mark.parametrize("name", RECORDINGS[::9])
+def test_who_speaks_over_us_is_heard_by_the_model_from_the_first_sound(name: str) -> None:
+    batch = VadBatch(model())
+    speech = at_level(recording(name), -18)
+    begins = 24000
+    sound = over_the_line(np.concatenate((np.zeros(begins), speech)) + white(3 + len(speech) / 8000, -65))
+    sound = sound[: len(sound) // FRAME_BYTES * FRAME_BYTES]
+    heard, onsets = converse(an_ear(batch), batch, sound, we_talk=True)
+    first = 2 * (begins + true_onset(speech))
+    assert first < onsets[0] < first + PRE_ROLL_BYTES, "within the pre-roll"
+    # Silence while nobody spoke, then the 400 ms before, then all the rest, whole and once.
+    whole = sound[onsets[0] - PRE_ROLL_BYTES :]
+    assert heard == bytes(onsets[0]) + whole
+    assert sound[first:] in heard
+
+
+def test_what_was_kept_back_is_not_given_later_when_the_way_opens_by_itself() -> None:
+    batch = VadBatch(model())
+    ear = an_ear(batch)
+    murmur = over_the_line(white(1, -50))
+    converse(ear, batch, murmur, we_talk=True)
+    for _ in range(30):
+        ear.played(SILENCE, 0, ours=False)
+    assert ear.heard(murmur[:320]) == murmur[:320]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=2000)), max_size=40))
+def test_the_uplink_gives_each_byte_once_and_the_last_400_ms_of_what_it_kept(
+    steps: list[tuple[bool, bytes]],
+) -> None:
+    uplink, kept = Uplink(), b""
+    for closes, pcm in steps:
+        pcm = pcm[: len(pcm) // 2 * 2]
+        if closes:
+            assert uplink.closed(pcm) == bytes(len(pcm))
+            kept += pcm
+        else:
+            assert uplink.open() == kept[-PRE_ROLL_BYTES:]
+            kept = b""
+
+
+def test_without_a_guard_and_a_gate_an_ear_changes_nothing() -> None:
+    batch = VadBatch(model())
+    sound = over_the_line(recording("v02-leticia.wav"))
+    sound = sound[: len(sound) // FRAME_BYTES * FRAME_BYTES]
+    heard, onsets = converse(Ear(batch.voice()), batch, sound, we_talk=True)
+    assert heard == sound
+    assert onsets
