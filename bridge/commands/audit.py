@@ -317,11 +317,9 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
     for fault in faults:
         console.print(Text(f"  {safe(str(fault))}", "red"), soft_wrap=True)
     if recordings.sound:
-        console.print(f"{recordings.sound} recordings are what the log says.")
+        console.print(f"Recordings that are what the log says: {recordings.sound}.")
     if recordings.unsealed:
-        console.print(
-            f"{recordings.unsealed} recordings ended without a digest in the log, and prove nothing."
-        )
+        console.print(f"Recordings without a digest in the log, which prove nothing: {recordings.unsealed}.")
     if not faults:
         console.print("Every chain is sound. Keep `porteiro audit head` elsewhere: it finds what is cut off.")
     return FAULTY if faults else SOUND

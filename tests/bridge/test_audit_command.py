@@ -276,7 +276,7 @@ def test_verify_holds_the_recordings_against_the_log(
 ) -> None:
     assert porteiro(db, "verify", "--recordings", str(recordings)) == 0
     shown = capsys.readouterr().out
-    assert "2 recordings are what the log says" in shown and "1 recordings ended without a digest" in shown
+    assert "what the log says: 2." in shown and "which prove nothing: 1." in shown
     file = recordings / "resident-1.wav"
     whole = file.read_bytes()
     for spoilt in (whole[:-1], b"X" + whole[1:], whole + b"X"):
@@ -302,7 +302,7 @@ def test_verify_looks_where_the_settings_say(
     monkeypatch.chdir(db.parent)
     monkeypatch.setenv("PORTEIRO_SERVICE__DATA_DIR", str(db.parent))
     assert porteiro(None, "verify") == 0
-    assert "2 recordings are what the log says" in capsys.readouterr().out
+    assert "what the log says: 2." in capsys.readouterr().out
     (recordings / "visitor.wav").unlink()
     assert porteiro(None, "verify") == 1
     assert porteiro(None, "verify", "--no-recordings") == 0
