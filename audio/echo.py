@@ -1,20 +1,23 @@
 """Our own voice in what a leg hears: taken out as far as it can be predicted, and bounded where it can't.
 
-A door station's loudspeaker sounds into its microphone, a hybrid reflects. What comes back is what we played, 20
-to 400 ms later (jitter buffers, the network, the air). Two things tell it from a caller:
+A door station's loudspeaker sounds into its microphone, a hybrid reflects. What comes back is what we played,
+20 to 400 ms later (jitter buffers, the network, the air). Two things tell it from a caller:
 
-*Prediction.* A filter in the frequency domain, 20 blocks of 20 ms long, learns the path and predicts the echo,
-which is subtracted. The block filter is Soo and Pang's (MDF, 1990); its step size is Valin's ("On adjusting the
-learning rate in frequency domain echo cancellation with double-talk", 2007, as in Speex): it falls by itself
-while a caller speaks, so nobody has to decide when that is. Where a prediction would make it louder, it is left
-out.
+*Prediction.* A filter in the frequency domain, 20 blocks of 20 ms long, learns the path and predicts the
+echo, which is subtracted. It is the block filter of Soo and Pang (MDF, 1990) with the step size of Valin ("On
+adjusting the learning rate in frequency domain echo cancellation with double-talk", 2007, as in Speex). It
+learns while the caller is silent; at a call's start, before it has learnt at all, always. Where a prediction
+would make a block louder, that block is left as it was.
 
-*A bound.* How loud what is left was at most, beside what we played in the 400 ms before, in the last seconds in
-which no caller was heard. Nothing below that, and a margin, counts as a caller. Before anything is learnt, what
-we hear is taken for an echo as loud as what we played.
+*A bound.* How loud what is left was beside what we played in the 400 ms before, in the last seconds of our
+talk in which no caller was heard. Nothing below that and a margin counts as a caller. Before anything is
+learnt, what comes back is taken for an echo as loud as the profile says.
 
-Both need the two directions in step, sample by sample: played and heard blocks are paired by their number. What
-stays out of step for a second is paired anew, and the filter moved along.
+Both need the two directions in step: played and heard blocks are paired by their number. What stays out of
+step for a second is paired anew, and the filter moved along.
+
+Measured on a busy machine: 130 µs a block while something of ours can come back, 10 µs otherwise; most of it
+is what numpy charges for five Fourier transforms. `porteiro bench --hearing` measures how well it hears.
 """
 
 from __future__ import annotations
@@ -31,7 +34,6 @@ from audio.frames import FLOOR_DBOV, FRAME_SAMPLES, FULL_SCALE, samples_of, satu
 
 BLOCKS: Final = 20
 """Length of the filter: echoes of up to 400 ms, their reverberation included."""
-SPAN_MS: Final = BLOCKS * 20
 _BINS: Final = FRAME_SAMPLES + 1
 _KEPT: Final = 64
 """Played blocks that are remembered: the filter's, and as many as the heard ones may lag behind."""
@@ -48,6 +50,7 @@ _BETA: Final = 2 * FRAME_SAMPLES / 8000
 _BETA_MOST: Final = 0.5 * FRAME_SAMPLES / 8000
 _LEAST_LEAK: Final = 0.005
 _QUIET: Final = FRAME_SAMPLES * 100.0
+"""Energy that what is left of a block is taken to have at least: −70 dBov."""
 _AUDIBLE: Final = FRAME_SAMPLES * 1000.0
 """Energy of a played block from which something can be learnt: −60 dBov."""
 
@@ -62,7 +65,7 @@ _LOUDER_OF: Final = 0.8
 _DELAYED: Final = 15
 """Blocks after which one counts: had it been the begin of a caller's speech, that would be known by then."""
 _TELLING_DBOV: Final = -36.0
-"""What we played must have been as loud as this; beside something softer it is the street that is measured."""
+"""As loud must be what we played; beside something softer it is the street that is measured."""
 _MOST_GAIN_DB: Final = 6.0
 """An echo that is louder than this beside what we played is nobody's; so much is never learnt."""
 _TOO_OFTEN: Final = 3
@@ -189,8 +192,8 @@ class Canceller:
             learns: False while a caller speaks; before the filter is adapted it learns all the same.
         """
         weights, padded = self._weights, self._padded
-        # Transforms go together, because each call costs more than what it computes. Beside the prediction, one
-        # block a time is made a linear filter again, not a circular one.
+        # Transforms go together, because each call costs more than what it computes. Beside the prediction,
+        # one block a time is made a linear filter again, not a circular one.
         self._constrained = (self._constrained + 1) % BLOCKS
         self._pair[0] = (weights * spectra).sum(axis=0)
         self._pair[1] = weights[self._constrained]
@@ -382,8 +385,8 @@ class EchoGuard:
     def _watch(self, speaking: bool) -> None:
         """Begin anew where we were interrupted time and again: the path may have changed, and it is our echo.
 
-        Until enough is learnt again, an echo as loud as is assumed at a call's start interrupts nobody; a caller
-        who did interrupt us so often must be as loud as that for a second.
+        Until enough is learnt again, an echo as loud as is assumed at a call's start interrupts nobody; a
+        caller who did interrupt us so often must be louder than that for a second.
         """
         if speaking and not self._spoke:
             self._interruptions.append(self._sounded)

@@ -1,8 +1,8 @@
-"""One leg's ear: whether the caller speaks, told apart from our own echo, and what the model is given to hear.
+"""One leg's ear: whether the caller speaks, told apart from our echo, and what the model is given to hear.
 
-While we talk and nobody else does, the model hears silence: it would take our echo for the caller, reply to it
-and stop itself. What was kept from it is remembered for 400 ms; when the caller is heard to speak, the model gets
-that first, so that no word loses its beginning.
+While we talk and nobody else does, the model hears silence: it would take our echo for the caller, reply to
+it and stop itself. What was kept from it is remembered for 400 ms; when the caller is heard to speak, the
+model gets that first, so that no word loses its beginning.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Ear:
         return self.voice.speaking
 
     def played(self, frame: bytes, skipped: int, *, ours: bool) -> None:
-        """A frame went out, ``skipped`` before it never did. ``ours``: it is talk, no ring tone or silence."""
+        """A frame went out, ``skipped`` before it never did. ``ours``: it is talk, no tone or silence."""
         self._since_ours = 0 if ours else self._since_ours + 1 + skipped
         if self._guard is not None:
             self._guard.played(frame, skipped)

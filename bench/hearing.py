@@ -1,14 +1,14 @@
 """How well a leg hears: barge-ins caught and how soon, and what is taken for one that isn't.
 
-The ear and the playout of the service, in simulated time: recorded speech of two speakers (ours and the caller's),
-echo paths with reverberation, noise and mu-law by computation. A frame that comes in is judged at the tick after
-it, as in the service; nothing else is between the telephone and us, so a network's time comes on top.
+The ear and the playout of the service, in simulated time: recorded speech of two speakers (ours and the
+caller's), echo paths with reverberation, noise and mu-law by computation. A frame that comes in is judged at
+the tick after it, as in the service; nothing else is between telephone and us, so a network's time comes on top.
 """
 
 from __future__ import annotations
 
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audio.echo import EchoGuard, EchoProfile
-from audio.frames import FRAME_BYTES, FRAME_SAMPLES, FULL_SCALE, TELEPHONE_RATE, samples_of, saturated
+from audio.frames import FRAME_SAMPLES, FULL_SCALE, TELEPHONE_RATE, samples_of, saturated
 from audio.g711 import ulaw_decode, ulaw_encode
 from audio.hearing import Ear
 from audio.playout import Playout

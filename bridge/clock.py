@@ -49,7 +49,7 @@ class Clock:
         self._before: Callable[[], object] | None = None
 
     def start(self, before: Callable[[], object] | None = None) -> None:
-        """Begin to tick. ``before``: what is done once for all legs before they play; its fault is all legs'."""
+        """Begin to tick. `before`: done once for all legs before they play; its fault ends them all."""
         self._before = before
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + FRAME_S
