@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +27,13 @@ from tests.simulators.openai_realtime import (
     Say,
     Simulator,
 )
+from visits.wording import MIN_MS_PER_CHARACTER
 
 EXACT_BEFORE, EXACT_AFTER = EXACT_INSTRUCTIONS["pt"].split("{text}")
 LOWEST, STEP = 2000, 300
 """The level of a model's first item, and by how much each further one is louder."""
+HEARD_WHOLE = ("Autoriza a entrada?", "conectar vocês")
+"""What is asked for exactly and holds one of these lasts as long as speech at least: more rests on it."""
 LOUD = 300.0
 """RMS from which on audio counts as speech: telephone speech has thousands, silence none."""
 PAUSE_MS = 400
@@ -48,13 +52,15 @@ class Part:
     """What the models of one simulated provider do, by role.
 
     Attributes:
-        exact_ms: how long exact words last, whatever they are.
+        exact_ms: how long exact words last; those on which something rests, as long as speech at least.
+        rushed: those last no longer than the others, though their transcript says that all was said.
         mute: exact words that hold this text are asked for in vain: nothing ever comes.
     """
 
     visitor: Sequence[Turn] = ()
     resident: Sequence[Turn] = ()
     exact_ms: int = 300
+    rushed: bool = False
     piece_ms: int = 100
     mute: str = "\0"
 
@@ -148,10 +154,17 @@ class Doorman(Model):
             return
         if asked.startswith(EXACT_BEFORE):
             text = asked[len(EXACT_BEFORE) : len(asked) - len(EXACT_AFTER)]
-            self.replies.appendleft(Reply((Say(self.part.exact_ms, text, self.part.piece_ms),)))
+            self.replies.appendleft(Reply((Say(self._lasts_ms(text), text, self.part.piece_ms),)))
         elif self._owed:
             self.replies.appendleft(self._owed.popleft())
         super().start(metadata)
+
+    def _lasts_ms(self, text: str) -> int:
+        """How long exact words take to say."""
+        if self.part.rushed or not any(mark in text for mark in HEARD_WHOLE):
+            return self.part.exact_ms
+        spoken = math.ceil(MIN_MS_PER_CHARACTER * len(text) / 20 + 1) * 20
+        return max(self.part.exact_ms, spoken)
 
     def _delta(self, response: str, item: str, ms: int) -> Message:
         message = super()._delta(response, item, ms)
@@ -170,9 +183,11 @@ class Doorman(Model):
 class Cast(Simulator):
     """A simulated provider whose models all play one part."""
 
-    def __init__(self, part: Part | None = None, *, faults: Faults | None = None) -> None:
+    def __init__(
+        self, part: Part | None = None, *, faults: Faults | None = None, model: type[Doorman] = Doorman
+    ) -> None:
         self.part = part or Part(ASKS, AGREES)
-        super().__init__(faults=faults, make=lambda replies, faults: Doorman(replies, faults, self.part))
+        super().__init__(faults=faults, make=lambda replies, faults: model(replies, faults, self.part))
 
     async def __aenter__(self) -> Cast:
         """Serve."""
