@@ -25,6 +25,8 @@ ANSWER_S = 3.0
 
 OURS = (http.HTTPStatus.UPGRADE_REQUIRED, http.HTTPStatus.SERVICE_UNAVAILABLE)
 """How our WebSocket port answers a request for a tenant's path that wants no WebSocket."""
+REGISTRATIONS = "/v1/calls"
+"""Of the HTTP API. It is asked with GET, which registers nothing: ours answers 405 to whoever has the key."""
 
 
 class _Unwell(Exception):
@@ -38,6 +40,9 @@ class _Port:
     of: str
     number: int
     setting: str
+    hosts: tuple[str, ...]
+    listen: str = "service.listen"
+    """The setting that has the hosts."""
 
 
 async def look_at_ports(settings: Settings) -> tuple[list[str], list[str]]:
@@ -46,7 +51,7 @@ async def look_at_ports(settings: Settings) -> tuple[list[str], list[str]]:
     troubles: list[str] = []
     for port in _ports(settings):
         try:
-            free = await _is_free(settings.service, port.number)
+            free = await _is_free(port)
             if not free:
                 await _answers(settings, port)
         except _Unwell as error:
@@ -59,37 +64,41 @@ async def look_at_ports(settings: Settings) -> tuple[list[str], list[str]]:
 
 def _ports(settings: Settings) -> Iterator[_Port]:
     """All of them; one that is chosen at the start (0) can't be asked."""
+    service = settings.service
     for tenant in settings.tenants.values():
         for role, number in (("visitor", tenant.visitor_port), ("resident", tenant.resident_port)):
             if number:
-                yield _Port(f"{tenant.id}: {role}s", number, f"tenants.{tenant.id}.{role}_port")
-    if settings.service.websocket_port:
-        yield _Port(
-            "Asterisk's WebSocket channels", settings.service.websocket_port, "service.websocket_port"
-        )
+                setting = f"tenants.{tenant.id}.{role}_port"
+                yield _Port(f"{tenant.id}: {role}s", number, setting, service.listen)
+    if service.websocket_port:
+        of = "Asterisk's WebSocket channels"
+        yield _Port(of, service.websocket_port, "service.websocket_port", service.listen)
+    if service.http_port:
+        of, listen = "the HTTP API", "service.http_listen"
+        yield _Port(of, service.http_port, "service.http_port", service.http_listen, listen)
 
 
-async def _is_free(service: Service, port: int) -> bool:
+async def _is_free(port: _Port) -> bool:
     """Whether the service could listen there.
 
     Raises:
         _Unwell: nobody does, and it could not either.
     """
     try:
-        listeners = await open_listeners(service.listen, port)
+        listeners = await open_listeners(port.hosts, port.number)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return False
-        raise _Unwell(f"{error.strerror or error}; {_advice(error)}") from None
+        raise _Unwell(f"{error.strerror or error}; {_advice(error, port)}") from None
     for listener in listeners:
         listener.close()
     return True
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, port: _Port) -> str:
     if error.errno == errno.EACCES:
         return "choose a port above 1023, or give the service the right to this one"
-    return "name addresses of this machine in service.listen"
+    return f"name addresses of this machine in {port.listen}"
 
 
 async def _answers(settings: Settings, port: _Port) -> None:
@@ -98,10 +107,12 @@ async def _answers(settings: Settings, port: _Port) -> None:
     Raises:
         _Unwell: it is not a service that would take these calls.
     """
-    host = _reachable(settings.service.listen[0])
+    host = _reachable(port.hosts[0])
     try:
         async with asyncio.timeout(ANSWER_S):
-            if port.setting == "service.websocket_port":
+            if port.setting == "service.http_port":
+                await _ask_http(settings, host, port.number)
+            elif port.setting == "service.websocket_port":
                 for tenant in settings.tenants.values():
                     await _ask_websocket(settings, tenant, host, port.number)
             else:
@@ -133,6 +144,28 @@ async def _take_leave(host: str, port: int) -> None:
         return  # also a goodbye
     finally:
         writer.transport.abort()
+
+
+async def _ask_http(settings: Settings, host: str, port: int) -> None:
+    """Ask as the PBX does, but to register nothing.
+
+    Raises:
+        _Unwell: no call could be registered there.
+        OSError: it can't be asked.
+    """
+    variable = settings.service.http_key_env
+    key = settings.secret(variable)
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    status = await _status(host, port, REGISTRATIONS, None, authorization)
+    if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        return
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        holds = f"{variable} as it is now" if variable else "service.http_key_env as it is now"
+        raise _Unwell(f"the running service refuses the key; restart it with {holds}")
+    raise _Unwell(
+        f"whoever listens there answers {status or 'no HTTP'} for {REGISTRATIONS}; restart the service with "
+        "these settings, or stop the program that has the port"
+    )
 
 
 async def _ask_websocket(settings: Settings, tenant: Tenant, host: str, port: int) -> None:

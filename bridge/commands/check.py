@@ -94,6 +94,9 @@ def summary(settings: Settings) -> list[str]:
         f"listening on {', '.join(service.listen)}, for peers in {', '.join(service.allowed_peers)}",
         f"audit log in {service.database_path}",
     ]
+    if service.http_port is not None:
+        guarded = "for whoever has the key" if service.http_key_env else "without a key, for this machine"
+        lines.append(f"HTTP API on {', '.join(service.http_listen)}, port {service.http_port}, {guarded}")
     for tenant in settings.tenants.values():
         recorded = "recorded" if tenant.recording.enabled else "not recorded"
         lines.append(

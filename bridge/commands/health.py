@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import http
+import http.client
 import ipaddress
 import socket
 import sys
@@ -19,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "health",
         help="say whether the running service answers",
-        description="Connects to each tenant's visitor port and leaves without a call. Exits with 1 where "
-        "one does not answer.",
+        description="Connects to each tenant's visitor port and leaves without a call; asks the HTTP API's "
+        "/health where there is one. Exits with 1 where one does not answer.",
     )
     parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
     parser.set_defaults(run=run)
@@ -49,6 +51,10 @@ def unwell(settings: Settings) -> list[str]:
         trouble = probe(host, tenant.visitor_port)
         if trouble:
             lines.append(f"tenants.{tenant.id}: port {tenant.visitor_port} on {host}: {trouble}")
+    if port := settings.service.http_port:
+        host = _reachable(settings.service.http_listen[0])
+        if trouble := ask(host, port):
+            lines.append(f"service.http_port: port {port} on {host}: {trouble}")
     return lines
 
 
@@ -70,6 +76,23 @@ def probe(host: str, port: int) -> str:
     except OSError as error:
         return error.strerror or type(error).__name__
     return ""
+
+
+def ask(host: str, port: int) -> str:
+    """What is wrong with the HTTP API; empty where its /health answers 200."""
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except TimeoutError:
+        return f"no answer in {ANSWER_S:g} s"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except http.client.HTTPException as error:
+        return f"no HTTP ({type(error).__name__})"
+    finally:
+        connection.close()
+    return "" if status == http.HTTPStatus.OK else f"/health answers {status}"
 
 
 def _reachable(listen: str) -> str:
