@@ -98,8 +98,8 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
             lines.append(f"{setting}: the environment variable {variable} is not set; put the secret there")
     if settings.service.http_port is None and tenant.manager is not None:
         lines += [
-            f"{table}: works on calls that the PBX has registered with their channel, and there is nowhere to "
-            "register them; allowed: set service.http_port, and have the dialplan register its calls"
+            f"{table}: works on calls that the PBX has registered with their channel, and there is nowhere "
+            "to register them; allowed: set service.http_port, and have the dialplan register its calls"
             for table in tenant.tables_that_need_a_channel
         ]
     for table, part in tenant.amqp_parts:
