@@ -22,7 +22,7 @@ class Looked:
     faults: list[Fault] = field(default_factory=list)
     sound: int = 0
     unsealed: int = 0
-    """Recordings that the log knows no digest of: the service was killed, or the disk gave up."""
+    """Recordings of calls that ended, without a digest in the log: the disk gave up, or a crash came."""
 
 
 async def look_at_recordings(storage: Storage, root: Path | None, tenant: str | None) -> Looked:
