@@ -1,9 +1,14 @@
-"""The example dialplan, as people copy it: what a caller meets when Porteiro is there, is not, hangs up."""
+"""The example dialplan, as people copy it: what a caller meets when Porteiro is there, is not, hangs up.
+
+These tests need little of the machine: meanwhile the frame clock is measured over a minute, and the last test
+looks at what came of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ import pytest_asyncio
 from tests.pbx.asterisk import Asterisk, free_port
 from tests.pbx.gatehouse import until
 from tests.pbx.listening import speech, tone, tone_seconds
+from tests.pbx.minute import GRID_S, SPEECH_S, Minute, measure
 from tests.pbx.operator_desk import Line, OperatorDesk
 from tests.pbx.phone import Call, Ended, Phone
 
@@ -20,8 +26,23 @@ pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.
 INTERCOM = ("intercom", "change-me-intercom")
 ATTENDANT = ("attendant", "change-me-attendant")
 EXTENSIONS = ("portaria", "portaria16")
+LEAST_NEAR = 0.99
+ALLOWED = 0.01
+"""How much less often than a thread that does nothing but sleep our frames may be in time."""
 SERVED_S = 2.5
 """Longer than the dialplan's REFUSED_WITHIN: a call that was served."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def minute(
+    run_asterisk: Callable[..., Asterisk], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[asyncio.Task[Minute]]:
+    """The frame clock's minute, which passes on an Asterisk of its own."""
+    other = await asyncio.to_thread(run_asterisk)
+    task = asyncio.create_task(measure(other, tmp_path_factory.mktemp("minute")), name="minute")
+    yield task
+    task.cancel()
+    await asyncio.wait({task})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -232,3 +253,20 @@ async def test_an_attendant_that_is_not_registered_leaves_nothing_behind(
     assert await call.wait_closed() == Ended("them")
     assert not speech(call.heard().samples)
     assert not await asterisk.quiet()
+
+
+# ---- The frame clock -----------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+async def test_frames_come_on_their_grid_over_a_minute_of_speech(
+    minute: asyncio.Task[Minute], tmp_path: Path
+) -> None:
+    found = await minute
+    (tmp_path / "figures.txt").write_text(f"{found}\n")
+    assert found.spoken_s > 0.75 * SPEECH_S  # the rest is between its sentences
+    # None is missing: what is late at the end of the minute is not among them yet.
+    assert abs(found.socket.count - SPEECH_S / GRID_S) <= 3 + found.socket.worst_ms / 1000 / GRID_S, found
+    # A machine that is too busy to wake a sleeper in time is no fault of ours.
+    assert found.socket.near >= min(LEAST_NEAR, found.sleeper.near - ALLOWED), found
+    assert not found.left
