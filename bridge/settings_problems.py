@@ -99,7 +99,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], origins: Mapping
         kind, message = problem["type"], problem["msg"]
         names, part = _walk(model, problem["loc"])
         path = ".".join(names)
-        if SECRET_NAME.search(names[-1] if names else ""):
+        if SECRET_NAME.search(names[-1] if names else "") and not isinstance(problem["input"], Mapping):
             continue  # found_secrets has said so, without the value
         if names[-1:] == ["id"] and kind == "string_pattern_mismatch":
             continue  # the name of the table is wrong, which has a line of its own

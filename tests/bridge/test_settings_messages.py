@@ -101,6 +101,11 @@ def test_a_secret_in_a_url_is_not_repeated(url: str, shown: str) -> None:
         assert shown in line and "hunter2" not in line
 
 
+def test_a_table_with_a_secrets_name_is_a_problem_like_any_other() -> None:
+    assert problems("[service]\napi_key = {}")[0].startswith("service.api_key: there is no such setting")
+    assert "hunter2" not in "".join(problems('[service]\napi_key = {api_key = "hunter2"}'))
+
+
 def test_a_secret_in_a_body_is_not_repeated() -> None:
     for body in (
         "user=x&password=hunter2&{wrong}",
