@@ -17,8 +17,8 @@ from uuid import UUID
 import structlog
 
 from audio.frames import TELEPHONE_RATE
-from audio.line import Line
 from audio.hearing import Ear
+from audio.line import Line
 from audio.playout import Flushed, Playout
 from audio.resample import Resampler
 from audio.vad import SpeechOffset, SpeechOnset
@@ -44,7 +44,7 @@ from providers.base import (
 )
 from visits import events as visit_events
 from visits.events import Role
-from visits.wording import said_as_asked
+from visits.wording import long_enough, said_as_asked
 
 FLOOR_FRAMES = 15
 """For how many frames it must have been the caller's turn before that is said: 300 ms."""
@@ -515,10 +515,15 @@ class Leg:
                     ),
                 )
             if item.saying is not None:
-                complete = account.complete and (
-                    self._exact_speech or said_as_asked(item.saying.text, item.text)
-                )
+                complete = account.complete and self._spoken_as_asked(item.saying.text, item.text, heard_ms)
                 self._post(self, visit_events.SentencePlayed(self.role, item.saying.tag, complete))
+
+    def _spoken_as_asked(self, asked: str, said: str, heard_ms: float) -> bool:
+        """Whether the words were the right ones and the sound long enough to hold them."""
+        if not long_enough(asked, heard_ms):
+            self.log.info("sentence.too_short", heard_ms=heard_ms, characters=len(asked))
+            return False
+        return self._exact_speech or said_as_asked(asked, said)
 
     # ----------------------------------------------------------------------------------------------------
     # Whose turn it is

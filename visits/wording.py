@@ -24,6 +24,23 @@ _SMALL = frozenset(
 _SPOKEN = {"ta": "esta", "pra": "para", "pro": "para", "apto": "apartamento", "ap": "apartamento"}
 
 
+MIN_MS_PER_CHARACTER = 25.0
+"""Sound that is shorter than that, by its text's characters, is no speech.
+
+espeak-ng takes 73 to 75 ms a character of a briefing at its own pace and 47 at one and a half times that
+(measured 2026-11-21, all twelve); nobody follows three times as fast.
+"""
+
+
+def long_enough(asked: str, heard_ms: float) -> bool:
+    """Whether a sentence can have been spoken in that time.
+
+    The transcript is the provider's word for what it sent; how much was played is ours. Without this a
+    provider that sends all the words and a tenth of a second of sound has briefed somebody who heard nothing.
+    """
+    return heard_ms >= MIN_MS_PER_CHARACTER * len(asked.strip())
+
+
 def said_as_asked(asked: str, said: str) -> bool:
     """Whether `said` carries `asked`: the same words in the same order.
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visits.wording import said_as_asked
+from visits.wording import MIN_MS_PER_CHARACTER, long_enough, said_as_asked
 
 SENTENCES = tomllib.loads(
     (Path(__file__).parents[2] / "prompts" / "sentences.pt-BR.toml").read_text(encoding="utf-8")
@@ -154,3 +154,14 @@ def test_no_word_but_a_small_one_may_be_missing(key: str, data: st.DataObject) -
     small = {"olá", "é", "a", "o", "e", "da", "do", "dos", "para", "uma", "um", "no"}
     if words[gone].strip(",.?").lower() not in small:
         assert not said_as_asked(asked, said)
+
+
+def test_words_need_their_time() -> None:
+    briefing = "Olá, aqui é da portaria. Há uma entrega no portão para o apartamento 501. Autoriza a entrada?"
+    espeak_ms = 73 * len(briefing)
+    assert long_enough(briefing, espeak_ms)
+    assert long_enough(briefing, espeak_ms / 2)
+    assert not long_enough(briefing, 100)
+    assert not long_enough(briefing, espeak_ms / 4)
+    assert not long_enough(briefing, 0)
+    assert long_enough(f"  {briefing}\n", MIN_MS_PER_CHARACTER * len(briefing))
