@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.children import Child, ChildError
-from bench.clock import Grid, on_grid
+from bench.clock import on_grid
 from bench.run import Plan
 from bridge.commands import bench
 from bridge.settings import SettingsError
@@ -131,7 +131,8 @@ def test_the_clock_is_measured_over_speech() -> None:
 
 def test_the_grid_is_the_one_that_fits_best() -> None:
     places = [7.3 + number * 0.02 for number in range(100)]
-    assert on_grid(places) == Grid(100, 1.0, pytest.approx(0.0, abs=1e-6))
+    assert (whole := on_grid(places)).near == 1.0
+    assert whole.count == 100 and whole.worst_ms == pytest.approx(0.0, abs=1e-6)
     places[10] += 0.004
     places[20] += 0.006
     places[30] -= 0.009
