@@ -15,9 +15,12 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.calls import NotTakingCallsError
 from bridge.http import server
+from bridge.http.calls import Registration
+from bridge.service import Service
 from tests.service.doorman import AGREES, ASKS, Cast, Part
-from tests.service.household import Household, household, listens, until, with_cast
+from tests.service.household import Household, household, listens, settings, until, with_cast
 from tests.service.test_calls_at_the_door import is_refused, refusals
 
 KEY = "a key of 21 characters"
@@ -200,6 +203,13 @@ async def test_other_paths_methods_and_types_are_problems(tmp_path: Path) -> Non
 
 
 # ---- Ready or not ---------------------------------------------------------------------------------------
+
+
+def test_a_service_that_has_not_started_is_not_ready_and_takes_no_registration(tmp_path: Path) -> None:
+    service = Service(settings(tmp_path, {"jardim": {}}, {}))
+    assert service.not_ready() == ["starting"]
+    with pytest.raises(NotTakingCallsError):
+        service.register_call(Registration(uuid=uuid4()))
 
 
 async def test_ready_says_full_and_draining_and_then_no_call_is_registered(tmp_path: Path) -> None:

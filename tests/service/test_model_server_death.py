@@ -52,6 +52,7 @@ async def test_a_model_server_that_dies_takes_its_own_visits_with_it_and_comes_b
                 assert phone.is_hearing_speech
                 with capture_logs() as logs:
                     os.kill(first, signal.SIGKILL)
+                    await until(lambda: house.service.not_ready() == ["model_server_down"])
                     await asyncio.wait({phone.closed}, timeout=ENDS_WITHIN_S)
                     assert phone.closed.done(), "the call went on"
                     assert await house.service.visit_over(doomed, 2)
@@ -76,6 +77,7 @@ async def test_a_model_server_that_dies_takes_its_own_visits_with_it_and_comes_b
                 assert (await house.outcome(meanwhile))[0] == "failed"
 
             await until(lambda: server.ready and server.pid != first, BACK_WITHIN_S, "the restart")
+            assert house.service.not_ready() == []
             await hears_it_speak(house, "jardim")
         pid = server.pid
         assert pid is None  # it went with the service
