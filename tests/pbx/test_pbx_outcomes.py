@@ -106,7 +106,7 @@ LET_IN = ("goodbye_authorized", "goodbye_resident_authorized")
 TURNED_AWAY = ("goodbye_denied", "goodbye_resident_denied")
 
 SCENARIOS: dict[str, Scenario] = {
-    "authorised": Scenario("501", DELIVERY, ("r03-grave",), outcome="authorized", goodbyes=LET_IN),
+    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
     "the key that authorises": Scenario(
         "102", VISIT, ("key:1",), outcome="authorized", goodbyes=LET_IN, codec="PCMU"
     ),
