@@ -52,6 +52,8 @@ LEVEL_DBOV = (-30.0, -10.0)
 """How loud speech is in the telephone."""
 SPOKEN_S = 1.0
 """Of speech in any of our turns that are looked at; where the machine is busy there are pauses in them."""
+SILENT_END_S = 1.5
+"""A turn's sound ends in silence, and its end is noted later where the machine is busy."""
 GONE_S = 5.0
 """For a call's end to reach the other telephone and Asterisk's channels."""
 
@@ -407,7 +409,7 @@ def assert_goodbye(played: Played, role: str, call: Call, sentence: str) -> None
     assert turn["text"] == SENTENCES[sentence], played.story
     assert_heard_turn(played, call, turn)
     _, last = moments(call.heard())[-1]
-    assert last > played.zero + turn["ended_ms"] / 1000 - 0.5, "its end is missing"
+    assert last > played.zero + turn["ended_ms"] / 1000 - SILENT_END_S, "its end is missing"
     assert call.closed.result() == Ended("them")
 
 
