@@ -43,7 +43,7 @@ VISITS = Part(ASKS, AGREES)
 WANTS_A_PERSON = Part(
     (Turn("Quero falar com o porteiro.", Reply((ToolCall("transfer_to_attendant", "{}"),))),)
 )
-GATE_CLOSED = "o portão não respondeu"
+GATE_CLOSED = "e pode continuar fechado"
 QUIET = 300
 """No sample beyond this: a line on which nobody speaks. Our scripted voice has 2000 and more."""
 

@@ -14,6 +14,7 @@ from providers.local.dialogue.phrases import read_needs, read_phrases, section
 from providers.local.dialogue.resident import PHRASES as RESIDENT_PHRASES
 from providers.local.dialogue.visitor import ERRANDS, FACTS
 from providers.local.dialogue.visitor import PHRASES as VISITOR_PHRASES
+from visits.consent import Reading, classify
 from visits.words import fold
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,17 @@ def test_every_sentence_is_said_somewhere() -> None:
     said = set(re.findall(r"""["'](\w+)["']""", code))
     unused = {key for key in SENTENCES if key not in said and not key.startswith(composed)}
     assert unused == set()
+
+
+@pytest.mark.parametrize(
+    "key", ["goodbye_resident_authorized", "gate_failed_resident", "gate_unknown_resident"]
+)
+def test_our_own_goodbye_given_back_by_a_telephone_is_no_refusal_that_comes_too_late(key: str) -> None:
+    said = SENTENCES[key].split()
+    for begin in range(len(said)):
+        for end in range(begin + 1, len(said) + 1):
+            part = " ".join(said[begin:end])
+            assert classify(part) not in (Reading.REFUSAL, Reading.WAIT), part
 
 
 def test_there_is_a_briefing_for_every_errand_with_and_without_names() -> None:
