@@ -185,7 +185,7 @@ PHRASES: dict[Kind, tuple[tuple[str, ...], ...]] = {
     Kind.AGREED: _phrases(
         """
         tudo bem / tudo certo / ta bom / ta bem / ta certo / ta ok / esta bem / esta bom / esta certo /
-        ok / okay / okey / oquei / beleza
+        ok / okay / okey / oquei / beleza / certo
         """
     ),
     Kind.THANKS: _phrases(
@@ -193,7 +193,7 @@ PHRASES: dict[Kind, tuple[tuple[str, ...], ...]] = {
     ),
     Kind.STATEMENT: _phrases(
         """
-        conheco / conheco sim / eu sei quem e / sei quem e / certo / e sim / e aqui sim / e ela sim /
+        conheco / conheco sim / eu sei quem e / sei quem e / e sim / e aqui sim / e ela sim /
         e ele sim /
         ah sim / a sim / ai sim / agora sim / isso sim / esse sim / essa sim / este sim / esta sim / ele sim /
         ela sim / eles sim / elas sim / eu sim / voce sim / ja sim / aqui sim / hoje sim

@@ -30,6 +30,7 @@ FIELDS = {
 EXPLAINED = {
     "sim": 'the last words of our question are "sim ou não": said alone, it is the answer',
     "tudo bem": "where the resident asked to wait, and a goodbye on the visitor's leg",
+    "certo": "we agree to ask the visitor or to connect the two: until that is over nothing counts",
     "claro": "a firm's name in the briefing: what begins before the briefing's end does not count",
 }
 """Runs of words that are consent, and why they may be."""

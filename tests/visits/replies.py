@@ -9,6 +9,8 @@ from visits.consent import Reading
 
 REPLIES: dict[Reading, str] = {
     Reading.CONSENT: """
+        certo
+        certo, certo
         pode deixar subir
         manda subir
         tá liberado
@@ -617,8 +619,6 @@ REPLIES: dict[Reading, str] = {
         pode ter certeza
         tenha certeza
         certeza
-        certo
-        certo, certo
         correto
         exato
         exatamente
