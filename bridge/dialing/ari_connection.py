@@ -281,8 +281,10 @@ class AriConnection:
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None
+        # Not those ordered from now on: their events come, and a look could be quicker than they are.
+        unwatched = [(call, call.order) for call in self._calls.values() if call.order is not None]
         self._up.set()
-        self._spawn(f"look around in ARI at {self.address.url}", self._look_around())
+        self._spawn(f"look around in ARI at {self.address.url}", self._look_around(unwatched))
 
     def _disconnected(self, trouble: str) -> None:
         if self._up.is_set() or trouble != self.trouble:
@@ -315,11 +317,10 @@ class AriConnection:
         log.warning("ari.orphan", channel=channel)
         self._spawn(f"hang up {channel}", self._hang_up(channel))
 
-    async def _look_around(self) -> None:
-        """The events begin, maybe anew: see how the followed calls stand, and end all others of ours."""
-        for call in tuple(self._calls.values()):
-            if call.order is not None:
-                self._spawn(f"look at {call.channel}", self._look_at(call, call.order))
+    async def _look_around(self, unwatched: list[tuple[Call, asyncio.Task[None]]]) -> None:
+        """The events begin, maybe anew: see how calls stand that went on without, end all others of ours."""
+        for call, order in unwatched:
+            self._spawn(f"look at {call.channel}", self._look_at(call, order))
         try:
             for channel in await self._ask("GET", "/channels"):
                 if await self._is_orphan(channel):
