@@ -112,7 +112,7 @@ MOST_FLUSHED = math.ceil(FULL_FRAMES) + 1
 """Frames that lie in Asterisk behind one of ours: it gets none while it has over `FULL_FRAMES`."""
 
 MOST_HELD = MOST_FLUSHED + 2
-"""At any moment: frames that were on their way while its timer found nothing come on top, until a mark says so.
+"""Frames that were on their way while its timer found nothing come on top, until a mark says so.
 
 Seven and eight were measured while what our clock made good after a standstill was sent at once: Asterisk's
 timer had gone on, so all of it came on top of what is always there, and lay there until the next pause.
