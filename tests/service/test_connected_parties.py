@@ -261,6 +261,8 @@ def said(scene: Scene, role: str, words: str) -> bool:
     return any(words in text for text in spoken_by_host(scene.cast, role))
 
 
+NO_ECHO = {"mode": "none"}
+"""These telephones have none, and pure tones are nothing to learn an echo's way from."""
 LIMITS = {"ring_s": 5.0, "connected_s": 20.0}
 SCENES = (authorizes, denies, comes_back, visitor_leaves, resident_leaves, talks_too_long)
 
@@ -270,7 +272,7 @@ async def test_the_two_talk_and_a_key_decides(tmp_path: Path) -> None:
         part = Part(ASKS, (CONNECT, *AGREES))
         casts = [await stack.enter_async_context(Cast(part, model=Listening)) for _ in SCENES]
         tenants = {
-            f"lane-{n}": with_cast(cast, limits=LIMITS, recording={"enabled": True})
+            f"lane-{n}": with_cast(cast, limits=LIMITS, recording={"enabled": True}, echo=NO_ECHO)
             for n, cast in enumerate(casts)
         }
         house = await stack.enter_async_context(household(tmp_path, tenants))
