@@ -50,7 +50,7 @@ def settings(folder: Path, model_url: str, calls: int, seconds: float, record: b
         "provider": "openai",
         "base_url": model_url,
         "recording": {"enabled": record},
-        "echo": {"gate_uplink": False},  # what callers say while we talk is measured too, and must come through
+        "echo": {"gate_uplink": False},  # what callers say while we talk is measured too
         "limits": {
             "max_calls": calls + 1,
             "max_visit_s": min(7200.0, seconds + 600),
