@@ -2,7 +2,7 @@
 
 The ear and the playout of the service, in simulated time: recorded speech of two speakers (ours and the
 caller's), echo paths with reverberation, noise and mu-law by computation. A frame that comes in is judged at
-the tick after it, as in the service; nothing else is between telephone and us, so a network's time comes on top.
+the tick after it, as in the service; nothing else is between telephone and us: a network's time comes on top.
 """
 
 from __future__ import annotations
