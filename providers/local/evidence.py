@@ -36,6 +36,8 @@ _WEAKEST: Final = -5.0
 """The least supported token; an invented phrase behind real words shows here and not in the mean."""
 _CLEAR: Final = -0.6
 _NEARLY: Final = -1.8
+_LOOK_AGAIN: Final = -2.6
+"""Support that is worth a second look at the sound: a "Sim." at the start of a window has down to -2.4."""
 _ALIKE: Final = 90.0
 _AGREE: Final = 70.0
 _MAX_COMPRESSION: Final = 2.2
@@ -127,11 +129,16 @@ def judge(prompted: Decoding | None, plain: Decoding | None, sound: Sound) -> Ve
     if prompted is not None and plain is not None and _agree(prompted, plain) and _sane(prompted, sound):
         return _words(prompted, "agreed")
     readings = [one for one in (prompted, plain) if one is not None]
-    near = [one.text for one in readings if _sane(one, sound) and one.support >= _NEARLY]
+    near = [one.text for one in readings if _sane(one, sound) and one.support >= _LOOK_AGAIN]
     return Verdict("", "unsupported", tuple(near))
 
 
-def alike(one: str, other: str) -> bool:
+def borne_out(second: str, nearly: tuple[str, ...]) -> bool:
+    """Whether a second look at the sound gave the words of the first, or of two questions another one."""
+    return any(_alike(second, words) or (_is_question(second) and _is_question(words)) for words in nearly)
+
+
+def _alike(one: str, other: str) -> bool:
     """The same words, but for their writing; nothing is like nothing."""
     return bool(one) and fuzz.ratio(_letters(one), _letters(other)) >= _ALIKE
 
