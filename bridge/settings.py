@@ -617,8 +617,8 @@ class Echo(Part):
     """What comes back of our own voice, and must not be taken for a caller."""
 
     mode: Literal["none", "guard"] = "guard"
-    """`guard`: our echo is predicted from what we played, and only what is louder than the rest of it interrupts
-    us. `none`: for lines that are known to have no echo."""
+    """`guard`: our echo is predicted from what we played, and only what is louder than the rest of it
+    interrupts us. `none`: for lines that are known to have no echo."""
     gate_uplink: bool = True
     """With guard: while we talk and the caller doesn't, the model hears silence, not our echo. Who begins to
     speak is heard from 400 ms before that."""
