@@ -28,7 +28,8 @@ ATTENDANT = ("attendant", "change-me-attendant")
 EXTENSIONS = ("portaria", "portaria16")
 LEAST_NEAR = 0.99
 ALLOWED = 0.01
-"""How much less often than a thread that does nothing but sleep our frames may be in time."""
+"""How much less often than a thread that does nothing but sleep our frames may be in time, where the machine
+is so busy that even that thread is not in time for `LEAST_NEAR` of its places."""
 SERVED_S = 2.5
 """Longer than the dialplan's REFUSED_WITHIN: a call that was served."""
 
@@ -267,6 +268,8 @@ async def test_frames_come_on_their_grid_over_a_minute_of_speech(
     assert found.spoken_s > 0.75 * SPEECH_S  # the rest is between its sentences
     # None is missing: what is late at the end of the minute is not among them yet.
     assert abs(found.socket.count - SPEECH_S / GRID_S) <= 3 + found.socket.worst_ms / 1000 / GRID_S, found
-    # A machine that is too busy to wake a sleeper in time is no fault of ours.
-    assert found.socket.near >= min(LEAST_NEAR, found.sleeper.near - ALLOWED), found
+    # A machine that can't wake a thread in time which does nothing but sleep says nothing of our clock against
+    # LEAST_NEAR: there the two are held against each other.
+    fit = found.sleeper.near >= LEAST_NEAR
+    assert found.socket.near >= (LEAST_NEAR if fit else found.sleeper.near - ALLOWED), (fit, str(found))
     assert not found.left
