@@ -53,6 +53,8 @@ _QUIET: Final = FRAME_SAMPLES * 100.0
 """Energy that what is left of a block is taken to have at least: −70 dBov."""
 _AUDIBLE: Final = FRAME_SAMPLES * 1000.0
 """Energy of a played block from which something can be learnt: −60 dBov."""
+_ABSURD: Final = 100.0
+"""A prediction with so much more energy, 20 dB, than what we played and than what is heard is no echo's."""
 
 _STRETCH: Final = 15
 """Blocks, 300 ms of our talk, of which the loudest rest of our echo counts."""
@@ -156,17 +158,23 @@ class Canceller:
     """One leg's adaptive filter. Samples are at the scale of 16-bit integers."""
 
     def __init__(self) -> None:
+        self._padded: Floats = np.zeros((3, 2 * FRAME_SAMPLES), np.float32)
+        self._pair: Spectra = np.zeros((2, _BINS), np.complex64)
+        self._constrained = 0
+        self.diverged = 0
+        """How often what was learnt was no echo's path, and was forgotten."""
+        self._forget()
+
+    def _forget(self) -> None:
+        """As at a call's start."""
         self._weights: Spectra = np.zeros((BLOCKS, _BINS), np.complex64)
         self._power: Floats = np.ones(_BINS, np.float32)
         """Of what was played lately, by frequency."""
         self._error_mean: Floats = np.zeros(_BINS, np.float32)
         self._echo_mean: Floats = np.zeros(_BINS, np.float32)
-        self._padded: Floats = np.zeros((3, 2 * FRAME_SAMPLES), np.float32)
-        self._pair: Spectra = np.zeros((2, _BINS), np.complex64)
         self._correlation = 1.0
         self._variance = 1.0
         self._learnt = 0.0
-        self._constrained = 0
         self.adapted = False
         """It has learnt enough for its step size to be Valin's."""
 
@@ -180,7 +188,7 @@ class Canceller:
         self._weights = moved
 
     def process(
-        self, heard: Floats, spectra: Spectra, densities: Floats, energy: float, *, learns: bool = True
+        self, heard: Floats, spectra: Spectra, densities: Floats, played: Floats, *, learns: bool = True
     ) -> Floats:
         """What is left of a block when the echo of what was played is taken out; the block, if that is less.
 
@@ -188,7 +196,7 @@ class Canceller:
             heard: the block.
             spectra: of what was played, newest first.
             densities: their powers.
-            energy: of the newest of them.
+            played: their energies.
             learns: False while a caller speaks; before the filter is adapted it learns all the same.
         """
         weights, padded = self._weights, self._padded
@@ -199,15 +207,21 @@ class Canceller:
         self._pair[1] = weights[self._constrained]
         echo, taps = np.fft.irfft(self._pair)
         echo = echo[FRAME_SAMPLES:]
+        present, predicted = float(np.dot(heard, heard)), float(np.dot(echo, echo))
+        if not predicted <= _ABSURD * max(float(played.max()), present, _QUIET):  # also what is no number
+            # Pure tones teach it anything beside their frequencies. Followed further it would overflow.
+            self.diverged += 1
+            self._forget()
+            return heard
         error = heard - echo
         padded[0, FRAME_SAMPLES:] = error
         padded[1, FRAME_SAMPLES:] = echo
         padded[2, :FRAME_SAMPLES] = taps[:FRAME_SAMPLES]
         errors, echoes, weights[self._constrained] = np.fft.rfft(padded)
         energies = _Energies(
-            energy,
+            float(played[0]),
             max(float(np.dot(error, error)), _QUIET),
-            float(np.dot(echo, echo)),
+            predicted,
             float(np.dot(echo, heard)),
         )
         powers = _powers(errors), _powers(echoes)
@@ -216,7 +230,7 @@ class Canceller:
         step = self._step(*powers, energies, leak)
         if step is not None and (learns or not self.adapted):
             self._learn(spectra, densities, step * errors)
-        return error if energies.error < float(np.dot(heard, heard)) else heard
+        return error if energies.error < present else heard
 
     def _leak(self, errors: Floats, echoes: Floats, energies: _Energies) -> float:
         """Which share of the predicted echo's power is left: how far the two rise and fall together."""
@@ -346,12 +360,11 @@ class EchoGuard:
             return samples.tobytes(), FLOOR_DBOV
         left = samples.astype(np.float32)
         if self._canceller is not None and 0 <= lag <= _KEPT - BLOCKS:
-            energies = self._played.energies(lag)
             left = self._canceller.process(
                 left,
                 self._played.spectra(lag),
                 self._played.densities(lag),
-                float(energies[0]),
+                self._played.energies(lag),
                 learns=not speaking,
             )
         loudest = self._played.loudest_dbov(max(0, lag))

@@ -176,6 +176,55 @@ def test_whatever_comes_it_gives_back_whole_blocks_and_never_more_than_it_heard(
         assert blocks == samples // FRAME_SAMPLES
 
 
+def tone(hertz: float, loud: float, square: bool, blocks: int) -> Doubles:
+    sine = np.sin(2 * np.pi * hertz * np.arange(blocks * FRAME_SAMPLES) / 8000)
+    return loud * (np.where(sine >= 0, 1.0, -1.0) if square else sine)
+
+
+EXTREMES = st.one_of(
+    st.builds(
+        tone,
+        st.sampled_from([50, 400, 425, 697, 1633, 2000, 3999]),
+        st.sampled_from([1.0, 300.0, 32767.0]),
+        st.booleans(),
+        st.just(50),
+    ),
+    st.just(np.zeros(50 * FRAME_SAMPLES)),
+    st.just(np.full(50 * FRAME_SAMPLES, -32768.0)),
+    st.just(white(1, -3)),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(EXTREMES, EXTREMES, st.booleans()), min_size=1, max_size=6))
+def test_however_loud_and_sudden_both_sides_are_its_numbers_stay_numbers(
+    seconds: list[tuple[Doubles, Doubles, bool]],
+) -> None:
+    guard = EchoGuard()
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for ours, heard, speaking in seconds:
+            for place in range(0, len(ours), FRAME_SAMPLES):
+                guard.played(saturated(ours[place : place + FRAME_SAMPLES]))
+                came = saturated(heard[place : place + FRAME_SAMPLES])
+                for left, _ in guard.heard(came, speaking=speaking):
+                    assert level_dbov(left) <= level_dbov(came) + 0.1
+
+
+def test_tones_on_both_sides_do_not_cost_the_rest_of_the_call_its_echo_guard() -> None:
+    """A key's loud tone from either side teaches the filter nonsense: it begins anew, and learns again."""
+    guard = EchoGuard()
+    ours, heard = tone(50, 32767, square=True, blocks=300), tone(1000, 32767, square=True, blocks=300)
+    with np.errstate(over="raise", invalid="raise"):
+        for place in range(0, len(ours), FRAME_SAMPLES):
+            guard.played(saturated(ours[place : place + FRAME_SAMPLES]))
+            guard.heard(saturated(heard[place : place + FRAME_SAMPLES]), speaking=False)
+    sound = talk(12)
+    said = [saturated(sound[n : n + 160]) for n in range(0, 96000, 160)]
+    echo = frames(echoed(sound, 100, -6))
+    left = listen(guard, said, echo)
+    assert taken_out_db(echo[450:], left[450:]) > 10
+
+
 def test_half_a_sample_is_an_error_and_nothing_of_it_is_taken() -> None:
     guard = EchoGuard()
     with pytest.raises(ValueError, match="whole number"):
