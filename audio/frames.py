@@ -25,10 +25,30 @@ FULL_SCALE: Final = 32768
 FLOOR_DBOV: Final = -96.0
 """What silence measures. One least significant bit is −90.3 dBov; nothing that sounds lies below."""
 
+KNEE: Final = FULL_SCALE * 10 ** (-3 / 20)
+"""Up to −3 dBFS :func:`limited` leaves every sample as it is."""
+CEILING: Final = 32124
+"""What :func:`limited` comes near and never exceeds: µ-law's largest level, so that G.711 behind it clips
+nothing either (A-law's is 32256; ITU-T G.711)."""
+
 Samples = npt.NDArray[np.int16]
 _LOWEST: Final = np.array(-FULL_SCALE, dtype=np.float64)
 _HIGHEST: Final = np.array(FULL_SCALE - 1, dtype=np.float64)
+_LOWEST_BENT: Final = np.array(-2 * FULL_SCALE, dtype=np.float64)
+_HIGHEST_BENT: Final = np.array(2 * FULL_SCALE - 1, dtype=np.float64)
 # Arrays, because numpy converts a Python number anew, for longer than the comparison itself takes.
+
+
+def _bent() -> Samples:
+    """What each whole number up to twice full scale becomes; in the order of Python's indices, −1 last."""
+    size = np.abs(np.fft.ifftshift(np.arange(-2 * FULL_SCALE, 2 * FULL_SCALE)).astype(np.float64))
+    room = CEILING - KNEE
+    curve = np.where(size > KNEE, KNEE + room * np.tanh((size - KNEE) / room), size)
+    curve[2 * FULL_SCALE :] *= -1
+    return np.rint(curve).astype("<i2")
+
+
+_BENT: Final = _bent()
 
 
 def samples_of(pcm: bytes) -> Samples:
@@ -48,6 +68,19 @@ def saturated(values: npt.NDArray[np.float64]) -> bytes:
     np.maximum(whole, _LOWEST, out=whole)
     np.minimum(whole, _HIGHEST, out=whole)
     return whole.astype("<i2").tobytes()
+
+
+def limited(values: npt.NDArray[np.float64]) -> bytes:
+    """PCM of real-valued samples: rounded to the nearest up to :data:`KNEE`, above that bent softly.
+
+    For what people hear: a peak that is cut off flat crackles, one that is bent is a little less loud. The
+    bend has the slope 1 and no curvature at the knee, and it never turns back: what was louder never comes
+    out quieter. Each sample is bent by itself: nothing is delayed, and how a stream is cut changes nothing.
+    """
+    whole = np.rint(values)
+    np.maximum(whole, _LOWEST_BENT, out=whole)
+    np.minimum(whole, _HIGHEST_BENT, out=whole)
+    return _BENT[whole.astype(np.intp)].tobytes()
 
 
 def ms_of(pcm: bytes, rate: int) -> float:

@@ -13,7 +13,8 @@ What holds for every pair:
 - How the stream is cut into chunks changes nothing, to the last bit: coefficients are multiples of 2⁻¹⁸, so
   that every product and sum is exact in a double, in whichever order they are added.
 - After :meth:`Resampler.flush`, ⌈n·to/from⌉ samples have come out for n that went in.
-- Output saturates; it never wraps around.
+- Output saturates, or is limited softly where that is asked for; it never wraps around. A peak between two
+  samples, or of what the filter leaves of a clipped sound, is higher than any sample that went in.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from audio.frames import samples_of, saturated
+from audio.frames import limited, samples_of, saturated
 
 RATES: Final = (8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000)
 """The rates there are: AudioSocket's, the models', and those of speech synthesisers (22.05 kHz)."""
@@ -47,11 +48,14 @@ class Resampler:
 
     Costs about 7 µs for 20 ms at 8↔24 kHz, and the first use of a pair a few milliseconds.
 
+    ``limit``: for what is played to people; peaks above −3 dBFS are bent (:func:`audio.frames.limited`) and
+    not cut off. Equal rates make no new peaks, and hand the very bytes on.
+
     Raises:
         ValueError: a rate that is not in :data:`RATES`.
     """
 
-    def __init__(self, from_rate: int, to_rate: int) -> None:
+    def __init__(self, from_rate: int, to_rate: int, *, limit: bool = False) -> None:
         for rate in (from_rate, to_rate):
             if rate not in RATES:
                 raise ValueError(f"cannot resample {rate} Hz; the rates are {', '.join(map(str, RATES))}")
@@ -59,6 +63,7 @@ class Resampler:
         self.to_rate = to_rate
         common = math.gcd(from_rate, to_rate)
         self._kernel = _kernel(to_rate // common, from_rate // common)
+        self._pcm_of = limited if limit else saturated
         self._start()
 
     def _start(self) -> None:
@@ -107,7 +112,7 @@ class Resampler:
         units = until // kernel.up
         self._kept = self._kept[units * kernel.down :]
         self._given = until - units * kernel.up
-        return saturated(output)
+        return self._pcm_of(output)
 
 
 def low_pass(ratio: int) -> Doubles:

@@ -142,7 +142,7 @@ class Downstream:
         self._silence = self.format.encode(bytes(2 * self._size // self.format.sample_bytes))
         self._to_wire: Resampler | None = None
         if self.format.rate != FRAME_RATE:
-            self._to_wire = Resampler(FRAME_RATE, self.format.rate)
+            self._to_wire = Resampler(FRAME_RATE, self.format.rate, limit=True)
             # Begun with the filter's delay of silence, it gives a whole frame for each from the first on.
             self._to_wire.process(bytes(2 * round(self._to_wire.delay_ms * FRAME_RATE / 1000)))
         self._rest = b""

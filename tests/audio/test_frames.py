@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio import frames
+from audio import frames, g711
 
 
 def test_a_frame_is_20_ms_at_8_khz() -> None:
@@ -67,3 +67,49 @@ def test_what_is_too_loud_is_clipped_and_never_wraps(values: list[float]) -> Non
     out = np.frombuffer(frames.saturated(np.array(values, dtype=np.float64)), "<i2")
     expected = [min(32767, max(-32768, round(value))) for value in values]
     assert out.tolist() == expected
+
+
+def limited(values: list[float]) -> list[int]:
+    return [int(out) for out in np.frombuffer(frames.limited(np.array(values, dtype=np.float64)), "<i2")]
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=50))
+def test_no_peak_however_high_wraps_or_changes_its_sign(values: list[float]) -> None:
+    for value, out in zip(values, limited(values), strict=True):
+        assert abs(out) <= frames.CEILING
+        assert out * value >= 0
+        assert out == 0 or abs(out) <= abs(value) + 0.5
+
+
+@given(st.lists(st.floats(-frames.KNEE, frames.KNEE), max_size=50))
+def test_up_to_3_db_below_full_scale_nothing_is_changed(values: list[float]) -> None:
+    assert limited(values) == [round(value) for value in values]
+
+
+@given(st.floats(-1e5, 1e5), st.floats(0, 1e5))
+def test_what_was_louder_never_comes_out_quieter(value: float, more: float) -> None:
+    lower, higher = limited([value, value + more])
+    assert lower <= higher
+
+
+def test_the_bend_has_no_corner_and_no_flat_top_within_full_scale() -> None:
+    every = np.arange(0, frames.FULL_SCALE, 64, dtype=np.float64)
+    steps = np.diff(np.array(limited(every.tolist())))
+    assert np.all(np.diff(steps) <= 1), "it only ever bends down"
+    assert abs(np.diff(steps)).max() <= 2, "a corner"
+    assert steps.min() >= 20, "a flat top"
+
+
+@pytest.mark.parametrize("value", [frames.CEILING, -frames.CEILING])
+def test_the_ceiling_goes_through_g711_unclipped(value: int) -> None:
+    pcm = np.array([value], dtype="<i2").tobytes()
+    assert abs(samples_in(g711.ulaw_decode(g711.ulaw_encode(pcm)))) == frames.CEILING
+    assert abs(samples_in(g711.alaw_decode(g711.alaw_encode(pcm)))) > frames.CEILING - 512
+
+
+def samples_in(pcm: bytes) -> int:
+    return int(frames.samples_of(pcm)[0])
+
+
+def test_nothing_is_limited_to_nothing() -> None:
+    assert frames.limited(np.zeros(0)) == b""
