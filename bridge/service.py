@@ -285,7 +285,13 @@ class Service:
             assert address is not None
             return create(
                 "local",
-                OpenAISettings(api_key=address.token, base_url=address.base_url, model="porteiro", voice=""),
+                OpenAISettings(
+                    api_key=address.token,
+                    base_url=address.base_url,
+                    model="porteiro",
+                    voice="",
+                    audio_ms=tenant.audio_message_ms,
+                ),
             )
         default = OpenAISettings(api_key=self.settings.secret(tenant.key_variable) or "")
         return create(
@@ -295,6 +301,7 @@ class Service:
                 base_url=tenant.base_url or default.base_url,
                 model=tenant.model or default.model,
                 voice=tenant.voice or default.voice,
+                audio_ms=tenant.audio_message_ms,
             ),
         )
 

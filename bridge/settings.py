@@ -683,6 +683,8 @@ class Tenant(Part):
     """Empty: the provider's default."""
     base_url: Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)] = ""
     """Another server that speaks the provider's protocol. Empty: the provider's own."""
+    audio_message_ms: Annotated[int, Field(ge=20, le=200)] = 40
+    """How much of a caller's audio goes to the provider at once: less comes sooner, more costs less."""
     api_key_env: EnvName | None = None
     """The environment variable that holds the key. Default for openai: OPENAI_API_KEY."""
     greeting: str | None = None

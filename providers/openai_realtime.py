@@ -51,7 +51,9 @@ class OpenAISettings:
         base_url: ``http(s)://…/v1``; the realtime address is below it.
         noise_reduction: ``near_field`` for handsets, ``far_field`` for door stations, None for none.
         connect_timeout_s: from opening to the confirmed configuration.
-        stall_timeout_s: how long the server may refuse to take what we send.
+        stall_timeout_s: how long the server may refuse to take what we send; seen a fifth later at most.
+        audio_ms: the caller's audio waits until there is so much of it, because it is messages that cost, not
+            bytes. 0: it goes as it comes.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
             comes ``going_away_s`` before.
         headers, query: added to the connection's request.
@@ -66,6 +68,7 @@ class OpenAISettings:
     connect_timeout_s: float = 5.0
     close_timeout_s: float = 2.0
     stall_timeout_s: float = 5.0
+    audio_ms: int = 0
     session_limit_s: float = 3600.0
     going_away_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -139,8 +142,11 @@ class OpenAISession:
         self._consumed = False
         self._control: deque[str] = deque()
         self._audio: deque[tuple[float, bytes]] = deque()
+        self._audio_bytes = 0
         self._odd = b""
         self._work = asyncio.Event()
+        self._sending_since: float | None = None
+        """Since when the server has been given what is being sent; None: nothing is."""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.audio_let_go = 0
@@ -192,8 +198,10 @@ class OpenAISession:
             return
         now = self._loop.time()
         self._audio.append((now, pcm))
+        self._audio_bytes += len(pcm)
         self._let_go(now)
-        self._work.set()
+        if self._audio_bytes >= self._settings.audio_ms * wire.BYTES_PER_MS:
+            self._work.set()
 
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`."""
@@ -273,8 +281,9 @@ class OpenAISession:
         """Nothing goes in or out any more."""
         self._over = True
         self._control.clear()
-        self.audio_let_go += sum(len(pcm) for _, pcm in self._audio)
+        self.audio_let_go += self._audio_bytes
         self._audio.clear()
+        self._audio_bytes = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -306,6 +315,7 @@ class OpenAISession:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection), name="openai-session-reader")
                 tasks.create_task(self._write(connection), name="openai-session-writer")
+                tasks.create_task(self._watch_the_writer(), name="openai-session-watch")
         except* SessionOver as over:
             first = _leaf(over)
             assert isinstance(first, SessionOver)
@@ -345,23 +355,32 @@ class OpenAISession:
             self._work.clear()
             if len(self._control) > _MAX_CONTROL:
                 raise SessionOver("send_stalled", f"{len(self._control)} messages wait to be sent")
-            try:
-                async with asyncio.timeout(self._settings.stall_timeout_s):
-                    while self._control:
-                        await connection.send_raw(self._control.popleft())
-                    self._let_go(self._loop.time())
-                    if self._audio:
-                        pcm = b"".join(piece for _, piece in self._audio)
-                        self._audio.clear()
-                        await connection.send_raw(wire.audio_append(pcm))
-            except TimeoutError as exc:
-                seconds = self._settings.stall_timeout_s
-                raise SessionOver("send_stalled", f"the provider took nothing for {seconds:g} s") from exc
+            self._sending_since = self._loop.time()
+            while self._control:
+                await connection.send_raw(self._control.popleft())
+            self._let_go(self._loop.time())
+            if self._audio:
+                pcm = b"".join(piece for _, piece in self._audio)
+                self._audio.clear()
+                self._audio_bytes = 0
+                await connection.send_raw(wire.audio_append(pcm))
+            self._sending_since = None
+
+    async def _watch_the_writer(self) -> None:
+        """Give up a server that takes nothing. A look now and then costs less than a deadline a message."""
+        allowed = self._settings.stall_timeout_s
+        while True:
+            await asyncio.sleep(allowed / 5)
+            since = self._sending_since
+            if since is not None and self._loop.time() - since >= allowed:
+                raise SessionOver("send_stalled", f"the provider took nothing for {allowed:g} s")
 
     def _let_go(self, now: float) -> None:
         """Drop and count audio that waited too long."""
         while self._audio and now - self._audio[0][0] > _STALE_S:
-            self.audio_let_go += len(self._audio.popleft()[1])
+            late = len(self._audio.popleft()[1])
+            self._audio_bytes -= late
+            self.audio_let_go += late
 
     async def _hang_up(self, connection: AsyncRealtimeConnection) -> None:
         try:

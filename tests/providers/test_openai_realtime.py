@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -156,6 +157,23 @@ async def test_pieces_that_end_within_a_sample_arrive_as_whole_samples() -> None
             talk.session.send_audio(b"\x00" * size)
         await server.until(lambda: server.model.audio == 14)
         assert server.model.violations == []
+
+
+async def test_audio_goes_in_as_few_messages_as_is_allowed_and_with_whatever_else_goes() -> None:
+    async with talking(audio_ms=40) as (server, talk):
+        for pieces in range(1, 6):
+            talk.session.send_audio(CHUNK)
+            whole = pieces // 2 * 2 * len(CHUNK)
+            await server.until(partial(lambda least: server.model.audio >= least, whole))
+            await asyncio.sleep(0.02)
+            assert server.model.audio == whole
+        talk.session.note("Chove.")
+        await server.until(lambda: server.model.audio == 5 * len(CHUNK))
+        kinds = [message["type"] for message in server.model.received[1:]]
+        assert kinds == ["input_audio_buffer.append"] * 2 + [
+            "conversation.item.create",
+            "input_audio_buffer.append",
+        ]
 
 
 async def test_a_barge_in_silences_the_reply_at_once() -> None:
