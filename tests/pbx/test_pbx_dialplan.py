@@ -268,8 +268,8 @@ async def test_frames_come_on_their_grid_over_a_minute_of_speech(
     assert found.spoken_s > 0.75 * SPEECH_S  # the rest is between its sentences
     # None is missing: what is late at the end of the minute is not among them yet.
     assert abs(found.socket.count - SPEECH_S / GRID_S) <= 3 + found.socket.worst_ms / 1000 / GRID_S, found
-    # A machine that can't wake a thread in time which does nothing but sleep says nothing of our clock against
-    # LEAST_NEAR: there the two are held against each other.
+    # On a machine that can't wake a thread in time which does nothing but sleep, the two are held against
+    # each other.
     fit = found.sleeper.near >= LEAST_NEAR
     assert found.socket.near >= (LEAST_NEAR if fit else found.sleeper.near - ALLOWED), (fit, str(found))
     assert not found.left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.pbx.installation import ANY_MIRROR, mirror
 from tests.pbx.listening import compare, level, speech, tone, tone_seconds
 from tests.pbx.rtp import BUFFER_S, FRAME, FRAME_S, Packet, Samples, play_out
 from tests.pbx.sip import Message, SipError, authorization, description, media_of
+from tests.pbx.whole import Followed, follow, in_order
 
 SPOKEN: Samples = np.frombuffer(load_wav(recording("v05-leticia")), "<i2")
 
@@ -75,6 +77,53 @@ def test_a_quieter_recording_is_measured_so() -> None:
     assert compare(SPOKEN, play_out(packets((SPOKEN // 2).astype(np.int16)))).gain_db == pytest.approx(
         -6, abs=0.3
     )
+
+
+def followed(samples: Samples) -> Followed:
+    """What was said, along this, with a second of silence around it."""
+    quiet = np.zeros(8000, np.int16)
+    return follow(SPOKEN, np.concatenate([quiet, samples, quiet]))
+
+
+def test_what_came_whole_is_followed_to_its_end() -> None:
+    found = followed(SPOKEN)
+    assert (found.begins, found.worst_ms, found.missing_share) == (8000, 0, 0) and abs(found.gain_db) < 0.01
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 30])
+def test_what_was_left_out_put_in_said_twice_or_muted_is_found(frames: int) -> None:
+    at, size = loudest_frame() * FRAME, frames * FRAME
+    muted = SPOKEN.copy()
+    muted[at : at + size] = 0
+    ms = frames * 20.0
+    assert followed(np.delete(SPOKEN, slice(at, at + size))).slips_ms == (-ms,)
+    assert followed(np.insert(SPOKEN, at, np.zeros(size, np.int16))).slips_ms == (ms,)
+    assert followed(np.insert(SPOKEN, at, SPOKEN[at - size : at])).slips_ms == (ms,)
+    # What is no speech can't be missed: a long stretch has pauses in it.
+    assert followed(muted).missing_ms == ms or (frames > 5 and followed(muted).missing_ms > 200)
+
+
+def test_a_path_that_is_late_by_a_part_of_a_sample_loses_nothing() -> None:
+    turns = np.fft.rfftfreq(len(SPOKEN))
+    late = np.fft.irfft(np.fft.rfft(SPOKEN) * np.exp(-2j * np.pi * turns * 0.5), len(SPOKEN))
+    assert followed(late.astype(np.int16)).worst_ms == 0
+
+
+def test_packets_are_put_in_the_order_of_their_numbers_whenever_they_came() -> None:
+    sent = [replace(each, sequence=(each.sequence + 65_500) % 65_536) for each in packets(SPOKEN)]
+    whole = SPOKEN[: len(sent) * FRAME]
+    at = loudest_frame()
+    late = [replace(each, at=each.at + 0.7) for each in sent]
+    swapped = [*sent[:at], sent[at + 1], sent[at], *sent[at + 2 :]]
+    twice = [*sent[:at], sent[at], *sent[at:]]
+    for came in (sent, late, swapped, twice):
+        assert np.array_equal(in_order(came).samples, whole)
+    lost = in_order([*sent[:at], *sent[at + 3 :]])
+    assert len(lost.samples) == len(whole) and not lost.samples[at * FRAME : (at + 3) * FRAME].any()
+    other = [replace(each, source=2, at=each.at + 60) for each in sent[:7]]
+    both = in_order([*sent, *other])
+    assert np.array_equal(both.samples, np.concatenate([whole, SPOKEN[: 7 * FRAME]]))
+    assert len(both.since(other[0].at)) == 7 * FRAME
 
 
 def test_speech_and_tones_are_told_from_silence() -> None:
