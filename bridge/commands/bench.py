@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,11 +17,14 @@ from bench.children import ChildError
 from bench.clock import measure_clock
 from bench.hearing import run as hear
 from bench.hearing import scenes
+from bench.quality import Figure, Words, lines, recognised, sound_figures, spoken
 from bench.run import Plan, measure
 from bench.visits import measure_visits, strays
 from bridge.model_server import ModelServerError
 from bridge.service import silero_onnx
-from bridge.settings import SettingsError
+from bridge.settings import SettingsError, load
+from providers.local.models import ModelError, verified_dir
+from providers.local.recognition import Recogniser
 from storage.base import StorageError
 
 SPREADS = (
@@ -71,6 +74,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="instead: how long callers wait for an answer, over whole visits on recorded speech",
     )
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="instead: what the way to the model and back does to tones, sentences and words",
+    )
+    parser.add_argument(
+        "--recordings",
+        type=int,
+        default=21,
+        metavar="N",
+        help="recognised with --quality, over each kind of line; at most 84, 0 for tones alone (21)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -80,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=arguments.json, highlight=False)
     if arguments.hearing:
         return hearing(arguments.minutes, arguments.json, console)
+    if arguments.quality:
+        return quality(arguments.recordings, arguments.json, console)
     if arguments.visits:
         return visits(arguments.json, console)
     usual = 60.0 if arguments.clock else 20.0
@@ -125,6 +142,52 @@ def hearing(minutes: float, as_json: bool, console: Console) -> int:
         table.add_row(name, *("–" if value is None else f"{value:g}" for value in figures.values()))
     console.print(table)
     return 0
+
+
+def quality(recordings: int, as_json: bool, console: Console) -> int:
+    """Measure what the bridge does to sound; 1 where a figure is out of its bounds."""
+    if not 0 <= recordings <= 84:
+        sys.stderr.write(f"porteiro bench: recordings: found {recordings}; allowed are 0 to 84\n")
+        return 1
+    try:
+        words = list(_words(recordings, console)) if recordings else []
+    except (ModelError, SettingsError) as error:
+        sys.stderr.write(f"porteiro bench: {error}\n")
+        return 1
+    console.print("tones …", style="dim")
+    figures = sound_figures()
+    if as_json:
+        found = {"sound": figures, "words": words, "kept": all(figure.kept for figure in figures)}
+        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        show_quality(figures, words, console)
+    return 0 if all(figure.kept for figure in figures) else 1
+
+
+def _words(recordings: int, console: Console) -> Iterator[Words]:
+    """Over one kind of line after the other."""
+    recogniser = Recogniser(verified_dir(load(None).service.models_path), VadModel(silero_onnx()))
+    try:
+        for name, line in lines().items():
+            console.print(f"{recordings} recordings, {name} …", style="dim")
+            yield recognised(recogniser, name, line, spoken(recordings))
+    finally:
+        recogniser.close()
+
+
+def show_quality(figures: Sequence[Figure], words: Sequence[Words], console: Console) -> None:
+    """What became of the sound, for people."""
+    table = Table("sound", "measured", "allowed", "", box=None, pad_edge=False)
+    for figure in figures:
+        bound = "–" if figure.most is None else f"at most {figure.most:g}"
+        measured = f"{round(figure.value, 3) + 0.0:g} {figure.unit}"
+        table.add_row(figure.name, measured, bound, "" if figure.kept else "TOO MUCH")
+    console.print(table)
+    if words:
+        table = Table("words recognised", "of", "direct", "bridged", box=None, pad_edge=False)
+        for one in words:
+            table.add_row(one.line, f"{one.words}", f"{one.direct:.1%}", f"{one.bridged:.1%}")
+        console.print(table)
 
 
 def visits(as_json: bool, console: Console) -> int:
