@@ -8,6 +8,9 @@ and from then on the queue is as deep as the lateness asks for. It never grows b
    whose clock runs fast, a burst after a standstill.
 2. More than :data:`MOST_FRAMES` never wait: the oldest go.
 
+A frame that sounds like a telephone's key is taken as silence (:mod:`audio.keys`): nobody presses the other's
+keys.
+
 For every line, always: pushed = taken + waiting + dropped, in samples.
 """
 
@@ -17,6 +20,7 @@ from collections import deque
 from typing import Final
 
 from audio.frames import FRAME_BYTES, SAMPLE_BYTES, SILENCE
+from audio.keys import sounds_like_key
 
 MOST_FRAMES: Final = 5
 """100 ms, the jitter that telephones on a bad network have."""
@@ -34,6 +38,8 @@ class Line:
         """Let go because more was waiting than was needed."""
         self.gaps = 0
         """Frames of silence because nothing had come in time, once there had been something."""
+        self.key_frames = 0
+        """Frames of silence because they sounded like a telephone's key."""
         self._begun = False
 
     def push(self, pcm: bytes) -> None:
@@ -60,6 +66,9 @@ class Line:
         if len(self._least) == SETTLE_FRAMES and min(self._least) >= FRAME_BYTES:
             self._drop(FRAME_BYTES)
             self._least.clear()
+        if sounds_like_key(frame):
+            self.key_frames += 1
+            return SILENCE
         return frame
 
     @property

@@ -425,7 +425,12 @@ class Leg:
             return
         line, self._hears, self._speaks = self._hears, None, None
         self._caller_ended = None  # that was said to the other: nobody owed a reply to it
-        self.log.info("leg.disconnected", gaps=line.gaps, dropped_samples=line.dropped_samples)
+        self.log.info(
+            "leg.disconnected",
+            gaps=line.gaps,
+            dropped_samples=line.dropped_samples,
+            key_frames=line.key_frames,
+        )
 
     def _item_started(self, event: ItemStarted) -> None:
         saying = self._sayings.pop(event.receipt, None) if event.receipt is not None else None
