@@ -19,8 +19,8 @@ from audio.frames import FRAME_SAMPLES, TELEPHONE_RATE, level_dbov, samples_of
 from audio.tones import DTMF_HIGH, DTMF_LOW
 
 SHARE: Final = 0.55
-"""Of a frame's energy that must lie in two tones. Of 7,200 frames of recorded speech 0.15 % have as much; keys
-within 3.5 % of their frequencies have 0.9."""
+"""Of a frame's energy that must lie in two tones. Of 7,200 frames of recorded speech 0.15 % have as much;
+keys within 3.5 % of their frequencies have 0.9."""
 MOST_APART: Final = 10.0
 """Power of one tone beside the other: 10 dB."""
 QUIETEST_DBOV: Final = -45.0
