@@ -1,8 +1,9 @@
 """espeak-ng through ctypes: one Portuguese voice, text in, samples out. For a process of its own.
 
-The library is native code with one global state a process, and it has been seen to crash at its first
-sentence in a process where other native libraries were at work. So nothing but ``espeak_process`` runs it:
-this module is what runs at the other end of its pipes (``python -m providers.local.espeak``).
+The library is native code with one global state a process, and one callback: a second binding takes both from
+the first, and where that one is let go of, the next sentence jumps into freed memory. So nothing but
+``espeak_process`` runs it: this module is what runs at the other end of its pipes
+(``python -m providers.local.espeak VOICE``), with one binding a process.
 
 Source of the interface: espeak-ng 1.52, ``src/include/espeak-ng/speak_lib.h``.
 """
@@ -43,7 +44,7 @@ class EspeakError(Exception):
 class Espeak:
     """The library, initialised. One a process, used from one thread."""
 
-    def __init__(self, voice: str = "pt-br") -> None:
+    def __init__(self, voice: str) -> None:
         try:
             self._library = ctypes.CDLL(espeakng_loader.get_library_path())
             data = espeakng_loader.get_data_path()
@@ -124,7 +125,7 @@ class Espeak:
         return " ".join(found)
 
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(voice: str, requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer one JSON line after the other until the requests end.
 
     The first answer is given unasked: the sample rate in decimals, or why the library can't be used. A
@@ -137,7 +138,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     try:
-        espeak = Espeak()
+        espeak = Espeak(voice)
     except EspeakError as error:
         answer(REFUSED, str(error).encode())
         return
@@ -154,4 +155,4 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer)

@@ -36,9 +36,11 @@ class EspeakProcess:
     ``deadline_s`` holds for one answer. Use :func:`espeak`: one process serves everybody.
     """
 
-    def __init__(self, deadline_s: float = 10.0, command: list[str] | None = None) -> None:
+    def __init__(
+        self, voice: str = "pt-br", *, deadline_s: float = 10.0, command: list[str] | None = None
+    ) -> None:
         self._deadline_s = deadline_s
-        self._command = command or [sys.executable, "-m", "providers.local.espeak"]
+        self._command = command or [sys.executable, "-m", "providers.local.espeak", voice]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._rate = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import numpy.typing as npt
 import pytest
 
 from audio.vad import VadModel
-from providers.local.espeak import Espeak, EspeakError
+from providers.local.espeak import EspeakError
+from providers.local.espeak_process import EspeakProcess
 from providers.local.evidence import Decoding, Sound, judge, without_inventions
 from providers.local.recognition import Recogniser, RecognitionError
 from providers.local.turns import InputBuffer, Stopped, Vad
 from tests.providers.local.local_wire import ROOT, wide
 from visits.consent import Reading, classify
+
+pytestmark = pytest.mark.timeout(900)  # some recognise minutes of sound, beside other tests
 
 Recording = Callable[[str], npt.NDArray[np.int16]]
 Floats = npt.NDArray[np.float64]
@@ -117,19 +121,16 @@ def test_other_languages_do_not_consent(recogniser: Recogniser) -> None:
         "de": "Das Wetter wird morgen schön, bei leichtem Wind aus Norden.",
         "fr": "Le temps sera beau demain, avec un vent léger du nord.",
     }
-    try:
-        voices = {name: Espeak(name).synthesize(text) for name, text in said.items()}
-    finally:
-        Espeak("pt-br")  # the library's one voice is ours again
-    for name, pcm in voices.items():
+    for name, text in said.items():
+        with closing(EspeakProcess(name)) as voice:
+            pcm = voice.synthesize(text)
         heard = recogniser.recognise_now(pcm, 22_050, "pt", TEMPTING)
         assert classify(heard.text) is not Reading.CONSENT, f"{name}: {heard}"
 
 
 def test_a_voice_that_does_not_exist_is_named() -> None:
     with pytest.raises(EspeakError, match="xx-nope"):
-        Espeak("xx-nope")
-    Espeak("pt-br")
+        EspeakProcess("xx-nope").synthesize("Hello.")
 
 
 # ---------------------------------------------------------------------------------------- what is heard
