@@ -8,7 +8,7 @@ happen, and the visit is told that it is broken.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -118,6 +118,7 @@ class VisitHost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leg_tasks: dict[str, asyncio.Task[None]] = {}
         self._dials: dict[UUID, asyncio.Task[None]] = {}
+        self._telling_pbx = asyncio.Lock()
         self._finished = False
         self.log = structlog.get_logger(__name__).bind(tenant=place.id, visit=self.id)
         if call is not None:  # the caller's number is in the audit log alone
@@ -375,6 +376,8 @@ class VisitHost:
                 self._spawn("gate", self._open_gate(effect))
             case e.PrepareTransfer():
                 self._spawn("transfer", self._prepare_transfer())
+            case e.UndoTransfer():
+                self._spawn("transfer undone", self._undo_transfer())
             case e.SetTimer(name, seconds):
                 self._set_timer(name, seconds)
             case e.StopTimer(name):
@@ -455,13 +458,26 @@ class VisitHost:
 
     async def _prepare_transfer(self) -> None:
         assert self.place.transfer is not None  # else the visit's rules know of no attendant
-        try:
-            trouble = await self.place.transfer.prepare(self.channel)
-        except Exception as error:
-            self.log.error("transfer.failed", error=type(error).__name__, exc_info=error)
-            trouble = f"error: {type(error).__name__}"
+        trouble = await self._tell_pbx(self.place.transfer.prepare)
         self.log.info("transfer.answered", ready=not trouble, detail=trouble)
         self._inbox.put_nowait(e.TransferAnswered(not trouble, trouble))
+
+    async def _undo_transfer(self) -> None:
+        assert self.place.transfer is not None  # it undoes what was prepared
+        trouble = await self._tell_pbx(self.place.transfer.undo)
+        self.log.info("transfer.undone", done=not trouble, detail=trouble)
+        if trouble:
+            text = f"whether the PBX rings the attendant after this call is not known: {trouble}"
+            self._inbox.put_nowait(_Noted(text))
+
+    async def _tell_pbx(self, tell: Callable[[str], Awaitable[str]]) -> str:
+        """One thing after the other, in the order in which the visit asked: the last one holds."""
+        async with self._telling_pbx:
+            try:
+                return await tell(self.channel)
+            except Exception as error:
+                self.log.error("transfer.failed", error=type(error).__name__, exc_info=error)
+                return f"error: {type(error).__name__}"
 
     def _gate_order(self, facts: Facts) -> GateOrder:
         return GateOrder(

@@ -7,7 +7,7 @@ Asterisk Manager can set: AudioSocket carries nothing back but sound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bridge.asterisk_manager import AsteriskManager, ManagerError, build_manager
 from bridge.settings import Attendant, Tenant
@@ -16,6 +16,8 @@ PREPARE_S = 4.0
 """For both variables; less than the visit waits (`visits.visit.TRANSFER_S`)."""
 WHOM = "PORTEIRO_ATTENDANT"
 THEN = "PORTEIRO_THEN"
+NOBODY = "nobody"
+"""A value of the second that the dialplan does nothing for."""
 
 
 class Transfer:
@@ -32,11 +34,22 @@ class Transfer:
         Returns:
             Why that can't be, in a few words for the audit log; empty where it will be.
         """
+        # The second is what the dialplan goes by: with the first alone nothing happens.
+        return await self._set(channel, {WHOM: self._dial, THEN: "attendant"})
+
+    async def undo(self, channel: str) -> str:
+        """Have nobody rung once this channel's call with us is over.
+
+        Returns:
+            Why it is not known that nobody will be, in a few words; empty where nobody will.
+        """
+        return await self._set(channel, {THEN: NOBODY})
+
+    async def _set(self, channel: str, variables: Mapping[str, str]) -> str:
         try:
             async with asyncio.timeout(PREPARE_S):
-                # The second is what the dialplan goes by: with the first alone nothing happens.
-                await self._manager.set_variable(channel, WHOM, self._dial)
-                await self._manager.set_variable(channel, THEN, "attendant")
+                for name, value in variables.items():
+                    await self._manager.set_variable(channel, name, value)
         except ManagerError as error:
             return str(error)
         except TimeoutError:

@@ -430,6 +430,11 @@ class PrepareTransfer:
 
 
 @dataclass(frozen=True, slots=True)
+class UndoTransfer:
+    """Have the PBX ring nobody once the visitor's leg is hung up, whatever it was told before."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """A `TimerFired` with this name follows after so many seconds; setting it anew replaces it."""
 
@@ -472,6 +477,7 @@ Effect = (
     | CancelDial
     | OpenGate
     | PrepareTransfer
+    | UndoTransfer
     | SetTimer
     | StopTimer
     | HangUp

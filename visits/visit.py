@@ -85,6 +85,7 @@ from visits.events import (
     TransferAnswered,
     TurnBegan,
     TurnLost,
+    UndoTransfer,
     ValidationRequested,
 )
 from visits.facts import Facts, Intent, clean_name, clean_sentence
@@ -234,6 +235,8 @@ class Visit:
         self._hung_up = False
         self._handing_over: AttendantRequested | None = None
         """What asked for the attendant, while the PBX is being told."""
+        self._promised = False
+        """The visitor is told that a person takes the call over."""
         self._gate_ordered = False
         self._gate_opened: bool | None = None
         """What the gate answered; None: nothing yet."""
@@ -398,11 +401,12 @@ class Visit:
         request, self._handing_over = self._handing_over, None
         yield StopTimer("transfer")
         if request is None:  # it was given up on: the visitor has been told that nobody comes
-            yield self._note_transfer(event)
+            yield from self._transfer_unused(event)
         elif not event.ready:
             yield Reply(request.call, {"status": "unavailable"})
-            yield self._note_transfer(event)
+            yield from self._transfer_unused(event)
         else:
+            self._promised = True
             yield Reply(request.call, {"status": "transferring"}, "never")
             yield self._note_transfer(event)
             yield from self._handed_over()
@@ -419,10 +423,17 @@ class Visit:
         yield from self.transfer_answered(TransferAnswered(False, "no answer in time"))
 
     def transfer_answered_late(self, event: TransferAnswered) -> Iterator[Effect]:
+        yield from self._transfer_unused(event)
+
+    def _transfer_unused(self, event: TransferAnswered) -> Iterator[Effect]:
+        """Nobody's phone rings for a visitor who was let in or turned away, nor where an answer was lost."""
+        if not self._promised and Role.VISITOR in self.legs:
+            yield UndoTransfer()
         yield self._note_transfer(event)
 
     def _note_transfer(self, event: TransferAnswered) -> Record:
-        how = "the PBX rings them after this call" if event.ready else f"can't be: {event.detail}"
+        ready = "the PBX rings them after this call" if self._promised else "not needed any more"
+        how = ready if event.ready else f"can't be: {event.detail}"
         return Record("note", {"leg": "visitor", "text": f"transfer to the attendant: {how}"})
 
     def end(self, event: EndRequested) -> Iterator[Effect]:
@@ -1031,9 +1042,15 @@ class Visit:
             yield from self._tell_gate("gate_failed")
 
     def transfer_answered_after_gate(self, event: TransferAnswered) -> Iterator[Effect]:
-        yield self._note_transfer(event)
-        if self._gate_opened is not None:  # else it answers what was asked for before the decision
-            yield from self._tell_gate("gate_failed_transfer" if event.ready else "gate_failed")
+        if self._gate_opened is None:  # it answers what was asked for before the decision
+            yield from self._transfer_unused(event)
+            return
+        self._promised = event.ready and not self._gate_opened
+        if self._promised:
+            yield self._note_transfer(event)
+        else:
+            yield from self._transfer_unused(event)
+        yield from self._tell_gate("gate_failed_transfer" if event.ready else "gate_failed")
 
     def transfer_silent_after_gate(self) -> Iterator[Effect]:
         yield from self.transfer_answered_after_gate(TransferAnswered(False, "no answer in time"))

@@ -1055,6 +1055,7 @@ def test_a_visitor_who_wants_a_person_gets_one_where_there_is_one(scene: Scene) 
     assert stage.visit.state is was
     told = stage.play(e.TransferAnswered(True))
     assert answer(told) == {"status": "transferring"}
+    assert e.UndoTransfer() not in told
     assert records(told) == ["note"]
     assert said_to(told, V) == ["transfer"]
     assert said_to(told, R) == (["goodbye_resident_visitor_left"] if was is State.CONSULTING else [])
@@ -1081,6 +1082,7 @@ def test_where_the_pbx_cannot_be_told_the_visitor_is_and_the_visit_goes_on(
     told = stage.ring("transfer") if silent else stage.play(e.TransferAnswered(False, "connection refused"))
     assert answer(told) == {"status": "unavailable"}
     assert of(told, e.Reply)[0].speak == "now", "the visitor hears it"
+    assert e.UndoTransfer() in told, "it may have been done all the same"
     (note,) = of(told, e.Record)
     assert ("no answer in time" if silent else "connection refused") in note.data["text"]
     assert stage.visit.state is was
@@ -1101,7 +1103,9 @@ def test_a_decision_that_comes_first_stands_and_the_transfer_is_on_record() -> N
     stage = Stage.briefed(attendant=True)
     stage.play(e.AttendantRequested("a"), e.KeyPressed(R, "1"))
     assert stage.at(State.AUTHORIZED)
-    assert records(stage.play(e.TransferAnswered(True))) == ["note"]
+    told = stage.play(e.TransferAnswered(True))
+    assert records(told) == ["note"]
+    assert e.UndoTransfer() in told, "nobody's phone rings for a visitor who was let in"
     told = stage.play(e.GateAnswered(True))
     assert answer(told) == {"status": "refused", "reason": "visit_over"}
     assert said_to(told, V) == ["goodbye_authorized"]
@@ -1121,9 +1125,26 @@ def test_whom_a_gate_left_standing_gets_the_attendant_where_there_is_one(how: st
     told = stage.ring("transfer") if how == "silent" else stage.play(e.TransferAnswered(how != "not ready"))
     said = {"ready": "gate_failed_transfer", "opened after all": "goodbye_authorized"}
     assert said_to(told, V) == [said.get(how, "gate_failed")]
+    assert (e.UndoTransfer() in told) == (how != "ready")
     stage.closes()
     assert stage.ended() == ("authorized", "opened" if how == "opened after all" else "gate_failed")
     assert records(stage.told).count("gate.answered") == 1
+
+
+def test_who_is_turned_away_while_the_pbx_is_told_of_the_attendant_does_not_get_one() -> None:
+    stage = Stage.briefed(attendant=True)
+    stage.play(e.AttendantRequested("a"), e.KeyPressed(R, "2"))
+    assert stage.at(State.CLOSING)
+    assert e.UndoTransfer() in stage.play(e.TransferAnswered(True))
+
+
+def test_an_answer_to_what_was_asked_before_takes_back_no_attendant_who_was_promised() -> None:
+    stage = Stage.briefed(attendant=True)
+    stage.play(e.AttendantRequested("a"), e.KeyPressed(R, "1"))
+    assert e.PrepareTransfer() in stage.play(e.GateAnswered(False, "503"))
+    told = stage.play(e.TransferAnswered(True), e.TransferAnswered(True))
+    assert said_to(told, V) == ["gate_failed_transfer"]
+    assert e.UndoTransfer() not in told
 
 
 def test_nobody_is_sent_to_the_attendant_who_hung_up_while_the_gate_was_awaited() -> None:
