@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +23,8 @@ from providers.local.espeak import ANSWER, OK, EspeakError
 _ATTEMPTS = 3
 """A sentence that kills the process each time is refused; the next one finds a new process."""
 _STOP_S = 2.0
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -50,11 +53,11 @@ class EspeakProcess:
         """Samples per second of what :meth:`synthesize` gives.
 
         Raises:
-            EspeakError: espeak-ng can't be loaded.
+            EspeakError: espeak-ng can't be loaded, or died each time.
         """
         if not self._rate:
             with self._lock:
-                self._started()
+                self._tried(self._started, "its start")
         return self._rate
 
     def synthesize(self, text: str, speed: float = 1.0) -> bytes:
@@ -81,16 +84,24 @@ class EspeakProcess:
 
     def _ask(self, request: dict[str, Any]) -> bytes:
         line = json.dumps(request).encode() + b"\n"
+
+        def asked() -> bytes:
+            process = self._started()
+            self._write(process, line)
+            return self._read(process)
+
         with self._lock:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    process = self._started()
-                    self._write(process, line)
-                    return self._read(process)
-                except _Died as error:
-                    self._stop()
-                    _log.warning("espeak.died", reason=str(error), attempt=attempt, attempts=_ATTEMPTS)
-            raise EspeakError(f"espeak-ng died {_ATTEMPTS} times at one text of {len(line)} bytes")
+            return self._tried(asked, f"one text of {len(line)} bytes")
+
+    def _tried(self, work: Callable[[], T], what: str) -> T:
+        """Have something done, each time it died by a new process."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return work()
+            except _Died as error:
+                self._stop()
+                _log.warning("espeak.died", reason=str(error), attempt=attempt, attempts=_ATTEMPTS)
+        raise EspeakError(f"espeak-ng died {_ATTEMPTS} times at {what}")
 
     # ------------------------------------------------------------------------------------ the process
 

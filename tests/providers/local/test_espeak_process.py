@@ -62,6 +62,18 @@ def test_a_process_that_always_dies_is_an_error_in_time(body: str) -> None:
     assert time.monotonic() - began < 15
 
 
+def test_a_process_that_dies_at_its_start_has_no_rate_and_the_next_one_has() -> None:
+    """It once left a rate of 0, and a dead process that nobody started again."""
+    process = EspeakProcess(deadline_s=5.0, command=[sys.executable, "-c", "import os; os.abort()"])
+    for _ in range(2):
+        with pytest.raises(EspeakError, match="died 3 times at its start"):
+            _ = process.rate
+        assert process.pid is None
+    process._command = _stand_in("sys.stdin.readline()")
+    assert process.rate == 22050
+    process.close()
+
+
 def test_a_library_that_is_not_there_is_an_error_and_not_a_retry(tmp_path: Path) -> None:
     counted = tmp_path / "starts"
     refuses = (
