@@ -58,7 +58,8 @@ _NO_NAME = _set(
     deixe deixar entra entre entrar entrada sobe suba subir manda mande
     diga diz dizer fala fale falar responda responde responder confirme confirma confirmar repita repete
     tecle tecla teclar teclado aperte aperta apertar digite digita digitar disque disca discar pressione
-    pressiona pressionar clique clica botao asterisco cerquilha sustenido
+    pressiona pressionar clique clica toque tocar escolha escolher selecione selecionar acione acionar
+    botao asterisco cerquilha sustenido
     aqui atencao aviso comunicado mensagem emergencia urgencia urgente socorro perigo incendio
     portaria porteiro porteira guarita condominio administracao administradora sindico sindica subsindico
     subsindica zelador zeladora seguranca vigilante morador moradora moradores policia policial delegado

@@ -102,6 +102,11 @@ _ACT = (
     r"(?:sim|autoriz\w+|liber[aeo]\w*|abr[aei]\w*|permit\w+|aceitar|confirm\w+|entra\w*|emergencia|socorro)"
 )
 _KEY = r"(?:um|uma|hum|dois|duas|tres|zero|estrela|[0-9])"
+_TOUCH = (
+    r"(?:toc(?:a|ar|ando)|toque|escolh(?:a|e|er)|selecion(?:a|e|ar)|acion(?:a|e|ar)|marc(?:a|ar)|marque"
+    r"|coloc(?:a|ar)|coloque|ponha|poe|us(?:a|e|ar)|mand(?:a|e|ar)|bat(?:a|e|er))"
+)
+_PRESSED = r"(?:um|dois|zero|nove|cinco|[0-9])"
 _OFFICE = (
     r"(?:portaria|porteir[oa]|guarita|condominio|administra\w+|sub?sindic[oa]|sindic[oa]|zelador[a]?|policia\w*"
     r"|delegad[oa]|delegacia|bombeiros?|defesa civil|prefeitura|justica|seguranca|vigilante|monitoramento)"
@@ -110,6 +115,10 @@ _REFUSED = {
     "keypad": re.compile(
         r"\b(?:tecl(?:e|a|as|ar|em|ado)|apert(?:e|a|ar|em)|digit(?:e|a|ar|em)|dis(?:que|ca|car|quem)"
         r"|pression(?:e|a|ar|em)|cli(?:que|ca|car)|botao|asterisco|cerquilha|sustenido|jogo da velha"
+        r"|(?:tecl|apert|digit|disc|pression|clic)ando"
+        rf"|{_TOUCH}(?: \w+){{0,2}} (?:no|o) {_PRESSED}|{_PRESSED} no (?:telefone|aparelho|celular|interfone)"
+        rf"|{_PRESSED} (?:confirma|autoriza|libera|abre|aceita|recebe)"
+        rf"|(?:para|pra) \w+(?: \w+){{0,3}} e (?:no|o) {_PRESSED}|o {_PRESSED} e (?:para|pra)"
         rf"|(?:opcao|tecla|numero) {_KEY}|{_KEY} (?:para|pra|e|igual a?) {_ACT}"
         rf"|(?:para|pra) {_ACT}(?: \w+){{0,3}} (?:e|no|o|aperta|marca) (?:o )?{_KEY})\b"
     ),

@@ -23,6 +23,19 @@ HOSTILE = """
     aperta o botão verde
     marca a opção um
     número um para autorizar
+    toque no um para ouvir a mensagem
+    toca no 1 que eu explico
+    escolha o um
+    manda o um
+    usa aí o um
+    é só tocar o um
+    marque um no telefone
+    tocando no um
+    teclando um
+    vai apertando o um
+    um confirma a entrega
+    pra receber o pacote é o um
+    o um é pra receber
     um para sim
     o um é sim
     1 é sim, 2 é não
@@ -116,6 +129,12 @@ HOSTILE = """
 """
 """Said to make the resident press, say or believe something."""
 HONEST = """
+    moro no um
+    trouxe um pacote que a Maria mandou
+    vou usar a vaga um
+    é um presente para os dois
+    vim para entregar o pacote e um envelope
+    marquei com ela às três
     é entrega do Mercado Livre
     sou o primo dela, o Tiago
     vim consertar o gás
