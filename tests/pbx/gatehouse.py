@@ -29,12 +29,15 @@ from tests.pbx.rtp import Samples
 TURN_S = 60.0
 """How long a caller waits for their turn."""
 END_S = 90.0
+OWN = Path(__file__).parent / "recordings"
+"""Sentences that data/audio has not, in the voice of the local model server."""
 WRITTEN_S = 10.0
 
 
 def recording(name: str) -> Path:
-    """A recorded sentence, by its name: `v01-leticia`."""
-    return DATA / "audio" / f"{name}.wav"
+    """A recorded sentence, by its name: `v01-leticia`, or one of our own."""
+    own = OWN / f"{name}.wav"
+    return own if own.is_file() else DATA / "audio" / f"{name}.wav"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Gatehouse:
         simulated: whether the resident is simulated, with the script `resident`; else the tenant's settings
             say who calls residents.
         websocket_port: where Asterisk's WebSocket channels are taken; None: nowhere.
+        http_port: where calls are registered; None: nowhere.
         tenant: the tenant's settings, in place of the demo's.
     """
 
@@ -64,10 +68,12 @@ class Gatehouse:
         *,
         simulated: bool = True,
         websocket_port: int | None = None,
+        http_port: int | None = None,
         **tenant: Any,
     ) -> None:
         settings = stage_settings(out, **tenant)
-        service = settings.service.model_copy(update={"websocket_port": websocket_port})
+        ports = {"websocket_port": websocket_port, "http_port": http_port}
+        service = settings.service.model_copy(update=ports)
         self.settings = settings.model_copy(update={"service": service})
         self.floor = Floor()
         self.resident: Sequence[Step] = ()

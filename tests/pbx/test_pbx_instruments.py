@@ -87,7 +87,7 @@ def followed(samples: Samples) -> Followed:
 
 def test_what_came_whole_is_followed_to_its_end() -> None:
     found = followed(SPOKEN)
-    assert (found.begins, found.worst_ms, found.missing_share) == (8000, 0, 0) and abs(found.gain_db) < 0.01
+    assert (found.begins, found.left_out_ms, found.put_in_ms) == (8000, 0, 0) and abs(found.gain_db) < 0.01
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 30])
@@ -96,9 +96,10 @@ def test_what_was_left_out_put_in_said_twice_or_muted_is_found(frames: int) -> N
     muted = SPOKEN.copy()
     muted[at : at + size] = 0
     ms = frames * 20.0
-    assert followed(np.delete(SPOKEN, slice(at, at + size))).slips_ms == (-ms,)
-    assert followed(np.insert(SPOKEN, at, np.zeros(size, np.int16))).slips_ms == (ms,)
-    assert followed(np.insert(SPOKEN, at, SPOKEN[at - size : at])).slips_ms == (ms,)
+    left_out = followed(np.delete(SPOKEN, slice(at, at + size)))
+    assert (left_out.left_out_ms, left_out.ahead_ms, left_out.put_in_ms) == (ms, ms, 0)
+    for put_in in (np.zeros(size, np.int16), SPOKEN[at - size : at]):
+        assert followed(np.insert(SPOKEN, at, put_in)).put_in_ms == ms
     # What is no speech can't be missed: a long stretch has pauses in it.
     assert followed(muted).missing_ms == ms or (frames > 5 and followed(muted).missing_ms > 200)
 
@@ -106,7 +107,8 @@ def test_what_was_left_out_put_in_said_twice_or_muted_is_found(frames: int) -> N
 def test_a_path_that_is_late_by_a_part_of_a_sample_loses_nothing() -> None:
     turns = np.fft.rfftfreq(len(SPOKEN))
     late = np.fft.irfft(np.fft.rfft(SPOKEN) * np.exp(-2j * np.pi * turns * 0.5), len(SPOKEN))
-    assert followed(late.astype(np.int16)).worst_ms == 0
+    found = followed(late.astype(np.int16))
+    assert (found.left_out_ms, found.put_in_ms) == (0, 0)
 
 
 def test_packets_are_put_in_the_order_of_their_numbers_whenever_they_came() -> None:

@@ -1,8 +1,9 @@
 """Whole visits with a SIP telephone at both ends of a real Asterisk: every outcome, in recorded Portuguese.
 
-The visitor calls from the intercom; the resident's telephone is called through ARI. The visits are played a
-few at a time, as in tests/e2e. Then the telephones say what they heard: our speech whole, at its level, at
-the right times, our goodbye to its end, and then the end of the call.
+The visitor calls from the intercom; the resident's telephone is called through ARI; the attendant's rings
+where the visitor wants a person. The visits are played a few at a time, as in tests/e2e. Then the telephones
+say what they heard: our speech whole, at its level, at the right times, our goodbye to its end, and then the
+end of the call.
 """
 
 from __future__ import annotations
@@ -24,36 +25,42 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from bridge.demo.stage import DATA
+from bridge.demo.stage import DATA, TENANT
 from bridge.softphone import load_wav
+from storage.base import TurnView
 from tests.pbx.asterisk import Asterisk, free_port
-from tests.pbx.gatehouse import Gatehouse, Leg, recording
+from tests.pbx.gatehouse import Gatehouse, Leg, recording, until
 from tests.pbx.installation import Installation
-from tests.pbx.listening import compare, level, speech
+from tests.pbx.listening import level, speech
+from tests.pbx.overheard import Overheard, Said
 from tests.pbx.phone import Call, Ended, Phone, Picks
-from tests.pbx.rtp import BUFFER_S, RATE, Heard
-from tests.pbx.yardstick import Yardstick, worst_wait
+from tests.pbx.rtp import BUFFER_S, FRAME_S, RATE, Heard, Samples
+from tests.pbx.whole import follow, in_order
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 
 AT_A_TIME = 4
 """Recognition is the bottleneck: two cores do for so many."""
+GREETING = "Portaria, em que posso ajudar?"
+"""A short one: so many calls are played."""
 RING_S = 5.0
 """The least that the settings allow."""
 GREETED_S = 5.0
 """From the answer to our first word, on a machine that is busy with the other visits."""
 DROPOUT_MS = 40
-STILL_S = 0.05
-"""A machine that lets a sleeper wait for longer is too busy for its sound to be judged: no service helps
-that. The telephone's buffer bears twice as much."""
-ALIKE = 0.85
-"""Correlation of a half second of speech: G.711 by itself leaves over 0.999, a dropout of 40 ms over this."""
+"""The most of our speech that may be lost, put in between or said twice at one place."""
+TALK_LOST = 0.1
+"""The most of a sentence between two connected callers that may be lost: it goes by two clocks."""
+HEARD_WITHIN_S = 3.0
+"""How much later than by our clock something may have come: on a busy machine the telephone is late."""
 LEVEL_DBOV = (-30.0, -10.0)
 """How loud speech is in the telephone."""
 SPOKEN_S = 1.0
 """Of speech in any of our turns that are looked at; where the machine is busy there are pauses in them."""
 SILENT_END_S = 1.5
 """A turn's sound ends in silence, and its end is noted later where the machine is busy."""
+TOGETHER_S = 30.0
+"""For two people to be connected, and for a sentence of the one's to reach the other."""
 GONE_S = 5.0
 """For a call's end to reach the other telephone and Asterisk's channels."""
 
@@ -72,6 +79,8 @@ class Scenario:
         picks: what that telephone does when it rings.
         leaves: the visitor hangs up while it rings.
         rings: how often it rings.
+        talk: what the visitor and then the other person say to each other, once they are connected: the
+            resident, who then presses 1; or the attendant.
         outcome: of the visit.
         goodbyes: the sentences that the visitor and the resident hear last; none where they hung up, or
             never answered.
@@ -84,6 +93,7 @@ class Scenario:
     picks: Picks = "answer"
     leaves: bool = False
     rings: int = 1
+    talk: tuple[str, str] = ("", "")
     outcome: str = "unreachable"
     goodbyes: tuple[str, str] = ("", "")
     extension: str = "portaria"
@@ -92,6 +102,11 @@ class Scenario:
     @property
     def opens(self) -> bool:
         return self.outcome == "authorized"
+
+    @property
+    def attended(self) -> bool:
+        """A person takes the visitor's call over."""
+        return self.goodbyes[0] == "transfer"
 
 
 DELIVERY = ("v01-leticia", "v10-leticia", "v03-leticia")
@@ -108,23 +123,35 @@ LET_IN = ("goodbye_authorized", "goodbye_resident_authorized")
 TURNED_AWAY = ("goodbye_denied", "goodbye_resident_denied")
 
 SCENARIOS: dict[str, Scenario] = {
-    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
-    "the key that authorises": Scenario(
-        "102", VISIT, ("key:1",), outcome="authorized", goodbyes=LET_IN, codec="PCMU"
-    ),
-    "the key that refuses": Scenario("302", SERVICE, ("key:2",), outcome="denied", goodbyes=TURNED_AWAY),
-    "denied": Scenario(
-        "502", VISIT_502, ("r05-grave",), outcome="denied", goodbyes=TURNED_AWAY, codec="PCMU"
-    ),
-    "busy": Scenario("999", PARCEL, picks="busy", rings=2, goodbyes=("goodbye_busy", "")),
-    "the visitor hangs up": Scenario("501", DELIVERY_LOW, picks="ring", leaves=True, outcome="abandoned"),
-    "the resident hangs up": Scenario("102", VISIT_LOW, ("hangup",), goodbyes=("goodbye_undecided", "")),
     "over the WebSocket channel": Scenario(
         "302", SERVICE_LOW, ("r15-leticia",), outcome="authorized", goodbyes=LET_IN, extension="portariaws"
     ),
-    "no answer": Scenario("502", VISIT_502_LOW, picks="ring", rings=2, goodbyes=("goodbye_no_answer", "")),
+    "connected": Scenario(
+        "102",
+        VISIT_LOW,
+        ("talk-to-them",),
+        talk=("v22-leticia", "r14-grave"),
+        outcome="authorized",
+        goodbyes=LET_IN,
+    ),
     "rejected": Scenario("999", PARCEL_LOW, picks="reject", rings=2, goodbyes=("goodbye_unreachable", "")),
+    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
+    "no answer": Scenario("502", VISIT_502_LOW, picks="ring", rings=2, goodbyes=("goodbye_no_answer", "")),
+    "denied": Scenario(
+        "502", VISIT_502, ("r05-grave",), outcome="denied", goodbyes=TURNED_AWAY, codec="PCMU"
+    ),
+    "the visitor hangs up": Scenario("501", DELIVERY_LOW, picks="ring", leaves=True, outcome="abandoned"),
+    "the key that refuses": Scenario("302", SERVICE, ("key:2",), outcome="denied", goodbyes=TURNED_AWAY),
+    "the key that authorises": Scenario(
+        "102", VISIT, ("key:1",), outcome="authorized", goodbyes=LET_IN, codec="PCMU"
+    ),
+    "busy": Scenario("999", PARCEL, picks="busy", rings=2, goodbyes=("goodbye_busy", "")),
+    "the resident hangs up": Scenario("302", SERVICE, ("hangup",), goodbyes=("goodbye_undecided", "")),
+    "transfer": Scenario(
+        "", ("v16-leticia",), talk=("v20-grave", "r08-grave"), rings=0, goodbyes=("transfer", "")
+    ),
 }
+"""Those first after which the most is left to play at the same apartment: a few are played at a time."""
 
 EXTRA = {"apartment_number": "999", "residents": ["Lucas Martins"], "voip_number": "999"}
 """The example's directory has no such apartment; a recording asks for it."""
@@ -133,7 +160,8 @@ NUMBERS = {
     row["apartment_number"]: row["voip_number"].removeprefix("sip:").partition("@")[0] for row in DIRECTORY
 }
 """What Asterisk dials, by apartment."""
-APARTMENTS = sorted({scenario.apartment for scenario in SCENARIOS.values()})
+APARTMENTS = sorted({scenario.apartment for scenario in SCENARIOS.values() if scenario.apartment})
+ATTENDANT = ("attendant", "change-me-attendant")
 CODECS = sorted({scenario.codec for scenario in SCENARIOS.values()})
 
 TELEPHONES = "".join(
@@ -160,9 +188,13 @@ class Played:
         call: the visitor's.
         rung: every time that the resident's telephone rang.
         opened: how often the gate was asked to open.
-        left: Asterisk's channels of the resident's telephone, after it.
+        left: Asterisk's channels of the telephones that were called, after it.
+        theirs: the attendant's call.
         report: what the audit log says of it.
+        turns: each side's say, of the same log.
+        together: the milliseconds of the visit between which the two were connected.
         legs: our recordings, by role.
+        said: what the models said, by role.
     """
 
     visit: UUID
@@ -171,8 +203,12 @@ class Played:
     rung: Sequence[Call]
     opened: int
     left: Sequence[str]
+    theirs: Call | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    turns: Sequence[TurnView] = ()
+    together: Sequence[float] = ()
     legs: dict[str, Leg] = field(default_factory=dict)
+    said: dict[str, Sequence[Said]] = field(default_factory=dict)
 
     @property
     def story(self) -> str:
@@ -183,25 +219,24 @@ class Played:
 class Street:
     """Asterisk, the service, and everybody's telephones."""
 
-    def __init__(self, asterisk: Asterisk, gatehouse: Gatehouse) -> None:
-        self.asterisk, self.gatehouse = asterisk, gatehouse
+    def __init__(self, asterisk: Asterisk, gatehouse: Gatehouse, overheard: Overheard) -> None:
+        self.asterisk, self.gatehouse, self.overheard = asterisk, gatehouse, overheard
         self.intercoms: dict[str, Phone] = {}
         self.residents: dict[str, Phone] = {}
+        self.attendant: Phone
         self._ringing_in = asyncio.Lock()
-        self._apartments = {number: asyncio.Lock() for number in APARTMENTS}
+        self._apartments = {number: asyncio.Lock() for number in (*APARTMENTS, "")}
         self._places = asyncio.Semaphore(AT_A_TIME)
 
     async def play(self, scenario: Scenario) -> Played:
         """One visit from the ring to its end."""
         async with self._apartments[scenario.apartment], self._places:
-            phone = self.residents[scenario.apartment]
-            phone.picks = scenario.picks
             async with self._ringing_in:  # whose visit it is, the order says
                 call = await self.intercoms[scenario.codec].call(scenario.extension)
                 await call.wait_answered()
                 visit = await self.gatehouse.next_visit()
             rung: list[Call] = []
-            resident = asyncio.create_task(self._resident(scenario, phone, visit, call, rung))
+            resident = asyncio.create_task(self._resident(scenario, visit, call, rung))
             try:
                 await self.gatehouse.talk(call, visit, *scenario.visitor)
                 await self.gatehouse.ended(visit)
@@ -210,28 +245,43 @@ class Street:
                 await asyncio.wait({resident})
             if not resident.cancelled():
                 resident.result()
+            theirs = await self._attended(scenario, call) if scenario.attended else None
             for one in (call, *rung):
                 await one.wait_closed(GONE_S)
+            called = NUMBERS.get(scenario.apartment, ATTENDANT[0])
             return Played(
                 visit,
                 self.gatehouse.zero[str(visit)],
                 call,
                 rung,
                 self.gatehouse.times(visit, "gate.answered"),
-                await self._left(NUMBERS[scenario.apartment]),
+                await self._left(called),
+                theirs,
             )
 
     async def look_back(self, played: Played) -> None:
         """What the service has kept of a visit. Only once all are over: running ones would hear the work."""
+        visit = str(played.visit)
         played.report = await self.gatehouse.report(played.visit)
+        view = await self.gatehouse.service.storage.visit(visit)
+        assert view is not None
+        played.turns = view.turns
+        played.together = [
+            seen.at_ms
+            for seen in self.gatehouse.seen
+            if seen.visit == visit and seen.kind in ("parties.connected", "parties.ended")
+        ]
         answered = any(one.answered.is_set() for one in played.rung)
         for role in ("visitor", "resident") if answered else ("visitor",):
             played.legs[role] = await self.gatehouse.leg(played.visit, role)
+            played.said[role] = list(self.overheard.said[visit, role].values())
 
-    async def _resident(
-        self, scenario: Scenario, phone: Phone, visit: UUID, visitor: Call, rung: list[Call]
-    ) -> None:
+    async def _resident(self, scenario: Scenario, visit: UUID, visitor: Call, rung: list[Call]) -> None:
         """Answers the telephone, as often as it rings."""
+        if not scenario.apartment:
+            return
+        phone = self.residents[scenario.apartment]
+        phone.picks = scenario.picks
         while True:
             call = await phone.incoming.get()
             rung.append(call)
@@ -240,6 +290,35 @@ class Street:
                 await visitor.hang_up()
             elif scenario.picks == "answer":
                 await self.gatehouse.talk(call, visit, *scenario.resident, role="resident")
+                if scenario.talk[0]:
+                    await self._talk_to_them(scenario, visit, visitor, call)
+
+    async def _talk_to_them(self, scenario: Scenario, visit: UUID, visitor: Call, resident: Call) -> None:
+        """The two are connected; the resident lets the visitor in once they have talked."""
+
+        def connected() -> bool:
+            return self.gatehouse.times(visit, "parties.connected") > 0
+
+        await until(connected, TOGETHER_S, "the connection of the two")
+        await self._converse(scenario, visitor, resident)
+        resident.press("1")
+
+    async def _attended(self, scenario: Scenario, visitor: Call) -> Call:
+        """The attendant answers; the visitor hangs up once the two have talked."""
+        theirs = await self.attendant.next_call(TOGETHER_S)
+        await theirs.wait_answered()
+        await self._converse(scenario, visitor, theirs)
+        await visitor.hang_up()
+        await theirs.wait_closed(GONE_S)
+        return theirs
+
+    async def _converse(self, scenario: Scenario, visitor: Call, other: Call) -> None:
+        """First the other, then the visitor; each waits until it has been heard."""
+        for says, hears, name in ((other, visitor, scenario.talk[1]), (visitor, other, scenario.talk[0])):
+            began = asyncio.get_running_loop().time()
+            await says.say(recording(name))
+            await hears.wait_for_speech(since=began, timeout_s=TOGETHER_S)
+            await hears.wait_for_quiet(timeout_s=TOGETHER_S)
 
     async def _left(self, number: str) -> list[str]:
         """The channels of a telephone that are still there after a while."""
@@ -258,13 +337,13 @@ class Evening:
 
     Attributes:
         visits: what was played, or what a visit failed with.
-        ticks: of the yardstick, all the time.
+        overheard: what the models said, and when our frames went out.
         channels: what Asterisk has left, as it says it.
         database: the audit log.
     """
 
     visits: Mapping[str, Played | BaseException]
-    ticks: Sequence[float]
+    overheard: Overheard
     channels: str
     database: Path
 
@@ -280,6 +359,7 @@ async def _play_all(asterisk: Asterisk, out: Path, websocket_port: int) -> Eveni
     directory = out / "apartamentos.json"
     directory.write_text(json.dumps(DIRECTORY), encoding="utf-8")
     ari = {"kind": "ari", "url": asterisk.ari_url, "password_env": "ARI_PASSWORD"}
+    manager = {"url": f"http://127.0.0.1:{asterisk.ports.http}", "password_env": "AMI_PASSWORD"}
     with (out / "model.log").open("w") as log:
         async with AsyncExitStack() as stack:
             gatehouse = await stack.enter_async_context(
@@ -288,15 +368,27 @@ async def _play_all(asterisk: Asterisk, out: Path, websocket_port: int) -> Eveni
                     log,
                     simulated=False,
                     websocket_port=websocket_port,
+                    http_port=0,
                     websocket_username_env="WEBSOCKET_USER",
                     websocket_password_env="WEBSOCKET_PASSWORD",
                     directory=str(directory),
+                    greeting=GREETING,
                     dialer=ari,
+                    manager=manager,
+                    attendant={"extension": ATTENDANT[0]},
                     limits={"ring_s": RING_S},
                 )
             )
-            await asterisk.ask(f"dialplan set global PORTEIRO {gatehouse.address}")
-            street = Street(asterisk, gatehouse)
+            for name, value in (
+                ("PORTEIRO", gatehouse.address),
+                ("PORTEIRO_API", f"http://127.0.0.1:{gatehouse.service.http_port}"),
+                ("PORTEIRO_TENANT", TENANT),
+            ):
+                await asterisk.ask(f"dialplan set global {name} {value}")
+            overheard = stack.enter_context(Overheard())
+            street = Street(asterisk, gatehouse, overheard)
+            attendant = Phone(asterisk.sip, *ATTENDANT, codec="PCMU", after_s=0.5)
+            street.attendant = await stack.enter_async_context(attendant)
             for codec in CODECS:
                 phone = Phone(asterisk.sip, "intercom", "change-me-intercom", codec=codec)
                 street.intercoms[codec] = await stack.enter_async_context(phone)
@@ -304,17 +396,16 @@ async def _play_all(asterisk: Asterisk, out: Path, websocket_port: int) -> Eveni
                 number = NUMBERS[apartment]
                 phone = Phone(asterisk.sip, number, f"change-me-{number}", after_s=1.0)
                 street.residents[apartment] = await stack.enter_async_context(phone)
-            async with Yardstick(out / "ticks") as yardstick:
-                found = await asyncio.gather(
-                    *(street.play(scenario) for scenario in SCENARIOS.values()), return_exceptions=True
-                )
+            found = await asyncio.gather(
+                *(street.play(scenario) for scenario in SCENARIOS.values()), return_exceptions=True
+            )
             for played in found:
                 if isinstance(played, Played):
                     await street.look_back(played)
             await asterisk.quiet(GONE_S)
             channels = await asterisk.ask("core show channels")
     visits = dict(zip(SCENARIOS, found, strict=True))
-    return Evening(visits, yardstick.ticks(), channels, gatehouse.settings.service.database_path)
+    return Evening(visits, overheard, channels, gatehouse.settings.service.database_path)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -329,6 +420,7 @@ async def evening(
     )
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ARI_PASSWORD", "change-me-ari")
+        environment.setenv("AMI_PASSWORD", "change-me-ami")
         environment.setenv("WEBSOCKET_USER", "asterisk")
         environment.setenv("WEBSOCKET_PASSWORD", "change-me-websocket")
         await asyncio.to_thread(asterisk.__enter__)
@@ -341,12 +433,6 @@ async def evening(
 # --------------------------------------------------------------------------------------------------------
 # What the telephones heard
 # --------------------------------------------------------------------------------------------------------
-
-
-def stalls(call: Call) -> list[tuple[float, float]]:
-    """Where two packets came further apart than the telephone's buffer bears: second of the call, and ms."""
-    times = [packet.at for packet in call.sound.packets]
-    return [(round(b - times[0], 2), round((b - a) * 1000)) for a, b in pairwise(times) if b - a > BUFFER_S]
 
 
 def moments(heard: Heard) -> list[tuple[float, float]]:
@@ -369,48 +455,74 @@ def assert_heard_us(call: Call) -> None:
     assert LEVEL_DBOV[0] < level(heard.samples) < LEVEL_DBOV[1]
 
 
-def assert_heard_whole(leg: Leg, call: Call) -> None:
-    """The telephone heard all that we said, when we said it, as loud as we said it."""
-    heard = call.heard()
-    ours = compare(leg.played, heard)
-    # Our recording begins with the call: its place in what the telephone heard is how late the sound is.
-    begun = heard.started + ours.offset / RATE - call.answered_at
-    assert -0.1 < begun < 2.0, begun
-    assert ours.longest_dropout_ms <= DROPOUT_MS, (ours, heard.late, stalls(call))
-    assert ours.worst_likeness > ALIKE, ours
-    assert abs(ours.gain_db) < 1, ours
+def sound_of(name: str) -> Samples:
+    """A recording's."""
+    return np.frombuffer(load_wav(recording(name)), "<i2")
 
 
-def assert_heard_them(leg: Leg, says: Sequence[str]) -> None:
-    """We heard all that a telephone said."""
+def assert_heard_whole(evening: Evening, played: Played, role: str, call: Call, *, paced: bool) -> None:
+    """The telephone heard all that the model said, once, as loud as it was said; and so did our recording.
+
+    A frame that we left out, sent twice, or sent as silence is our fault, whenever it went. What was not
+    there in time is no such frame: on a busy machine the model's sound is late, and silence is put in. A
+    standstill is silence in the recording, too.
+
+    Args:
+        paced: Asterisk plays by its own clock (its WebSocket channel). Where our frames come late it has
+            nothing to play; in the next pause as much silence is left out, so that nobody is heard late.
+    """
+    came, leg = in_order(call.sound.packets), played.legs[role]
+    said = iter(played.said[role])
+    spoken_s, behind = 0.0, 0
+    for turn in our_turns(played, role):
+        words = next((one for one in said if one.text == turn.text), None)
+        assert words is not None, (turn, played.story)
+        samples = words.samples(turn.heard_ms if turn.interrupted else None)
+        if not speech(samples):
+            continue
+        at, end = (played.zero + ms / 1000 for ms in (turn.started_ms, turn.ended_ms))
+        found = follow(samples, came.samples, came.index(at - 1), came.index(at + HEARD_WITHIN_S))
+        ours = evening.overheard.late(str(played.visit), role, at, end)
+        late = words.late(at) + (max(ours, default=0.0) if paced else 0.0)
+        told = (turn.text, found, f"the model was late by {words.late(at):.3f} s, frames of ours by", ours)
+        left_out = max(found.missing_ms, found.ahead_ms) if paced else found.left_out_ms
+        assert left_out <= DROPOUT_MS and found.put_in_ms <= DROPOUT_MS + late * 1000, told
+        assert abs(found.gain_db) < 1, told
+        kept = follow(samples, leg.played, behind)
+        behind = kept.begins + len(samples) // 2
+        assert kept.missing_ms <= DROPOUT_MS and abs(kept.gain_db) < 1, (turn.text, kept)
+        spoken_s += found.seconds
+    assert spoken_s > SPOKEN_S
+
+
+def assert_heard_them(leg: Leg, call: Call, says: Sequence[str]) -> None:
+    """We heard all that a telephone said; what it was late itself may be silence in between."""
+    sent = pairwise(call.sound.said)
+    late = max((at - before - FRAME_S for (before, _), (at, frame) in sent if any(frame)), default=0.0)
     for name in says:
-        said = np.frombuffer(load_wav(recording(name)), "<i2")
-        theirs = compare(said, Heard(leg.heard, 0.0, np.ones(len(leg.heard), np.bool_), 0))
-        assert theirs.longest_dropout_ms <= DROPOUT_MS, (name, theirs)
-        assert theirs.worst_likeness > ALIKE, (name, theirs)
+        found = follow(sound_of(name), leg.heard)
+        assert found.left_out_ms <= DROPOUT_MS, (name, found, late)
+        assert found.put_in_ms <= DROPOUT_MS + late * 1000, (name, found, late)
 
 
-def our_turns(played: Played, role: str) -> list[Mapping[str, Any]]:
+def our_turns(played: Played, role: str) -> list[TurnView]:
     """What we said on a leg."""
-    return [
-        turn for turn in played.report["turns"] if turn["leg"].startswith(role) and turn["speaker"] == "agent"
-    ]
+    return [turn for turn in played.turns if turn.leg.startswith(role) and turn.speaker == "agent"]
 
 
-def assert_heard_turn(played: Played, call: Call, turn: Mapping[str, Any]) -> None:
+def assert_heard_turn(played: Played, call: Call, turn: TurnView) -> None:
     """The telephone heard a turn of ours at its time."""
-    start, end = (played.zero + turn[edge] / 1000 for edge in ("started_ms", "ended_ms"))
+    start, end = (played.zero + ms / 1000 for ms in (turn.started_ms, turn.ended_ms))
     assert spoken(call.heard(), start, end + 2 * BUFFER_S) > SPOKEN_S, turn
 
 
 def assert_goodbye(played: Played, role: str, call: Call, sentence: str) -> None:
-    """The last that the telephone heard is this sentence, whole; then we hang up."""
+    """The last that the telephone heard of us is this sentence, whole."""
     turn = our_turns(played, role)[-1]
-    assert turn["text"] == SENTENCES[sentence], played.story
+    assert turn.text == SENTENCES[sentence], played.story
     assert_heard_turn(played, call, turn)
     # As it came: a telephone's buffer of a fixed delay drops what a standstill has made late.
-    assert call.sound.last_loud > played.zero + turn["ended_ms"] / 1000 - SILENT_END_S, "its end is missing"
-    assert call.closed.result() == Ended("them")
+    assert call.sound.last_loud > played.zero + turn.ended_ms / 1000 - SILENT_END_S, "its end is missing"
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -432,11 +544,13 @@ def _assert_visitors_telephone(scenario: Scenario, played: Played) -> None:
     assert_heard_turn(played, played.call, our_turns(played, "visitor")[0])
     if scenario.goodbyes[0]:
         assert_goodbye(played, "visitor", played.call, scenario.goodbyes[0])
-    else:
-        assert played.call.closed.result() == Ended("us")
+    by_us = scenario.goodbyes[0] and not scenario.attended
+    assert played.call.closed.result() == Ended("them" if by_us else "us")
 
 
 def _assert_residents_telephone(scenario: Scenario, played: Played) -> None:
+    if not scenario.apartment:
+        return
     call = played.rung[-1]
     if scenario.picks != "answer":
         how = {"busy": Ended("us", 486), "reject": Ended("us", 603), "ring": Ended("them", 487)}
@@ -444,26 +558,71 @@ def _assert_residents_telephone(scenario: Scenario, played: Played) -> None:
         return
     assert_heard_us(call)
     briefing = our_turns(played, "resident")[0]
-    assert f"apartamento {scenario.apartment}" in briefing["text"]
+    assert f"apartamento {scenario.apartment}" in briefing.text
     assert_heard_turn(played, call, briefing)
     if scenario.goodbyes[1]:
         assert_goodbye(played, "resident", call, scenario.goodbyes[1])
-    else:
-        assert call.closed.result() == Ended("us")
+    assert call.closed.result() == Ended("them" if scenario.goodbyes[1] else "us")
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_all_that_was_said_is_heard_whole(name: str, evening: Evening) -> None:
     scenario, played = SCENARIOS[name], evening.visit(name)
-    end = played.call.sound.packets[-1].at
-    if (wait := worst_wait(evening.ticks, played.zero, end)) > STILL_S:
-        pytest.skip(f"this machine let a process that only sleeps wait for {wait * 1000:.0f} ms")
-    assert_heard_whole(played.legs["visitor"], played.call)
-    assert_heard_them(played.legs["visitor"], scenario.visitor)
+    together = scenario.talk if "resident" in played.legs else ("", "")
+    paced = scenario.extension == "portariaws"
+    assert_heard_whole(evening, played, "visitor", played.call, paced=paced)
+    assert_heard_them(played.legs["visitor"], played.call, [*scenario.visitor, *filter(None, together[:1])])
     if "resident" in played.legs:
-        assert_heard_whole(played.legs["resident"], played.rung[-1])
+        call = played.rung[-1]
+        assert_heard_whole(evening, played, "resident", call, paced=False)
         words = [what for what in scenario.resident if what != "hangup" and not what.startswith("key:")]
-        assert_heard_them(played.legs["resident"], words)
+        assert_heard_them(played.legs["resident"], call, [*words, *filter(None, together[1:])])
+
+
+async def test_connected_callers_hear_each_other_and_nobody_else(evening: Evening) -> None:
+    scenario, played = SCENARIOS["connected"], evening.visit("connected")
+    began, end = played.together
+    resident = played.rung[-1]
+    for role, call, sentence in (
+        ("visitor", played.call, "connecting_visitor"),
+        ("resident", resident, "connecting_resident"),
+    ):
+        told = [turn for turn in our_turns(played, role) if turn.ended_ms <= began + SILENT_END_S * 1000][-1]
+        assert told.text.startswith(SENTENCES[sentence].partition("{")[0]), played.story
+        assert_heard_turn(played, call, told)
+    for role, call, other, name in (
+        ("visitor", played.call, resident, scenario.talk[1]),
+        ("resident", resident, played.call, scenario.talk[0]),
+    ):
+        assert_heard_each_other(call, played.zero + began / 1000, played.zero + end / 1000, name)
+        assert follow(sound_of(name), played.legs[role].played).missing_share <= TALK_LOST
+        assert call is not other
+    meanwhile = [turn for turn in played.turns if began < turn.started_ms < end]
+    assert not meanwhile, "the models say nothing, and hear nothing of it"
+
+
+async def test_the_visitor_and_the_attendant_hear_each_other_and_nothing_of_us(evening: Evening) -> None:
+    scenario, played = SCENARIOS["transfer"], evening.visit("transfer")
+    theirs = played.theirs
+    assert theirs is not None
+    assert played.report["outcome"] == "unreachable" and played.report["audit_ok"]
+    assert [call["name"] for call in played.report["tool_calls"]] == ["transfer_to_attendant"]
+    for call, name in ((played.call, scenario.talk[1]), (theirs, scenario.talk[0])):
+        assert_heard_each_other(call, theirs.answered_at, float("inf"), name)
+    assert theirs.closed.result() == Ended("them")
+
+
+def assert_heard_each_other(call: Call, began: float, end: float, name: str) -> None:
+    """Between two monotonic seconds the telephone heard this recording, and nothing else."""
+    came = in_order(call.sound.packets)
+    heard = came.samples[came.index(began) : came.index(end)]
+    found = follow(sound_of(name), heard)
+    assert found.missing_share <= TALK_LOST and abs(found.gain_db) < 1, found
+    # As many seconds as the recording has, and what its pauses are given by jitter.
+    others = sum(span.seconds for span in speech(heard)) - sum(
+        span.seconds for span in speech(sound_of(name))
+    )
+    assert others < 0.3, f"{others:.1f} s of something else"
 
 
 async def test_no_channel_is_left(evening: Evening) -> None:

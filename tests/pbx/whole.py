@@ -103,9 +103,19 @@ class Followed:
     gain_db: float
 
     @property
-    def worst_ms(self) -> float:
-        """The longest that was lost, put in between or said twice."""
-        return max(self.missing_ms, *(abs(slip) for slip in self.slips_ms), 0.0)
+    def put_in_ms(self) -> float:
+        """The longest that was put in between, or said twice, at one place."""
+        return max(0.0, *self.slips_ms, 0.0)
+
+    @property
+    def left_out_ms(self) -> float:
+        """The longest that was left out at one place, speech or pause."""
+        return max(self.missing_ms, *(-slip for slip in self.slips_ms), 0.0)
+
+    @property
+    def ahead_ms(self) -> float:
+        """How far ahead of its beginning any of it came: more was left out by then than put in."""
+        return max(0.0, *(-sum(self.slips_ms[: count + 1]) for count in range(len(self.slips_ms))), 0.0)
 
 
 def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None) -> Followed:
