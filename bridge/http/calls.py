@@ -23,10 +23,14 @@ from bridge.http.problems import Problem
 
 log = structlog.get_logger(__name__)
 
-Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f]*$", max_length=80)]
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80)]
+# No control characters of either set, no other line ends, nothing that turns the direction of writing: a
+# terminal that shows the log would obey them.
+WORD = r"^[^\x00-\x20\x7f-\xa0\u2028-\u202e\u2066-\u2069]*$"
+TEXT = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+Word = Annotated[str, StringConstraints(pattern=WORD, max_length=80)]
+Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=80)]
 # A channel's name is handed to the Asterisk Manager, whose lines it must not break.
-Channel = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f]*$", max_length=255)]
+Channel = Annotated[str, StringConstraints(pattern=WORD, max_length=255)]
 
 ALLOWED = {
     "uuid": "a UUID, such as 3f0d9a52-7c51-4f0e-9d43-6a1d2a6f7f10",

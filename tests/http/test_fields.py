@@ -85,6 +85,13 @@ def test_any_fields_are_a_registration_or_a_problem_that_names_them(
         assert all(character >= " " for character in found.channel + found.caller_id + found.dialled)
 
 
+@pytest.mark.parametrize("sign", ["\x1b", "\x9b", "\x85", "\u2028", "\u202e", "\u2066", "\n", "\x7f"])
+@pytest.mark.parametrize("name", ["tenant", "dialled", "caller_id", "channel"])
+def test_what_a_terminal_would_obey_is_refused(name: str, sign: str) -> None:
+    with pytest.raises(Problem, match=f"{name}: found"):
+        read_registration({"uuid": str(uuid4()), name: f"a{sign}b"})
+
+
 @pytest.mark.parametrize("name", ["tenant", "dialled", "caller_id", "channel"])
 @pytest.mark.parametrize("text", ["a\n", "a\r\nAction: Originate", "\x00", "a\x7f", "x" * 256])
 def test_no_text_can_break_a_line(name: str, text: str) -> None:
