@@ -72,22 +72,34 @@ def run(beside: Sequence[str], main: Sequence[str], alone: Sequence[str], log: P
     log.parent.mkdir(parents=True, exist_ok=True)
     statuses: dict[str, int] = {}
     with log.open("wb") as out:
-        side = subprocess.Popen(beside, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_nice)
+        side = subprocess.Popen(
+            beside, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_nice, process_group=0
+        )
         try:
-            statuses["real time"] = subprocess.run(main, cwd=ROOT, check=False).returncode
+            statuses["real time"] = _watched(main)
             statuses["beside"] = side.wait()
         finally:
             _end(side)
     print(f"\n==== what ran beside it ({log}) ====\n{log.read_text(errors='replace')}", flush=True)
-    statuses["alone"] = subprocess.run(alone, cwd=ROOT, check=False).returncode
+    statuses["alone"] = _watched(alone)
     return statuses
 
 
+def _watched(group: Sequence[str]) -> int:
+    """Run a group that is seen as it goes; its exit status. An interrupt ends it before it ends us."""
+    # In a process group of its own: a terminal's interrupt reaches it once, through us.
+    process = subprocess.Popen(group, cwd=ROOT, process_group=0)
+    try:
+        return process.wait()
+    finally:
+        _end(process)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a group that is left over, where the other one was interrupted."""
+    """End a group that is left over, where it or the other one was interrupted."""
     if process.poll() is not None:
         return
-    process.terminate()
+    process.send_signal(signal.SIGINT)  # at SIGTERM pytest dies at once, and its broker is nobody's any more
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:

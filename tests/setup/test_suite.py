@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -83,7 +85,34 @@ def test_what_runs_beside_is_ended_where_the_rest_is_interrupted(
 
     mark = tmp_path / "mark"
     sleeps = [sys.executable, "-c", f"import time; time.sleep(60); open({str(mark)!r}, 'w')"]
-    monkeypatch.setattr(suite.subprocess, "run", interrupted)
+    monkeypatch.setattr(suite, "_watched", interrupted)
     with pytest.raises(KeyboardInterrupt):
         suite.run(sleeps, PASSES, PASSES, tmp_path / "beside.log")  # and waits for its end
     assert not mark.exists()
+
+
+def test_an_interrupted_suite_lets_each_group_tidy_up(tmp_path: Path) -> None:
+    """What a group has started (Asterisk, the broker) it ends when interrupted, and not when killed."""
+
+    def group(name: str) -> list[str]:
+        began, tidied = str(tmp_path / f"{name}-began"), str(tmp_path / f"{name}-tidied")
+        work = f"import time\nopen({began!r}, 'w')\ntry: time.sleep(60)\nfinally: open({tidied!r}, 'w')"
+        return [sys.executable, "-c", work]
+
+    program = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('suite', {str(ROOT / 'setup' / 'suite.py')!r})\n"
+        "suite = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(suite)\n"
+        f"side, main = {group('side')!r}, {group('main')!r}\n"
+        "suite.command = lambda arguments: side if arguments is suite.BESIDE else main\n"
+        f"suite.ROOT = __import__('pathlib').Path({str(tmp_path)!r})\n"
+        "sys.exit(suite.main())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while not all((tmp_path / f"{name}-began").exists() for name in ("side", "main")):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) != 0
+    assert (tmp_path / "side-tidied").exists() and (tmp_path / "main-tidied").exists()
