@@ -1,4 +1,6 @@
-"""The callers: AudioSocket calls that speak recordings at real time, take turns, and barge in now and then.
+"""The callers: calls that speak recordings at real time, take turns, and barge in now and then.
+
+They speak AudioSocket, as Asterisk does, or what a peer speaks (`bench.peers`).
 
 All of them share one thread, one selector and one tick, so that they cost little beside the service. The
 tick falls every 20 ms for each caller, but not for all at once: callers are spread over four phases, as
@@ -21,6 +23,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from audio.frames import FRAME_SAMPLES, SILENCE
@@ -47,11 +50,53 @@ CONNECT_S = 5.0
 GREETED_S = 10.0
 """How long a caller may wait for the first sound of the greeting."""
 MARK = media.mark()
-_SILENT = encode_audio(SILENCE)
 
 
 class CallLost(RuntimeError):
     """The service ended a call, took none, or did not read what it was sent: nothing can be measured."""
+
+
+class Wire(Protocol):
+    """What a call speaks. One for each call."""
+
+    def open(self, connection: socket.socket, call_id: UUID) -> None:
+        """Begin the call on a connection that blocks."""
+
+    def encoded(self, pcm: bytes) -> bytes:
+        """20 ms of sound as they go to the socket."""
+
+    def decoded(self, data: bytes) -> list[bytes]:
+        """The frames of sound in what came from it.
+
+        Raises:
+            CallLost: the other side hung up, or speaks something else.
+        """
+
+
+class AudioSocketWire:
+    """AudioSocket, as Asterisk speaks it."""
+
+    def __init__(self) -> None:
+        self._parser = FrameParser(Side.PBX)
+        self._silent = encode_audio(SILENCE)
+
+    def open(self, connection: socket.socket, call_id: UUID) -> None:
+        """Say which call it is."""
+        connection.sendall(encode_uuid(call_id))
+
+    def encoded(self, pcm: bytes) -> bytes:
+        """A frame of type 0x10."""
+        return self._silent if pcm is SILENCE else encode_audio(pcm)
+
+    def decoded(self, data: bytes) -> list[bytes]:
+        """The sound of whole frames."""
+        try:
+            frames = self._parser.feed(data)
+        except FrameError as error:
+            raise CallLost(str(error)) from error
+        if any(isinstance(frame, Hangup) for frame in frames):
+            raise CallLost("the service hung up")
+        return [frame.pcm for frame in frames if isinstance(frame, Audio)]
 
 
 @dataclass(slots=True)
@@ -77,7 +122,7 @@ class Caller:
     """One call."""
 
     def __init__(
-        self, number: int, call_id: UUID, port: int, says: Sequence[media.Say], share: float
+        self, number: int, call_id: UUID, port: int, says: Sequence[media.Say], share: float, wire: Wire
     ) -> None:
         self.number = number
         self.call_id = call_id
@@ -93,11 +138,11 @@ class Caller:
         """What our turn is counted from: the end of a reply, or long enough after a say that got none."""
         self._marked = True
         """Whether the last reply was followed by a mark."""
-        self._parser = FrameParser(Side.PBX)
+        self._wire = wire
         self.socket = socket.create_connection(("127.0.0.1", port), CONNECT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire.open(self.socket, call_id)
         self.socket.setblocking(False)
-        self._send(encode_uuid(call_id))
 
     @property
     def greeted(self) -> bool:
@@ -111,14 +156,17 @@ class Caller:
             CallLost: the service is gone, or does not read.
         """
         now = time.monotonic()
+        if self._hearing_since is not None and now - self._last_audible > REPLY_OVER_S:
+            self._hearing_since = None  # here, as peers send nothing where they are silent
         if self._at >= len(self._saying):
             self._choose(now)
-        frame = _SILENT
+        frame = SILENCE
         if self._at < len(self._saying):
-            frame = encode_audio(self._saying[self._at])
+            frame = self._saying[self._at]
             self._at += 1
+        encoded = self._wire.encoded(frame)
         self.log.sent.append(time.monotonic())
-        self._send(frame)
+        self._send(encoded)
 
     def hear(self) -> None:
         """Take what there is to read.
@@ -136,14 +184,11 @@ class Caller:
         if not data:
             raise CallLost(f"call {self.number}: the service closed the connection")
         try:
-            frames = self._parser.feed(data)
-        except FrameError as error:
-            raise CallLost(f"call {self.number}: {error}") from error
-        for frame in frames:
-            if isinstance(frame, Hangup):
-                raise CallLost(f"call {self.number}: the service hung up")
-            if isinstance(frame, Audio):
-                self._heard(frame.pcm, now)
+            frames = self._wire.decoded(data)
+        except CallLost as lost:
+            raise CallLost(f"call {self.number}: {lost}") from lost
+        for pcm in frames:
+            self._heard(pcm, now)
 
     def _heard(self, pcm: bytes, now: float) -> None:
         audible = pcm != SILENCE
@@ -156,8 +201,6 @@ class Caller:
             self._last_audible = now
             if self._at >= len(self._saying):  # otherwise it is what we talk over, and no answer to us
                 self._quiet_since = now
-        elif self._hearing_since is not None and now - self._last_audible > REPLY_OVER_S:
-            self._hearing_since = None
 
     def _choose(self, now: float) -> None:
         """Nothing is being said: whether that should change."""
@@ -197,9 +240,15 @@ class Caller:
 class Callers:
     """All calls, and the one loop that they share. A context: it ends them on the way out."""
 
-    def __init__(self, port: int, share: float) -> None:
-        """`share`: of the time, that each caller aims to speak; no say waits for it that barges in."""
+    def __init__(self, port: int, share: float, wire: Callable[[], Wire] = AudioSocketWire) -> None:
+        """
+        Args:
+            port: where to call.
+            share: of the time, that each caller aims to speak; no say waits for it that barges in.
+            wire: makes what a call speaks.
+        """
         self._port = port
+        self._wire = wire
         self._share = share
         self._says = media.says()
         self._selector = selectors.DefaultSelector()
@@ -225,7 +274,7 @@ class Callers:
         """
         number = len(self.callers)
         try:
-            caller = Caller(number, call_id, self._port, self._says, self._share)
+            caller = Caller(number, call_id, self._port, self._says, self._share, self._wire())
         except OSError as error:
             raise CallLost(f"call {number}: {error}") from error
         self.callers.append(caller)
@@ -267,4 +316,4 @@ class Callers:
         self._due += FRAME_S / PHASES
 
 
-__all__ = ["FRAME_S", "CallLost", "Caller", "Callers", "Log"]
+__all__ = ["FRAME_S", "AudioSocketWire", "CallLost", "Caller", "Callers", "Log", "Wire"]

@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,13 +33,21 @@ class ChildError(RuntimeError):
 class Child:
     """A process, for the one that started it. A context: it is ended on the way out."""
 
-    def __init__(self, module: str, arguments: Mapping[str, Any], log: Path) -> None:
-        """`log`: where its standard error goes."""
+    def __init__(
+        self, module: str, arguments: Mapping[str, Any], log: Path, command: Sequence[str | Path] = ()
+    ) -> None:
+        """
+        Args:
+            module: of ours, that is run; or a name for `command`.
+            arguments: its one argument, as JSON.
+            log: where its standard error goes.
+            command: run instead of a module of ours.
+        """
         self.name = module
         self._log = log
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, orjson.dumps(arguments).decode()],
+                [*(command or (sys.executable, "-m", module)), orjson.dumps(arguments).decode()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,

@@ -289,11 +289,11 @@ def of_calls(logs: Sequence[Log], models: Sequence[ModelLog], window: Window) ->
             "barge_ins_unheeded": sum(each.unheeded for each in barged),
         },
         "frames": frames,
-        "spoken_share": _spoken(logs, window),
+        "spoken_share": spoken_share(logs, window),
     }
 
 
-def _spoken(logs: Sequence[Log], window: Window) -> float:
+def spoken_share(logs: Sequence[Log], window: Window) -> float:
     """Of the window's time, the share in which callers spoke."""
     spoken = sum(
         sum(at in window for at in log.sent[first : first + frames])
@@ -317,4 +317,4 @@ def service_cpu(before: Mapping[str, Any], after: Mapping[str, Any], call_second
     }
 
 
-__all__ = ["ModelLog", "Window", "of_calls", "service_cpu", "spread"]
+__all__ = ["ModelLog", "Window", "of_calls", "service_cpu", "spoken_share", "spread"]

@@ -149,7 +149,7 @@ class Replayed:
             await self._refuse(message, "conversation_already_has_active_response")
             return
         self._response = self._id("resp")
-        metadata = message["response"].get("metadata")
+        metadata = (message.get("response") or {}).get("metadata")
         response = {"id": self._response, "object": "realtime.response", "metadata": metadata}
         await self._send(type="response.created", response=response | {"status": "in_progress", "output": []})
         self._reply = asyncio.create_task(self._say(response), name=f"reply {self._response}")

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench import figures
-from bench.callers import PHASES, Callers, CallLost, Log
+from bench.callers import PHASES, AudioSocketWire, Callers, CallLost, Log, Wire
 from bench.children import Child
 
 WARM_UP_S = 3.0
@@ -60,31 +60,31 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> dict[str, Any]:
         asked = asdict(plan) | {"folder": str(folder), "model_url": model.ready()["url"]}
         service = stack.enter_context(Child("bench.service_process", asked, folder / "service.log"))
         port = service.ready()["port"]
-        stack.enter_context(_explained(service))
+        stack.enter_context(explained(service))
         where = machine()
-        _try_out(port)
+        try_out(port)
         service.tell({"trim": True})
         service.heard()
-        _snapshot(service, "idle")
+        snapshot(service, "idle")
         callers = stack.enter_context(Callers(port, plan.talk))
         tell(f"placing {plan.calls} calls, one after the other …")
         for _ in range(plan.calls):
             callers.call(uuid4())
-        window = figures.Window(*_window(plan.seconds))
-        for name, at in (("start", window.start), ("end", window.end)):
+        measured = figures.Window(*window(plan.seconds))
+        for name, at in (("start", measured.start), ("end", measured.end)):
             service.tell({"snapshot": name, "at": at})
         tell(f"measuring {plan.seconds:g} s …")
         callers.lateness_s.clear()
-        callers.go_on(window.end + COOL_DOWN_S)
+        callers.go_on(measured.end + COOL_DOWN_S)
         service.tell({"report": [str(caller.call_id) for caller in callers.callers]})
         model.tell({})
         for _ in ("start", "end"):
             service.heard()
-        return _result(plan, where, window, callers, service.heard(), model.heard())
+        return _result(plan, where, measured, callers, service.heard(), model.heard())
 
 
 @contextmanager
-def _explained(service: Child) -> Iterator[None]:
+def explained(service: Child) -> Iterator[None]:
     """A call that was lost is told of with what the service said last."""
     try:
         yield
@@ -92,20 +92,22 @@ def _explained(service: Child) -> Iterator[None]:
         raise CallLost(f"{lost}{service.last_words()}") from lost
 
 
-def _try_out(port: int) -> None:
+def try_out(port: int, wire: Callable[[], Wire] = AudioSocketWire) -> None:
     """One call that is not measured."""
-    with Callers(port, share=1.0) as callers:
+    with Callers(port, share=1.0, wire=wire) as callers:
         callers.call(uuid4())
         callers.go_on(time.monotonic() + TRIAL_S)
     time.sleep(SETTLE_S)
 
 
-def _snapshot(service: Child, name: str) -> None:
+def snapshot(service: Child, name: str) -> None:
+    """Take one now."""
     service.tell({"snapshot": name, "at": time.monotonic()})
     service.heard()
 
 
-def _window(seconds: float) -> tuple[float, float]:
+def window(seconds: float) -> tuple[float, float]:
+    """The start and the end of what is measured, from now on."""
     start = time.monotonic() + WARM_UP_S
     return start, start + seconds
 
@@ -180,4 +182,4 @@ def yardstick_ms() -> float:
     return round(sorted(taken)[10] * 1000, 3)
 
 
-__all__ = ["Plan", "machine", "measure"]
+__all__ = ["COOL_DOWN_S", "Plan", "explained", "machine", "measure", "snapshot", "try_out", "window"]

@@ -17,6 +17,7 @@ from bench.children import ChildError
 from bench.clock import measure_clock
 from bench.hearing import run as hear
 from bench.hearing import scenes
+from bench.peers.measure import PEERS, PeerError, compare
 from bench.quality import Figure, Words, lines, recognised, sound_figures, spoken
 from bench.run import Plan, measure
 from bench.visits import measure_visits, strays
@@ -55,7 +56,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--clock", action="store_true", help="instead: one call that listens, and how exact its frames are"
     )
-    parser.add_argument("--calls", type=int, default=10, metavar="N", help="at the same time (10)")
+    parser.add_argument(
+        "--calls",
+        type=_counts,
+        default=[10],
+        metavar="N",
+        help="at the same time (10); with --peer several numbers, as in 1,5,20",
+    )
     parser.add_argument("--seconds", type=float, metavar="S", help="that are measured (20; with --clock 60)")
     parser.add_argument(
         "--talk", type=float, default=0.4, metavar="SHARE", help="of the time that callers speak (0.4)"
@@ -86,8 +93,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="recognised with --quality, over each kind of line; at most 84, 0 for tones alone (21)",
     )
+    parser.add_argument(
+        "--peer",
+        choices=PEERS,
+        help="instead: CPU time of ours and of this project's under the same load, one after the other; "
+        "it is installed into .cache/peers",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(count) for count in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed are numbers, as 10, or 1,5,20") from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,18 +128,56 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.clock:
             found = measure_clock(seconds, tell)
+        elif arguments.peer:
+            found = compare(arguments.peer, arguments.calls, seconds, arguments.talk, tell)
         else:
-            found = measure(Plan(arguments.calls, seconds, arguments.talk, arguments.record), tell)
-    except (ValueError, CallLost, ChildError, OSError) as error:
+            found = measure(Plan(_one(arguments.calls), seconds, arguments.talk, arguments.record), tell)
+    except (ValueError, CallLost, ChildError, PeerError, OSError) as error:
         sys.stderr.write(f"porteiro bench: {error}\n")
         return 1
     if arguments.json:
         sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
     elif arguments.clock:
         show_clock(found, console)
+    elif arguments.peer:
+        show_peer(found, console)
     else:
         show(found, console)
     return 0
+
+
+def _one(counts: Sequence[int]) -> int:
+    if len(counts) != 1:
+        raise ValueError(f"calls: found {len(counts)} numbers; allowed is one, and several with --peer")
+    return counts[0]
+
+
+def show_peer(found: Mapping[str, Any], console: Console) -> None:
+    """Ours and the peer's, for people."""
+    show_machine(found, console)
+    peer = found["peer"]
+    table = Table("calls", box=None, pad_edge=False)
+    for column in (
+        "ours, CPU ms a call-second",
+        f"{peer}, CPU ms a call-second",
+        "ratio",
+        "ours, callers spoke",
+        f"{peer}, callers spoke",
+        f"{peer}, replies heard",
+    ):
+        table.add_column(column, justify="right")
+    for row in found["rows"]:
+        ours, theirs = row["ours"], row["theirs"]
+        table.add_row(
+            f"{row['calls']}",
+            f"{ours['cpu']['ms_per_call_second']:g}",
+            f"{theirs['cpu']['ms_per_call_second']:g}",
+            f"{row['ratio']:g}",
+            f"{ours['spoken_share']:.0%}",
+            f"{theirs['spoken_share']:.0%}",
+            f"{theirs['heard_share']:.0%} of the time",
+        )
+    console.print(table)
 
 
 def hearing(minutes: float, as_json: bool, console: Console) -> int:
