@@ -104,6 +104,23 @@ def test_what_was_left_out_put_in_said_twice_or_muted_is_found(frames: int) -> N
     assert followed(muted).missing_ms == ms or (frames > 5 and followed(muted).missing_ms > 200)
 
 
+def test_many_short_gaps_are_each_as_long_as_they_are() -> None:
+    at = loudest_frame() * FRAME - 24 * FRAME
+    torn = SPOKEN
+    for number in range(4):
+        torn = np.insert(torn, at + number * 7 * FRAME, np.zeros(FRAME, np.int16))
+    found = followed(torn)
+    assert (found.put_in_ms, found.left_out_ms, sum(found.slips_ms)) == (20, 0, 80)
+
+
+def test_what_is_put_into_a_pause_is_not_in_a_word() -> None:
+    first, second = speech(np.concatenate([SPOKEN, np.zeros(8000, np.int16), SPOKEN]))[:2]
+    said = np.concatenate([SPOKEN, np.zeros(8000, np.int16), SPOKEN])
+    for at, into_speech in (((first.end + second.start) // 2, 0.0), (loudest_frame() * FRAME, 60.0)):
+        found = follow(said, np.insert(said, at, np.zeros(3 * FRAME, np.int16)))
+        assert (found.put_in_ms, found.put_into_speech_ms) == (60, into_speech)
+
+
 def test_a_path_that_is_late_by_a_part_of_a_sample_loses_nothing() -> None:
     turns = np.fft.rfftfreq(len(SPOKEN))
     late = np.fft.irfft(np.fft.rfft(SPOKEN) * np.exp(-2j * np.pi * turns * 0.5), len(SPOKEN))

@@ -469,11 +469,12 @@ def assert_heard_whole(evening: Evening, played: Played, role: str, call: Call, 
 
     Args:
         paced: Asterisk plays by its own clock (its WebSocket channel). Where our frames come late it has
-            nothing to play; in the next pause as much silence is left out, so that nobody is heard late.
+            nothing to play; in the next pause as much silence is left out, so that nobody is heard late, or
+            some is put in, so that the next word is whole.
     """
     came, leg = in_order(call.sound.packets), played.legs[role]
     said = iter(played.said[role])
-    spoken_s, behind = 0.0, 0
+    spoken_s = 0.0
     for turn in our_turns(played, role):
         words = next((one for one in said if one.text == turn.text), None)
         assert words is not None, (turn, played.story)
@@ -486,10 +487,11 @@ def assert_heard_whole(evening: Evening, played: Played, role: str, call: Call, 
         late = words.late(at) + (max(ours, default=0.0) if paced else 0.0)
         told = (turn.text, found, f"the model was late by {words.late(at):.3f} s, frames of ours by", ours)
         left_out = max(found.missing_ms, found.ahead_ms) if paced else found.left_out_ms
-        assert left_out <= DROPOUT_MS and found.put_in_ms <= DROPOUT_MS + late * 1000, told
+        put_in = found.put_into_speech_ms if paced else found.put_in_ms
+        assert left_out <= DROPOUT_MS and put_in <= DROPOUT_MS + late * 1000, told
         assert abs(found.gain_db) < 1, told
-        kept = follow(samples, leg.played, behind)
-        behind = kept.begins + len(samples) // 2
+        near = round(HEARD_WITHIN_S * RATE)  # both begin with the call
+        kept = follow(samples, leg.played, found.begins - near, found.begins + near)
         assert kept.missing_ms <= DROPOUT_MS and abs(kept.gain_db) < 1, (turn.text, kept)
         spoken_s += found.seconds
     assert spoken_s > SPOKEN_S

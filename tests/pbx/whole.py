@@ -13,19 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.softphone import SPEECH_DBOV
-from tests.pbx.listening import levels, offset_of, speech
+from tests.pbx.listening import levels, speech
 from tests.pbx.rtp import FRAME, RATE, Packet, Samples
 
 Floats = npt.NDArray[np.float64]
 
 SAME = 0.7
 """Correlation of 20 ms: G.711 leaves over 0.99; what is something else is below."""
-FOUND = 0.6
-BETTER = 0.15
-"""A place elsewhere counts only where it is so much more alike than the one that was expected."""
-PIECE = 15 * FRAME
-"""Samples that are looked for where 20 ms did not come where they should."""
-LEAST_PIECE = 5 * FRAME
+PIECE = 4 * FRAME
+"""Samples that are looked for where 20 ms are nowhere where any came before …"""
+FOUND = 0.9
+"""… and how alike they must be."""
+MOVE = 1.5
+"""What going on at another place costs, in frames that did not come: by chance one is like another."""
+NEAR = 3
+"""Samples: so near a whole number of frames it is one."""
+PAUSE = 4
+"""Frames without speech: what slips there is not in the middle of a word."""
 REACH = RATE
 """How far they are looked for."""
 FIRST = RATE
@@ -91,6 +95,7 @@ class Followed:
         missing_ms: the longest stretch of it that did not come.
         slips_ms: where the rest came so much later (something was put in between, or came twice) or earlier
             (something was left out) than what was before.
+        put_into_speech_ms: the longest of what was put in that is not in a pause.
         missing_share: how much of it did not come.
         gain_db: how much louder it came.
     """
@@ -99,6 +104,7 @@ class Followed:
     seconds: float
     missing_ms: float
     slips_ms: tuple[float, ...]
+    put_into_speech_ms: float
     missing_share: float
     gain_db: float
 
@@ -132,34 +138,31 @@ def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None)
     if not spans:
         raise ValueError(f"found no speech in {len(said) / RATE:.1f} s of what was said")
     first = spans[0].start
-    part = said[first : first + FIRST]
-    begin = max(0, begin)
-    lag = offset_of(part, came[begin : None if end is None else end + first + FIRST]) + begin - first
+    lag = _place(said[first : first + FIRST], came, max(0, begin) + first, end) - first
     ours, theirs = _aligned(said, came, lag), came.astype(np.float64)
     loud = np.flatnonzero(levels(said) >= SPEECH_DBOV)
     loud = loud[[any(span.start <= frame * FRAME < span.end for span in spans) for frame in loud]]
-    begins, slips, missing = lag, [], np.zeros(len(said) // FRAME, bool)
-    said_power = came_power = 0.0
-    for frame in loud.tolist():
-        start = frame * FRAME
-        piece = ours[start : start + FRAME]
-        if _alike(piece, _cut(theirs, start + lag, FRAME)) < SAME:
-            there = _elsewhere(ours[start : start + PIECE], theirs, start + lag)
-            if there != start + lag:
-                slips.append((there - start - lag) / RATE * 1000)
-                lag = there - start
-        got = _cut(theirs, start + lag, FRAME)
-        if _alike(piece, got) < SAME:
-            missing[frame] = True
-        else:
-            said_power += float(piece @ piece)
-            came_power += float(got @ got)
+    lags = _places(ours, theirs, loud, lag)
+    likeness = np.array([[_at(ours, theirs, frame, each)[0] for each in lags] for frame in loud.tolist()])
+    path = [lags[each] for each in _cheapest(likeness)]
+    missing = np.zeros(len(said) // FRAME, bool)
+    slips, into_speech, said_power, came_power = [], 0.0, 0.0, 0.0
+    for number, (frame, here) in enumerate(zip(loud.tolist(), path, strict=True)):
+        if number and here != path[number - 1]:
+            slips.append((here - path[number - 1]) / RATE * 1000)
+            if frame - loud[number - 1] < PAUSE:
+                into_speech = max(into_speech, slips[-1])
+        alike, one, other = _at(ours, theirs, frame, here)
+        missing[frame] = alike < SAME
+        if alike >= SAME:
+            said_power, came_power = said_power + one, came_power + other
     gain = 10 * np.log10(came_power / said_power) if came_power and said_power else -130.0
     return Followed(
-        begins,
+        path[0],
         len(loud) * FRAME / RATE,
         _longest(missing) * FRAME / RATE * 1000,
         tuple(slips),
+        into_speech,
         float(missing.sum() / len(loud)),
         float(gain),
     )
@@ -174,23 +177,62 @@ def _aligned(said: Samples, came: Samples, lag: int) -> Floats:
     return max(moved, key=lambda each: float(each @ there))
 
 
-def _elsewhere(piece: Floats, came: Floats, expected: int) -> int:
-    """Where a piece begins in what came, `expected` where that is as good as any place."""
-    if len(piece) < LEAST_PIECE:
-        return expected
-    window = _cut(came, expected - REACH, len(piece) + 2 * REACH)
+def _at(ours: Floats, theirs: Floats, frame: int, lag: int) -> tuple[float, float, float]:
+    """How alike 20 ms are to what came at a place; and the energy of both."""
+    one, other = ours[frame * FRAME : (frame + 1) * FRAME], _cut(theirs, frame * FRAME + lag, FRAME)
+    mine, its = float(one @ one), float(other @ other)
+    return float(one @ other) / (mine * its + 1e-9) ** 0.5, mine, its
+
+
+def _places(ours: Floats, theirs: Floats, loud: npt.NDArray[np.intp], first: int) -> list[int]:
+    """By how many samples any of what was said is moved, in what came."""
+    lags = [first]
+    for frame in loud.tolist():
+        piece = ours[frame * FRAME : frame * FRAME + PIECE]
+        if len(piece) < PIECE or any(_at(ours, theirs, frame, lag)[0] >= SAME for lag in lags):
+            continue
+        begin = frame * FRAME + lags[-1] - REACH
+        likeness = _likeness(piece, _cut(theirs, begin, len(piece) + 2 * REACH))
+        lag = begin + int(likeness.argmax()) - frame * FRAME
+        whole = first + round((lag - first) / FRAME) * FRAME
+        lag = whole if abs(whole - lag) <= NEAR else lag
+        if likeness.max() >= FOUND and lag not in lags:
+            lags.append(lag)
+    # Between two gaps that are near each other there may be too little to be looked for.
+    beside = [lag + side * FRAME for lag in lags for side in (-2, -1, 1, 2)] if len(lags) > 1 else []
+    return list(dict.fromkeys([*lags, *beside]))
+
+
+def _cheapest(likeness: Floats) -> list[int]:
+    """For each frame the place (a column) at which it came, so that the most came with the fewest moves."""
+    cost, steps = np.zeros(likeness.shape[1]), []
+    for each in likeness:
+        best = int(cost.argmin())
+        moved = cost > cost[best] + MOVE
+        steps.append(np.where(moved, best, np.arange(len(cost))))
+        cost = np.where(moved, cost[best] + MOVE, cost) + (each < SAME)
+    path = [int(cost.argmin())]
+    for step in reversed(steps[1:]):
+        path.append(int(step[path[-1]]))
+    return path[::-1]
+
+
+def _place(part: Samples, came: Samples, begin: int, end: int | None) -> int:
+    """At which sample of what came, between two, a part of what was said is best found."""
+    last = len(came) if end is None else max(begin + 1, end)
+    window = _cut(came.astype(np.float64), begin, last - begin + len(part))
+    return begin + int(_likeness(part.astype(np.float64), window).argmax())
+
+
+def _likeness(piece: Floats, window: Floats) -> Floats:
+    """The correlation of a piece with each part of a window; where next to nothing came, next to none."""
     energy = np.concatenate(([0.0], np.cumsum(window**2)))
     there = energy[len(piece) :] - energy[: -len(piece)]
     size = 1 << (len(window) + len(piece)).bit_length()
     product = np.fft.irfft(np.fft.rfft(window, size) * np.conj(np.fft.rfft(piece, size)), size)
-    likeness = product[: len(there)] / np.sqrt(np.maximum(there, 1.0) * max(1.0, float(piece @ piece)))
-    best = int(likeness.argmax())
-    better = likeness[best] > max(FOUND, likeness[REACH] + BETTER)
-    return expected - REACH + best if better else expected
-
-
-def _alike(one: Floats, other: Floats) -> float:
-    return float(one @ other / np.sqrt((one @ one) * (other @ other) + 1e-9))
+    own = float(piece @ piece) + 1.0
+    likeness: Floats = product[: len(there)] / np.sqrt(np.maximum(there, own / 100) * own)
+    return likeness
 
 
 def _cut(samples: Floats, start: int, length: int) -> Floats:
