@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from audio.echo import EchoGuard
+from audio.echo import EchoGuard, work_off
 from audio.frames import FRAME_MS
-from audio.vad import SpeechOffset, SpeechOnset, VoiceActivity
+from audio.vad import SpeechOffset, SpeechOnset, VadBatch, VadModel, VadProfile, VoiceActivity
 
 PRE_ROLL_MS: Final = 400
 """How much of what was kept from the model it gets when the caller speaks after all."""
@@ -50,15 +50,24 @@ class Uplink:
 class Ear:
     """What a leg hears with."""
 
-    def __init__(self, voice: VoiceActivity, *, guard: EchoGuard | None = None, gated: bool = False) -> None:
+    def __init__(
+        self,
+        voice: VoiceActivity,
+        *,
+        guard: EchoGuard | None = None,
+        gated: bool = False,
+        together: bool = False,
+    ) -> None:
         """
         Args:
             voice: judged by whoever owns its batch, before :meth:`take`.
             guard: None: whatever is heard is the caller.
             gated: whether the model hears silence while we talk and the caller doesn't.
+            together: what the guard hears waits for :class:`Ears` to work on it.
         """
         self.voice = voice
         self._guard = guard
+        self._together = together
         self._uplink = Uplink() if gated else None
         self._since_ours = _ECHO_FRAMES
 
@@ -82,8 +91,10 @@ class Ear:
         if self._guard is None:
             self.voice.hear(pcm8k)
         else:
-            for block, floor_dbov in self._guard.heard(pcm8k, speaking=self.voice.speaking):
-                self.voice.hear(block, floor_dbov=floor_dbov)
+            self._guard.hear(pcm8k, speaking=self.voice.speaking)
+            if not self._together:
+                work_off((self._guard,))
+                self.worked_off(self._guard)
         if self._uplink is None:
             return pcm8k
         if self._since_ours < _ECHO_FRAMES and not self.voice.speaking:
@@ -92,6 +103,11 @@ class Ear:
             self._uplink.forget()
         return self._uplink.open() + pcm8k
 
+    def worked_off(self, guard: EchoGuard) -> None:
+        """Its guard has worked on what waited: the voice is to judge what is left."""
+        for block, floor_dbov in guard.take():
+            self.voice.hear(block, floor_dbov=floor_dbov)
+
     def close(self) -> None:
         """The leg is over."""
         self.voice.close()
@@ -99,3 +115,31 @@ class Ear:
     def take(self) -> list[SpeechOnset | SpeechOffset]:
         """What began or ended since this was last asked."""
         return self.voice.take()
+
+
+class Ears:
+    """The ears of all legs. What they heard is worked on together, once a tick; each takes its own events.
+
+    It makes no difference to a leg who else is there.
+    """
+
+    def __init__(self, model: VadModel) -> None:
+        self._voices = VadBatch(model)
+        self._guarded: list[tuple[Ear, EchoGuard]] = []
+
+    def ear(
+        self, profile: VadProfile | None = None, *, guard: EchoGuard | None = None, gated: bool = False
+    ) -> Ear:
+        """A new leg's; see :class:`Ear`. Until it is closed :meth:`run` works on what it hears."""
+        ear = Ear(self._voices.voice(profile), guard=guard, gated=gated, together=True)
+        if guard is not None:
+            self._guarded.append((ear, guard))
+        return ear
+
+    def run(self) -> None:
+        """Take our echo out of all that was heard, and judge what is left."""
+        self._guarded = [(ear, guard) for ear, guard in self._guarded if not ear.voice.closed]
+        work_off([guard for _, guard in self._guarded])
+        for ear, guard in self._guarded:
+            ear.worked_off(guard)
+        self._voices.run()

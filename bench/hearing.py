@@ -20,9 +20,9 @@ import numpy.typing as npt
 from audio.echo import EchoGuard, EchoProfile
 from audio.frames import FRAME_SAMPLES, FULL_SCALE, TELEPHONE_RATE, samples_of, saturated
 from audio.g711 import ulaw_decode, ulaw_encode
-from audio.hearing import Ear
+from audio.hearing import Ears
 from audio.playout import Playout
-from audio.vad import SpeechOnset, VadBatch, VadModel, VadProfile
+from audio.vad import SpeechOnset, VadModel
 
 Doubles = npt.NDArray[np.float64]
 
@@ -114,15 +114,15 @@ def run(model: VadModel, scene: Scene, seed: int = 1, profile: EchoProfile | Non
     """Play a scene, all of its calls at the same time through one batch."""
     calls = max(1, round(scene.minutes * 60 / CALL_S))
     seconds = scene.minutes * 60 / calls
-    batch = VadBatch(model)
+    ears = Ears(model)
     found = Found(seconds * calls)
     delays = np.linspace(*scene.delays_ms, calls)
     lines = [
-        _Line(scene, batch, seconds, float(delay), np.random.default_rng((seed, n)), found, profile)
+        _Line(scene, ears, seconds, float(delay), np.random.default_rng((seed, n)), found, profile)
         for n, delay in enumerate(delays)
     ]
     for step in range(round(seconds * TELEPHONE_RATE / FRAME_SAMPLES)):
-        batch.run()
+        ears.run()
         for line in lines:
             line.tick(step)
     return found
@@ -134,7 +134,7 @@ class _Line:
     def __init__(
         self,
         scene: Scene,
-        batch: VadBatch,
+        ears: Ears,
         seconds: float,
         delay_ms: float,
         chance: np.random.Generator,
@@ -142,7 +142,7 @@ class _Line:
         profile: EchoProfile | None,
     ) -> None:
         self._scene, self._found, self._chance = scene, found, chance
-        self._ear = Ear(batch.voice(VadProfile()), guard=EchoGuard(profile) if scene.guard else None)
+        self._ear = ears.ear(guard=EchoGuard(profile) if scene.guard else None)
         self._playout = Playout()
         self._path = _path(delay_ms, scene.echo_db, chance) if scene.echo_db is not None else None
         self._echo = np.zeros(PATH_SAMPLES + FRAME_SAMPLES)

@@ -147,7 +147,7 @@ class VisitHost:
             endpoint=endpoint,
             clock=self._house.clock,
             visit_started=self._zero,
-            ear=self.place.ear(self._house.vad),
+            ear=self.place.ear(self._house.ears),
             tape=tape,
             silence_s=self.place.settings.limits.silence_s,
             post=lambda leg, posted: self._inbox.put_nowait(_FromLeg(leg, posted)),

@@ -8,8 +8,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from audio.echo import EchoGuard, EchoProfile
-from audio.hearing import Ear
-from audio.vad import VadBatch, VadProfile
+from audio.hearing import Ear, Ears
+from audio.vad import VadProfile
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
@@ -35,7 +35,7 @@ class House:
     storage: Storage
     recorder: Recorder
     tools: Registry
-    vad: VadBatch
+    ears: Ears
     watchers: Sequence[Watcher] = ()
 
 
@@ -97,13 +97,13 @@ class Condominium:
             min_speech_ms=max(1, vad.min_speech_ms),
         )
 
-    def ear(self, batch: VadBatch) -> Ear:
+    def ear(self, ears: Ears) -> Ear:
         """What a new leg hears with."""
-        voice, echo = batch.voice(self.vad_profile()), self.settings.echo
+        echo = self.settings.echo
         if echo.mode == "none":
-            return Ear(voice)
+            return ears.ear(self.vad_profile())
         profile = EchoProfile(assumed_gain_db=echo.assumed_gain_db, margin_db=echo.margin_db)
-        return Ear(voice, guard=EchoGuard(profile), gated=echo.gate_uplink)
+        return ears.ear(self.vad_profile(), guard=EchoGuard(profile), gated=echo.gate_uplink)
 
     def session(self, role: Role, facts: Facts | None, tools: Registry, *, attendant: bool) -> SessionConfig:
         """What the model on a leg is told. Neither knows the other's conversation.

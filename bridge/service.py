@@ -16,7 +16,8 @@ from uuid import UUID
 
 import structlog
 
-from audio.vad import VadBatch, VadModel
+from audio.hearing import Ears
+from audio.vad import VadModel
 from bridge.amqp import Brokers
 from bridge.calls import (
     AlreadyRegisteredError,
@@ -161,7 +162,7 @@ class Service:
             self._storage,
             self._recorder,
             porteiro_tools(),
-            VadBatch(VadModel(silero_onnx())),
+            Ears(VadModel(silero_onnx())),
             self._watchers,
         )
         address = None
@@ -177,7 +178,7 @@ class Service:
             await self._furnish(tenant, address)
         # After all that takes long (clients, certificates), and before the first visitor: from here on ticks
         # come in time.
-        self._clock.start(self._house.vad.run)
+        self._clock.start(self._house.ears.run)
         await self._open_http()
         for gatehouse in self._gatehouses.values():
             await self._open(gatehouse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio import echo
 from audio.echo import EchoGuard, EchoProfile
 from audio.frames import FLOOR_DBOV, FRAME_BYTES, FRAME_SAMPLES, SILENCE, level_dbov, saturated
 from bench.hearing import Found, Scene, at_level, run, street
@@ -80,6 +82,22 @@ def test_on_a_line_without_echo_a_soft_caller_soon_counts() -> None:
     assert max(floor for _, floor in left[:40]) > -25, "before anything is learnt an echo is assumed"
     assert guard.gain_db == -25
     assert max(floor for _, floor in left[100:]) < -30
+
+
+def test_on_a_line_without_echo_the_filter_rests_until_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked = Mock(wraps=echo._cancel)
+    monkeypatch.setattr(echo, "_cancel", worked)
+    sound = talk(9)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 72000, 160)]
+    guard = EchoGuard()
+    listen(guard, ours[:100], [SILENCE] * 100)
+    worked.reset_mock()
+    listen(guard, ours[100:150], [SILENCE] * 50)
+    assert worked.call_count == 0
+    heard = frames(echoed(sound, 60, -6))[150:]
+    left = listen(guard, ours[150:], heard)
+    assert worked.call_count > 100
+    assert taken_out_db(heard[150:], left[150:]) > 10
 
 
 def test_a_caller_teaches_it_nothing() -> None:

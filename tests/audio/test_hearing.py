@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audio.echo import EchoGuard
 from audio.frames import FRAME_BYTES, SILENCE, saturated
-from audio.hearing import PRE_ROLL_MS, Ear, Uplink
+from audio.hearing import PRE_ROLL_MS, Ear, Ears, Uplink
 from audio.vad import SpeechOnset, VadBatch
 from bench.hearing import at_level
 from tests.audio.test_vad import RECORDINGS, model, over_the_line, recording, true_onset, white
@@ -100,3 +100,30 @@ def test_without_a_guard_and_a_gate_an_ear_changes_nothing() -> None:
     heard, onsets = converse(Ear(batch.voice()), batch, sound, we_talk=True)
     assert heard == sound
     assert onsets
+
+
+def test_who_else_is_there_makes_no_difference_to_a_leg() -> None:
+    """Four legs with an echo each, their callers at other times, lost frames, and one that leaves early."""
+    together, alone = Ears(model()), VadBatch(model())
+    pairs = [(together.ear(guard=EchoGuard()), an_ear(alone, gated=False)) for _ in range(4)]
+    speech = at_level(recording("v03-leticia.wav"), -18)
+    events: list[list[tuple[type, int]]] = [[] for _ in range(8)]
+    for step in range(500):
+        together.run()
+        alone.run()
+        for number, ears in enumerate(pairs):
+            begins = 48000 + 8000 * number
+            now = 160 * step
+            caller = speech[max(0, now - begins) :][: 160 if now >= begins else 0]
+            frame = TALK[320 * step + 3200 * number :][:320]
+            echo = 0.5 * np.frombuffer(TALK[max(0, 320 * (step - 4) + 3200 * number) :][:320], "<i2")
+            heard = saturated(echo + np.pad(caller, (0, 160 - len(caller))))
+            for which, ear in enumerate(ears):
+                events[2 * number + which] += [(type(event), event.at) for event in ear.take()]
+                ear.played(frame, 30 if step == 200 else 0, ours=True)
+                if (step + number) % 97 and not ear.voice.closed:
+                    ear.heard(heard)
+                if step == 250 and number == 3:
+                    ear.close()
+    assert events[0::2] == events[1::2]
+    assert all(events[:6])
