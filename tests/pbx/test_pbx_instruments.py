@@ -97,7 +97,7 @@ def test_what_was_left_out_put_in_said_twice_or_muted_is_found(frames: int) -> N
     muted[at : at + size] = 0
     ms = frames * 20.0
     left_out = followed(np.delete(SPOKEN, slice(at, at + size)))
-    assert (left_out.left_out_ms, left_out.ahead_ms, left_out.put_in_ms) == (ms, ms, 0)
+    assert (left_out.left_out_ms, left_out.left_out_of_speech_ms, left_out.put_in_ms) == (ms, ms, 0)
     for put_in in (np.zeros(size, np.int16), SPOKEN[at - size : at]):
         assert followed(np.insert(SPOKEN, at, put_in)).put_in_ms == ms
     # What is no speech can't be missed: a long stretch has pauses in it.
@@ -113,12 +113,14 @@ def test_many_short_gaps_are_each_as_long_as_they_are() -> None:
     assert (found.put_in_ms, found.left_out_ms, sum(found.slips_ms)) == (20, 0, 80)
 
 
-def test_what_is_put_into_a_pause_is_not_in_a_word() -> None:
-    first, second = speech(np.concatenate([SPOKEN, np.zeros(8000, np.int16), SPOKEN]))[:2]
+def test_what_a_pause_is_longer_or_shorter_by_is_told_from_what_a_word_is() -> None:
     said = np.concatenate([SPOKEN, np.zeros(8000, np.int16), SPOKEN])
-    for at, into_speech in (((first.end + second.start) // 2, 0.0), (loudest_frame() * FRAME, 60.0)):
-        found = follow(said, np.insert(said, at, np.zeros(3 * FRAME, np.int16)))
-        assert (found.put_in_ms, found.put_into_speech_ms) == (60, into_speech)
+    first, second = speech(said)[:2]
+    for at, in_speech in (((first.end + second.start) // 2, 0.0), (loudest_frame() * FRAME, 60.0)):
+        longer = follow(said, np.insert(said, at, np.zeros(3 * FRAME, np.int16)), 0, FRAME)
+        assert (longer.put_in_ms, longer.put_into_speech_ms) == (60, in_speech)
+        shorter = follow(said, np.delete(said, slice(at, at + 3 * FRAME)), 0, FRAME)
+        assert (shorter.left_out_ms, shorter.left_out_of_speech_ms) == (60, in_speech)
 
 
 def test_a_path_that_is_late_by_a_part_of_a_sample_loses_nothing() -> None:

@@ -135,8 +135,8 @@ SCENARIOS: dict[str, Scenario] = {
         goodbyes=LET_IN,
     ),
     "rejected": Scenario("999", PARCEL_LOW, picks="reject", rings=2, goodbyes=("goodbye_unreachable", "")),
-    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
     "no answer": Scenario("502", VISIT_502_LOW, picks="ring", rings=2, goodbyes=("goodbye_no_answer", "")),
+    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
     "denied": Scenario(
         "502", VISIT_502, ("r05-grave",), outcome="denied", goodbyes=TURNED_AWAY, codec="PCMU"
     ),
@@ -469,8 +469,8 @@ def assert_heard_whole(evening: Evening, played: Played, role: str, call: Call, 
 
     Args:
         paced: Asterisk plays by its own clock (its WebSocket channel). Where our frames come late it has
-            nothing to play; in the next pause as much silence is left out, so that nobody is heard late, or
-            some is put in, so that the next word is whole.
+            nothing to play; our pauses become shorter or longer, so that nobody is heard late and words are
+            whole. There a word is held to, a pause is not.
     """
     came, leg = in_order(call.sound.packets), played.legs[role]
     said = iter(played.said[role])
@@ -486,7 +486,7 @@ def assert_heard_whole(evening: Evening, played: Played, role: str, call: Call, 
         ours = evening.overheard.late(str(played.visit), role, at, end)
         late = words.late(at) + (max(ours, default=0.0) if paced else 0.0)
         told = (turn.text, found, f"the model was late by {words.late(at):.3f} s, frames of ours by", ours)
-        left_out = max(found.missing_ms, found.ahead_ms) if paced else found.left_out_ms
+        left_out = found.left_out_of_speech_ms if paced else found.left_out_ms
         put_in = found.put_into_speech_ms if paced else found.put_in_ms
         assert left_out <= DROPOUT_MS and put_in <= DROPOUT_MS + late * 1000, told
         assert abs(found.gain_db) < 1, told

@@ -26,6 +26,8 @@ FOUND = 0.9
 """… and how alike they must be."""
 MOVE = 1.5
 """What going on at another place costs, in frames that did not come: by chance one is like another."""
+BESIDE = 6
+"""Frames: gaps so near each other are told apart."""
 NEAR = 3
 """Samples: so near a whole number of frames it is one."""
 PAUSE = 4
@@ -95,7 +97,7 @@ class Followed:
         missing_ms: the longest stretch of it that did not come.
         slips_ms: where the rest came so much later (something was put in between, or came twice) or earlier
             (something was left out) than what was before.
-        put_into_speech_ms: the longest of what was put in that is not in a pause.
+        put_into_speech_ms, left_out_of_speech_ms: the longest of it that is not in a pause.
         missing_share: how much of it did not come.
         gain_db: how much louder it came.
     """
@@ -105,6 +107,7 @@ class Followed:
     missing_ms: float
     slips_ms: tuple[float, ...]
     put_into_speech_ms: float
+    left_out_of_speech_ms: float
     missing_share: float
     gain_db: float
 
@@ -117,11 +120,6 @@ class Followed:
     def left_out_ms(self) -> float:
         """The longest that was left out at one place, speech or pause."""
         return max(self.missing_ms, *(-slip for slip in self.slips_ms), 0.0)
-
-    @property
-    def ahead_ms(self) -> float:
-        """How far ahead of its beginning any of it came: more was left out by then than put in."""
-        return max(0.0, *(-sum(self.slips_ms[: count + 1]) for count in range(len(self.slips_ms))), 0.0)
 
 
 def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None) -> Followed:
@@ -146,12 +144,14 @@ def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None)
     likeness = np.array([[_at(ours, theirs, frame, each)[0] for each in lags] for frame in loud.tolist()])
     path = [lags[each] for each in _cheapest(likeness)]
     missing = np.zeros(len(said) // FRAME, bool)
-    slips, into_speech, said_power, came_power = [], 0.0, 0.0, 0.0
+    said_power = came_power = 0.0
+    slips: list[float] = []
+    in_speech = [0.0]
     for number, (frame, here) in enumerate(zip(loud.tolist(), path, strict=True)):
         if number and here != path[number - 1]:
             slips.append((here - path[number - 1]) / RATE * 1000)
             if frame - loud[number - 1] < PAUSE:
-                into_speech = max(into_speech, slips[-1])
+                in_speech.append(slips[-1])
         alike, one, other = _at(ours, theirs, frame, here)
         missing[frame] = alike < SAME
         if alike >= SAME:
@@ -162,7 +162,8 @@ def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None)
         len(loud) * FRAME / RATE,
         _longest(missing) * FRAME / RATE * 1000,
         tuple(slips),
-        into_speech,
+        max(in_speech),
+        max(_longest(missing) * FRAME / RATE * 1000, -min(in_speech)),
         float(missing.sum() / len(loud)),
         float(gain),
     )
@@ -199,8 +200,8 @@ def _places(ours: Floats, theirs: Floats, loud: npt.NDArray[np.intp], first: int
         if likeness.max() >= FOUND and lag not in lags:
             lags.append(lag)
     # Between two gaps that are near each other there may be too little to be looked for.
-    beside = [lag + side * FRAME for lag in lags for side in (-2, -1, 1, 2)] if len(lags) > 1 else []
-    return list(dict.fromkeys([*lags, *beside]))
+    steps = range(-BESIDE, BESIDE + 1) if len(lags) > 1 else ()
+    return list(dict.fromkeys([*lags, *(lag + step * FRAME for lag in lags for step in steps)]))
 
 
 def _cheapest(likeness: Floats) -> list[int]:
