@@ -137,7 +137,7 @@ def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None)
         raise ValueError(f"found no speech in {len(said) / RATE:.1f} s of what was said")
     first = spans[0].start
     lag = _place(said[first : first + FIRST], came, max(0, begin) + first, end) - first
-    ours, theirs = _aligned(said, came, lag), came.astype(np.float64)
+    ours, theirs = _aligned(said, came, lag, first), came.astype(np.float64)
     loud = np.flatnonzero(levels(said) >= SPEECH_DBOV)
     loud = loud[[any(span.start <= frame * FRAME < span.end for span in spans) for frame in loud]]
     lags = _places(ours, theirs, loud, lag)
@@ -169,13 +169,13 @@ def follow(said: Samples, came: Samples, begin: int = 0, end: int | None = None)
     )
 
 
-def _aligned(said: Samples, came: Samples, lag: int) -> Floats:
-    """What was said, moved by that part of a sample by which it fits what came best."""
+def _aligned(said: Samples, came: Samples, lag: int, first: int) -> Floats:
+    """What was said, moved by that part of a sample by which its beginning fits what came best."""
     spectrum = np.fft.rfft(said.astype(np.float64))
     turns = np.fft.rfftfreq(len(said))
-    there = _cut(came.astype(np.float64), lag, len(said))
+    there = _cut(came.astype(np.float64), lag + first, FIRST)
     moved = [np.fft.irfft(spectrum * np.exp(-2j * np.pi * turns * shift), len(said)) for shift in SHIFTS]
-    return max(moved, key=lambda each: float(each @ there))
+    return max(moved, key=lambda each: float(_cut(each, first, FIRST) @ there))
 
 
 def _at(ours: Floats, theirs: Floats, frame: int, lag: int) -> tuple[float, float, float]:
