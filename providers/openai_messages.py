@@ -68,7 +68,7 @@ def encode(message: Mapping[str, Any]) -> str:
 
 
 def audio_append(pcm: bytes) -> str:
-    """``input_audio_buffer.append``, written by hand: fifty of them a second on each leg."""
+    """``input_audio_buffer.append``, written by hand: up to fifty of them a second on each leg."""
     return '{"type":"input_audio_buffer.append","audio":"' + base64.b64encode(pcm).decode("ascii") + '"}'
 
 
