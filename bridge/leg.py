@@ -442,7 +442,7 @@ class Leg:
     def _play(self, event: AudioDelta) -> None:
         if self._down is None or event.item != self._down_item:
             assert self._session is not None
-            self._down = Resampler(self._session.capabilities.output_rate, TELEPHONE_RATE)
+            self._down = Resampler(self._session.capabilities.output_rate, TELEPHONE_RATE, limit=True)
             self._down_item = event.item
         self._playout.push(event.item, self._down.process(event.pcm))
 

@@ -8,6 +8,7 @@ session for each call, barge-in. What is not the same is said in `bench.peers.pi
 from __future__ import annotations
 
 import hashlib
+import importlib
 import shutil
 import socket
 import subprocess
@@ -95,7 +96,8 @@ def installed(folder: Path, tell: Tell) -> Path:
     if stamp.is_file() and stamp.read_text(encoding="ascii") == digest:
         return python
     try:
-        from setup import bootstrap  # an installed package has no `setup`: only this command needs it
+        # By name: an installed package has no `setup`, and only this command needs it.
+        bootstrap: Any = importlib.import_module("setup.bootstrap")
     except ImportError as error:
         raise PeerError(
             "peers are installed from a checkout of the project, by its setup/bootstrap.py"

@@ -15,7 +15,7 @@ from bench.children import Child, ChildError
 from bench.clock import on_grid
 from bench.run import Plan
 from bridge.commands import bench
-from bridge.settings import SettingsError
+from bridge.settings import SettingsError, Tenant
 
 
 def bench_arguments(*given: str) -> argparse.Namespace:
@@ -46,7 +46,8 @@ def test_it_measured_the_calls_it_was_asked_for(found: dict[str, Any]) -> None:
 def test_frames_flowed_both_ways_at_real_time(found: dict[str, Any]) -> None:
     expected = 2 * 4 * 50
     assert abs(found["frames"] - expected) <= 0.1 * expected
-    assert abs(found["latency_up_ms"]["total"]["count"] - expected) <= 0.1 * expected
+    messages = expected * 20 / Tenant.model_fields["audio_message_ms"].default
+    assert abs(found["latency_up_ms"]["total"]["count"] - messages) <= 0.1 * messages
 
 
 def test_every_figure_is_one_that_can_be_true(found: dict[str, Any]) -> None:
