@@ -123,9 +123,14 @@ LET_IN = ("goodbye_authorized", "goodbye_resident_authorized")
 TURNED_AWAY = ("goodbye_denied", "goodbye_resident_denied")
 
 SCENARIOS: dict[str, Scenario] = {
-    "over the WebSocket channel": Scenario(
-        "302", SERVICE_LOW, ("r15-leticia",), outcome="authorized", goodbyes=LET_IN, extension="portariaws"
+    "transfer": Scenario(
+        "", ("v16-leticia",), talk=("v20-grave", "r08-grave"), rings=0, goodbyes=("transfer", "")
     ),
+    "the key that refuses": Scenario("302", SERVICE, ("key:2",), outcome="denied", goodbyes=TURNED_AWAY),
+    "no answer": Scenario("502", VISIT_502_LOW, picks="ring", rings=2, goodbyes=("goodbye_no_answer", "")),
+    "the visitor hangs up": Scenario("501", DELIVERY_LOW, picks="ring", leaves=True, outcome="abandoned"),
+    "rejected": Scenario("999", PARCEL_LOW, picks="reject", rings=2, goodbyes=("goodbye_unreachable", "")),
+    "the resident hangs up": Scenario("302", SERVICE, ("hangup",), goodbyes=("goodbye_undecided", "")),
     "connected": Scenario(
         "102",
         VISIT_LOW,
@@ -134,24 +139,19 @@ SCENARIOS: dict[str, Scenario] = {
         outcome="authorized",
         goodbyes=LET_IN,
     ),
-    "rejected": Scenario("999", PARCEL_LOW, picks="reject", rings=2, goodbyes=("goodbye_unreachable", "")),
-    "no answer": Scenario("502", VISIT_502_LOW, picks="ring", rings=2, goodbyes=("goodbye_no_answer", "")),
-    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
-    "denied": Scenario(
-        "502", VISIT_502, ("r05-grave",), outcome="denied", goodbyes=TURNED_AWAY, codec="PCMU"
-    ),
-    "the visitor hangs up": Scenario("501", DELIVERY_LOW, picks="ring", leaves=True, outcome="abandoned"),
-    "the key that refuses": Scenario("302", SERVICE, ("key:2",), outcome="denied", goodbyes=TURNED_AWAY),
     "the key that authorises": Scenario(
         "102", VISIT, ("key:1",), outcome="authorized", goodbyes=LET_IN, codec="PCMU"
     ),
+    "authorised": Scenario("501", DELIVERY, ("r19-grave",), outcome="authorized", goodbyes=LET_IN),
     "busy": Scenario("999", PARCEL, picks="busy", rings=2, goodbyes=("goodbye_busy", "")),
-    "the resident hangs up": Scenario("302", SERVICE, ("hangup",), goodbyes=("goodbye_undecided", "")),
-    "transfer": Scenario(
-        "", ("v16-leticia",), talk=("v20-grave", "r08-grave"), rings=0, goodbyes=("transfer", "")
+    "denied": Scenario(
+        "502", VISIT_502, ("r05-grave",), outcome="denied", goodbyes=TURNED_AWAY, codec="PCMU"
+    ),
+    "over the WebSocket channel": Scenario(
+        "302", SERVICE_LOW, ("r15-leticia",), outcome="authorized", goodbyes=LET_IN, extension="portariaws"
     ),
 }
-"""Those first after which the most is left to play at the same apartment: a few are played at a time."""
+"""In this order they take the least time, a few at a time, those of one apartment one behind the other."""
 
 EXTRA = {"apartment_number": "999", "residents": ["Lucas Martins"], "voip_number": "999"}
 """The example's directory has no such apartment; a recording asks for it."""
@@ -230,21 +230,9 @@ class Street:
 
     async def play(self, scenario: Scenario) -> Played:
         """One visit from the ring to its end."""
-        async with self._apartments[scenario.apartment], self._places:
-            async with self._ringing_in:  # whose visit it is, the order says
-                call = await self.intercoms[scenario.codec].call(scenario.extension)
-                await call.wait_answered()
-                visit = await self.gatehouse.next_visit()
-            rung: list[Call] = []
-            resident = asyncio.create_task(self._resident(scenario, visit, call, rung))
-            try:
-                await self.gatehouse.talk(call, visit, *scenario.visitor)
-                await self.gatehouse.ended(visit)
-            finally:
-                resident.cancel()
-                await asyncio.wait({resident})
-            if not resident.cancelled():
-                resident.result()
+        async with self._apartments[scenario.apartment]:
+            async with self._places:
+                call, visit, rung = await self._visit(scenario)
             theirs = await self._attended(scenario, call) if scenario.attended else None
             for one in (call, *rung):
                 await one.wait_closed(GONE_S)
@@ -258,6 +246,24 @@ class Street:
                 await self._left(called),
                 theirs,
             )
+
+    async def _visit(self, scenario: Scenario) -> tuple[Call, UUID, list[Call]]:
+        """The visit itself: the visitor's call, its id, and the calls of the resident's telephone."""
+        async with self._ringing_in:  # whose visit it is, the order says
+            call = await self.intercoms[scenario.codec].call(scenario.extension)
+            await call.wait_answered()
+            visit = await self.gatehouse.next_visit()
+        rung: list[Call] = []
+        resident = asyncio.create_task(self._resident(scenario, visit, call, rung))
+        try:
+            await self.gatehouse.talk(call, visit, *scenario.visitor)
+            await self.gatehouse.ended(visit)
+        finally:
+            resident.cancel()
+            await asyncio.wait({resident})
+        if not resident.cancelled():
+            resident.result()
+        return call, visit, rung
 
     async def look_back(self, played: Played) -> None:
         """What the service has kept of a visit. Only once all are over: running ones would hear the work."""
