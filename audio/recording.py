@@ -38,7 +38,8 @@ class StereoTimeline:
     than ``slack`` from our clock:
 
     - It has fallen more than ``slack`` behind (the caller sent nothing for a while, or its clock is slow):
-      silence is put in up to ``clock - slack`` and it goes on there. ``padded`` counts that silence.
+      silence is put in and it goes on half as far behind, so that the next frame's jitter tears nothing.
+      ``padded`` counts that silence.
     - It has run more than ``slack`` ahead (the caller's clock is fast, or it floods us): what does not fit is
       left out, and ``dropped`` counts it. At a clock 100 ppm fast that is one sample in 10,000, which nobody
       hears.
@@ -58,6 +59,8 @@ class StereoTimeline:
         self._base = 0
         """The first sample that was not taken yet: both buffers begin there."""
         self._finished = False
+        self._fell_behind = False
+        """Silence was put in since the caller's last sound."""
         self.padded = 0
         """Samples of silence that were put into the caller's side."""
         self.dropped = 0
@@ -81,7 +84,9 @@ class StereoTimeline:
     def heard(self, pcm: bytes) -> None:
         """What came from the caller. Raises ValueError on half a sample."""
         self._check(pcm)
-        self._pad_to(self.clock - self._slack)
+        if self._fell_behind or self.position < self.clock - self._slack:
+            self._pad_to(self.clock - self._slack // 2)
+            self._fell_behind = False
         room = self.clock + self._slack - self.position
         samples = len(pcm) // SAMPLE
         if samples > room:
@@ -91,7 +96,9 @@ class StereoTimeline:
 
     def take(self) -> bytes:
         """The stereo frames that nothing can change any more, interleaved; each is given once."""
-        self._pad_to(self.clock - self._slack)
+        if self.position < self.clock - self._slack:
+            self._pad_to(self.clock - self._slack)
+            self._fell_behind = True
         return self._cut(min(self.clock, self.position))
 
     def finish(self) -> bytes:

@@ -55,11 +55,25 @@ def test_a_caller_who_was_silent_on_the_wire_goes_on_where_the_call_is() -> None
     timeline.played(bytes(2 * 10 * RATE))
     timeline.heard(caller.next(TICK))
     left, _ = sides(timeline.finish())
-    place = 10 * RATE - SLACK
+    place = 10 * RATE - SLACK // 2
     assert left[:TICK].tolist() == numbers(TICK)
     assert left[place : place + TICK].tolist() == numbers(TICK, TICK)
     assert np.count_nonzero(left) == 2 * TICK
     assert timeline.padded >= place - TICK and timeline.dropped == 0
+
+
+def test_the_first_words_after_a_silence_on_the_wire_are_not_torn() -> None:
+    """Their frames come up to 100 ms late, each as it likes; the recording is taken meanwhile."""
+    timeline, caller = StereoTimeline(), Source()
+    pieces = []
+    for tick in range(200):
+        timeline.played(bytes(2 * TICK))
+        pieces.append(timeline.take())
+        for _ in range({103: 1, 106: 3, 108: 2, 112: 4}.get(tick, int(tick > 112))):
+            timeline.heard(caller.next(TICK))
+    left, _ = sides(b"".join(pieces) + timeline.finish())
+    spoken = np.trim_zeros(left)
+    assert spoken.tolist() == numbers(len(spoken))
 
 
 def test_a_stall_of_the_network_shorter_than_the_slack_leaves_no_mark() -> None:
