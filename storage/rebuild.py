@@ -37,7 +37,7 @@ class Rebuild:
 
     def __init__(self, scripts: Sequence[str]) -> None:
         """``scripts``: the schema's versions, as the database's own."""
-        self._empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._empty = sqlite3.connect(":memory:", isolation_level=None)
         for script in scripts:
             for statement in statements(script):
                 self._empty.execute(statement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -200,16 +200,12 @@ class SqliteStorage(Storage):
         return verifier.finish()
 
     async def _verify_rows(self, tenant: str | None) -> list[Fault]:
-        rebuild = Rebuild(migrations())
-        try:
-            faults: list[Fault] = []
-            last: str | None = ""
-            while last is not None:
-                last, found = await self._read(partial(_compare_page, after=last, rebuild=rebuild))
-                faults += [fault for fault in found if tenant in (None, fault.tenant)]
-            return faults
-        finally:
-            rebuild.close()
+        faults: list[Fault] = []
+        last: str | None = ""
+        while last is not None:
+            last, found = await self._read(partial(_compare_page, after=last))
+            faults += [fault for fault in found if tenant in (None, fault.tenant)]
+        return faults
 
     # ---- both ------------------------------------------------------------------------------------------
 
@@ -360,12 +356,11 @@ def _unnoted(connection: sqlite3.Connection) -> list[Fault]:
     ]
 
 
-def _compare_page(
-    connection: sqlite3.Connection, after: str, rebuild: Rebuild
-) -> tuple[str | None, list[Fault]]:
+def _compare_page(connection: sqlite3.Connection, after: str) -> tuple[str | None, list[Fault]]:
     """Compare the next visits with their records. The visit to go on after, None at the end; the faults."""
     faults: list[Fault] = []
-    with _one_moment(connection):
+    # The rebuild begins and ends here, in this thread: whoever asked may have given up meanwhile.
+    with _one_moment(connection), closing(Rebuild(migrations())) as rebuild:
         visits = visits_after(connection, after, VISITS_PAGE)
         for visit in visits:
             rows = connection.execute(f"{_RECORD} WHERE visit = ? ORDER BY tenant, seq", (visit,))

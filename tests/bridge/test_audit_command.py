@@ -463,8 +463,9 @@ def test_a_record_of_any_shape_is_shown(kind: str, data: dict[str, Any]) -> None
 
 
 def test_a_log_that_cannot_be_read_is_an_error_that_says_why(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where no demo has left a log
     assert porteiro(tmp_path / "none.db", "list") == 2
     assert "none.db" in capsys.readouterr().err
     assert porteiro(None, "verify") == 2

@@ -281,6 +281,18 @@ async def test_all_the_heads_that_were_noted_are_held_against_the_chain(
 # --------------------------------------------------------------------------------------------------------
 
 
+async def test_a_comparison_that_is_given_up_goes_on_alone_to_its_end(storage: SqliteStorage) -> None:
+    """The thread may be in the midst of it: what it works with must not be taken from it."""
+    for _ in range(8):
+        await whole_visit(storage)
+    for step in range(60):
+        given_up = asyncio.create_task(storage.verify())
+        await asyncio.sleep(step / 5000)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+    assert await storage.verify() == []
+
+
 async def test_a_log_that_grows_meanwhile_has_no_faults(path: Path, storage: SqliteStorage) -> None:
     async with await SqliteStorage.open(path, read_only=True, deadline_s=30) as reader:
         found: list[Fault] = []
