@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.pbx.asterisk import Asterisk
 from tests.pbx.installation import Installation, find
+from tests.pbx.phone import ATTENDANT, INTERCOM, Phone
 
 KEEP = Path(__file__).resolve().parents[2] / "out" / "pbx"
 _failed = pytest.StashKey[bool]()
@@ -59,3 +61,17 @@ def run_asterisk(
     for asterisk in running:
         asterisk.failed |= request.node.stash.get(_failed, False)
         asterisk.__exit__()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def intercom(asterisk: Asterisk) -> AsyncIterator[Phone]:
+    """The intercom's telephone, at the module's own `asterisk`."""
+    async with Phone(asterisk.sip, *INTERCOM) as phone:
+        yield phone
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def attendant(asterisk: Asterisk) -> AsyncIterator[Phone]:
+    """The attendant's telephone there, which is answered after half a second."""
+    async with Phone(asterisk.sip, *ATTENDANT, codec="PCMU", after_s=0.5) as phone:
+        yield phone

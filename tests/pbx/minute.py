@@ -18,9 +18,8 @@ from bridge.demo.stage import DATA
 from tests.pbx import tap
 from tests.pbx.asterisk import Asterisk, free_port
 from tests.pbx.listening import speech
-from tests.pbx.phone import Phone
+from tests.pbx.phone import INTERCOM, Phone
 
-INTERCOM = ("intercom", "change-me-intercom")
 SPEECH_S = 60.0
 START_S = 60.0
 STOP_S = 30.0

@@ -31,6 +31,9 @@ from tests.pbx.sip import (
 )
 
 HOST = "127.0.0.1"
+INTERCOM = ("intercom", "change-me-intercom")
+ATTENDANT = ("attendant", "change-me-attendant")
+"""Name and password of telephones in the example configuration."""
 ANSWER_S = 5.0
 """How long a request may wait for its answer."""
 AGAIN_S = 0.5

@@ -19,12 +19,10 @@ from tests.pbx.gatehouse import until
 from tests.pbx.listening import speech, tone, tone_seconds
 from tests.pbx.minute import GRID_S, SPEECH_S, Minute, measure
 from tests.pbx.operator_desk import Line, OperatorDesk
-from tests.pbx.phone import Call, Ended, Phone
+from tests.pbx.phone import ATTENDANT, Call, Ended, Phone
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
-INTERCOM = ("intercom", "change-me-intercom")
-ATTENDANT = ("attendant", "change-me-attendant")
 EXTENSIONS = ("portaria", "portaria16")
 LEAST_NEAR = 0.99
 ALLOWED = 0.01
@@ -50,20 +48,6 @@ async def minute(
 async def asterisk(run_asterisk: Callable[..., Asterisk]) -> Asterisk:
     """Asterisk; each test tells it where the service is."""
     return await asyncio.to_thread(run_asterisk)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def intercom(asterisk: Asterisk) -> AsyncIterator[Phone]:
-    """The intercom's telephone."""
-    async with Phone(asterisk.sip, *INTERCOM) as phone:
-        yield phone
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def attendant(asterisk: Asterisk) -> AsyncIterator[Phone]:
-    """The attendant's telephone, which is answered after half a second."""
-    async with Phone(asterisk.sip, *ATTENDANT, codec="PCMU", after_s=0.5) as phone:
-        yield phone
 
 
 async def point_to(asterisk: Asterisk, address: str) -> None:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,6 @@ from tests.simulators.openai_realtime import Reply
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
-INTERCOM = ("intercom", "change-me-intercom")
-ATTENDANT = ("attendant", "change-me-attendant")
 PASSWORD = {"AMI_PASSWORD": "change-me-ami", "WRONG_PASSWORD": "not it"}
 
 VISITS = Part(ASKS, AGREES)
@@ -52,20 +50,6 @@ QUIET = 300
 async def asterisk(run_asterisk: Callable[..., Asterisk]) -> Asterisk:
     """Asterisk with the example configuration, but no attendant of its own: settings name ours."""
     return await asyncio.to_thread(run_asterisk, ATTENDANT="")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def intercom(asterisk: Asterisk) -> AsyncIterator[Phone]:
-    """The intercom's telephone."""
-    async with Phone(asterisk.sip, *INTERCOM) as phone:
-        yield phone
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def attendant(asterisk: Asterisk) -> AsyncIterator[Phone]:
-    """The attendant's telephone, which is answered after half a second."""
-    async with Phone(asterisk.sip, *ATTENDANT, codec="PCMU", after_s=0.5) as phone:
-        yield phone
 
 
 def manager(asterisk: Asterisk, **differs: Any) -> dict[str, Any]:

@@ -12,11 +12,10 @@ import pytest_asyncio
 from tests.pbx.asterisk import Asterisk
 from tests.pbx.gatehouse import Gatehouse
 from tests.pbx.listening import speech, tone, tone_seconds
-from tests.pbx.phone import Call, Phone
+from tests.pbx.phone import INTERCOM, Call, Phone
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
-INTERCOM = ("intercom", "change-me-intercom")
 IN_A_ROW = 30
 AT_ONCE = 10
 PITCHES = (450, 700, 950, 1200, 1450, 1700, 1950, 2200, 2450, 2700)

@@ -33,7 +33,7 @@ from tests.pbx.gatehouse import Gatehouse, Leg, recording, until
 from tests.pbx.installation import Installation
 from tests.pbx.listening import level, speech
 from tests.pbx.overheard import Overheard, Said
-from tests.pbx.phone import Call, Ended, Phone, Picks
+from tests.pbx.phone import ATTENDANT, Call, Ended, Phone, Picks
 from tests.pbx.rtp import BUFFER_S, FRAME_S, RATE, Heard, Samples
 from tests.pbx.whole import follow, in_order
 
@@ -161,7 +161,6 @@ NUMBERS = {
 }
 """What Asterisk dials, by apartment."""
 APARTMENTS = sorted({scenario.apartment for scenario in SCENARIOS.values() if scenario.apartment})
-ATTENDANT = ("attendant", "change-me-attendant")
 CODECS = sorted({scenario.codec for scenario in SCENARIOS.values()})
 
 TELEPHONES = "".join(

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.pbx.asterisk import HOST, Asterisk, free_port
-from tests.pbx.phone import Phone
+from tests.pbx.phone import ATTENDANT, Phone
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import Household, household, until, with_cast
 
@@ -47,16 +47,9 @@ async def asterisk(run_asterisk: Callable[..., Asterisk], house: Household) -> A
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def intercom(asterisk: Asterisk) -> AsyncIterator[Phone]:
-    """The intercom's telephone."""
-    async with Phone(asterisk.sip, "intercom", "change-me-intercom") as phone:
-        yield phone
-
-
-@pytest_asyncio.fixture(loop_scope="module")
 async def attendant(asterisk: Asterisk) -> AsyncIterator[Phone]:
     """The attendant's telephone."""
-    async with Phone(asterisk.sip, "attendant", "change-me-attendant", codec="PCMU") as phone:
+    async with Phone(asterisk.sip, *ATTENDANT, codec="PCMU") as phone:
         yield phone
 
 

@@ -19,7 +19,7 @@ from bridge.softphone import load_wav
 from tests.pbx.asterisk import Asterisk
 from tests.pbx.gatehouse import Gatehouse, Leg, recording
 from tests.pbx.listening import compare
-from tests.pbx.phone import Call, Ended, Phone
+from tests.pbx.phone import INTERCOM, Call, Ended, Phone
 from tests.pbx.rtp import BUFFER_S, RATE, Heard
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -27,8 +27,6 @@ pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.
 DROPOUT_MS = 40
 ALIKE = 0.85
 """Correlation of a half second of speech: G.711 by itself leaves over 0.999, a dropout of 40 ms over this."""
-
-INTERCOM = ("intercom", "change-me-intercom")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
