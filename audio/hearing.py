@@ -76,6 +76,20 @@ class Ear:
         """The caller is being heard."""
         return self.voice.speaking
 
+    @property
+    def speech_ms(self) -> int:
+        """See :attr:`audio.vad.VoiceActivity.speech_ms`."""
+        return self.voice.speech_ms
+
+    @property
+    def quiet_ms(self) -> int:
+        """See :attr:`audio.vad.VoiceActivity.quiet_ms`."""
+        return self.voice.quiet_ms
+
+    def end_now(self) -> None:
+        """See :meth:`audio.vad.VoiceActivity.end_now`; the model hears silence again if we talk on."""
+        self.voice.end_now()
+
     def played(self, frame: bytes, skipped: int, *, ours: bool) -> None:
         """A frame went out, ``skipped`` before it never did. ``ours``: it is talk, no tone or silence."""
         self._since_ours = 0 if ours else self._since_ours + 1 + skipped

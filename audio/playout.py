@@ -10,6 +10,9 @@ Rules:
 5. What was flushed is never heard again: audio that arrives late for such an item is dropped.
 6. Where no item has anything to say the bed is heard (ring tone, hold sound), or else silence.
 7. For every item, always: received = played + queued + dropped by a flush.
+8. Paused, the queue stands still and silence goes out; what comes meanwhile queues. A pause ends by
+   ``resume``, or by any flush. What is protected can't be paused. What the PBX gives back unheard is queued
+   again, and counts as played once it was given out again.
 
 "Played" means given out by :meth:`Playout.next_frame`; the endpoint below sends a frame at once.
 """
@@ -26,6 +29,8 @@ from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_BYTES, SILENCE, samp
 
 REMEMBERED_ITEMS: Final = 256
 """How many closed items (finished, flushed, abandoned) the ledger remembers."""
+KEPT_FRAMES: Final = 15
+"""How much of what was given out can be taken back: 300 ms, more than a PBX is let hold."""
 
 _FADE_IN: Final = np.linspace(0.0, 1.0, FRAME_SAMPLES, endpoint=False)
 
@@ -117,6 +122,14 @@ class _Item:
         self.played += len(piece) // SAMPLE_BYTES
         return piece
 
+    def untake(self, pcm: bytes) -> None:
+        """What was taken last was not played after all: it comes first again."""
+        if self.offset:
+            self.chunks[0] = self.chunks[0][self.offset :]
+            self.offset = 0
+        self.chunks.appendleft(pcm)
+        self.played -= len(pcm) // SAMPLE_BYTES
+
     def ledger(self) -> ItemLedger:
         return ItemLedger(
             self.name, self.received, self.played, self.ended, self.flushed, self.protected, self.abandoned
@@ -151,6 +164,10 @@ class Playout:
         self._bed_interrupted = False
         self._starving = False
         self._pending = 0
+        self._given: deque[bytes] = deque(maxlen=KEPT_FRAMES)
+        """The last pieces given out of the item that is being played."""
+        self.paused = False
+        """Silence goes out, and nothing of the queue."""
         self.audible = False
         """The last frame given out carried an item's audio."""
         self.underruns = 0
@@ -214,6 +231,9 @@ class Playout:
 
     def next_frame(self) -> bytes:
         """The next 20 ms, always :data:`FRAME_BYTES` bytes: item audio, else the bed, else silence."""
+        if self.paused:
+            self.audible = False
+            return SILENCE
         head = self._queue[0] if self._queue else None
         if head is not None and (head.queued >= FRAME_SAMPLES or (head.queued and not head.open)):
             return self._item_frame(head)
@@ -239,13 +259,46 @@ class Playout:
         self._bed = _Bed(pcm) if pcm else None
         self._bed_interrupted = False
 
+    # -- pause -----------------------------------------------------------------------------------------
+
+    def pause(self) -> bool:
+        """Fall silent for a moment, where an item is being played that may be; says whether that is so."""
+        head = self._queue[0] if self._queue else None
+        self.paused = head is not None and head.played > 0 and not head.protected
+        return self.paused
+
+    def resume(self) -> None:
+        """Go on where the pause began."""
+        self.paused = False
+
+    def take_back(self, samples: int) -> int:
+        """The last ``samples`` given out of the item being played will not be heard: queue them again.
+
+        Returns:
+            How many that were: no more than were played of it, nor than :data:`KEPT_FRAMES` hold.
+        """
+        if samples <= 0 or not self._queue or not self._queue[0].played:
+            return 0
+        back = b"".join(self._given)[-samples * SAMPLE_BYTES :]
+        self._given.clear()
+        if back:
+            self._queue[0].untake(back)
+            self._pending += len(back) // SAMPLE_BYTES
+        return len(back) // SAMPLE_BYTES
+
     # -- barge-in --------------------------------------------------------------------------------------
 
     def flush(self, *, force: bool = False) -> Flushed | None:
-        """Drop every item that is not protected (with ``force``: all). None: there was none to drop."""
+        """Drop every item that is not protected (with ``force``: all). None: there was none to drop.
+
+        A pause is over with it.
+        """
+        self.paused = False
         dropped = [account for account in self._queue if force or not account.protected]
         if not dropped:
             return None
+        if dropped[0] is self._queue[0]:
+            self._given.clear()
         for account in dropped:
             self._pending -= account.queued
             account.flushed = True
@@ -284,6 +337,7 @@ class Playout:
 
     def _item_frame(self, head: _Item) -> bytes:
         piece = head.take()
+        self._given.append(piece)
         self._pending -= len(piece) // SAMPLE_BYTES
         self.audible = True
         self._bed_interrupted = True
@@ -305,6 +359,7 @@ class Playout:
         """Let go of every item at the head that has nothing left to play and nothing more to come."""
         while self._queue and not self._queue[0].open and not self._queue[0].queued:
             account = self._queue.popleft()
+            self._given.clear()
             self._starving = False
             if account.ended:
                 self._finished.append(Played(account.name, account.played))

@@ -25,6 +25,7 @@ WINDOW_SAMPLES: Final = 256
 CONTEXT_SAMPLES: Final = 32
 WINDOW_MS: Final = WINDOW_SAMPLES * 1000 // TELEPHONE_RATE
 _STATE_WIDTH: Final = 128
+_PER_MS: Final = TELEPHONE_RATE // 1000
 
 Floats = npt.NDArray[np.float32]
 
@@ -140,6 +141,8 @@ class VoiceActivity:
         """Where the speech began that goes on, or that may be beginning."""
         self._ended: int | None = None
         """Where the silence began that may be ending it."""
+        self._judged_to = 0
+        """The sample behind the window that was judged last."""
         self._quiet = 0
         """For how many samples it has clearly been no speech."""
         self._power_sum = 0.0
@@ -187,6 +190,26 @@ class VoiceActivity:
             self._windows.append(_Window(self._waiting[: CONTEXT_SAMPLES + WINDOW_SAMPLES], at, floor))
             self._waiting = self._waiting[WINDOW_SAMPLES:]
 
+    @property
+    def speech_ms(self) -> int:
+        """How long the speech that goes on has lasted, without a quiet at its end; 0 where there is none."""
+        if not self.speaking or self._began is None:
+            return 0
+        return ((self._ended if self._ended is not None else self._judged_to) - self._began) // _PER_MS
+
+    @property
+    def quiet_ms(self) -> int:
+        """For how long it has been quiet within the speech that goes on; it may be over, or a pause in it."""
+        return (self._judged_to - self._ended) // _PER_MS if self.speaking and self._ended is not None else 0
+
+    def end_now(self) -> None:
+        """Take a quiet that goes on for the end of the speech, without waiting for the hang-over.
+
+        For who can't wait. What is said after it is a new onset. Does nothing where there is no such quiet.
+        """
+        if self.speaking and self._ended is not None:
+            self._events.append(self._offset(self._ended))
+
     def close(self) -> None:
         """The leg is over: what was not judged yet never will be. Twice does nothing more."""
         self.closed = True
@@ -200,6 +223,7 @@ class VoiceActivity:
     def _judged(self, probability: float, state: Floats) -> None:
         """The model's word on the window that waited longest, and its state after it."""
         window = self._windows.popleft()
+        self._judged_to = window.at + WINDOW_SAMPLES
         self._state = state
         self._forget_after_long_quiet(probability)
         power = _power(window.samples[CONTEXT_SAMPLES:])
@@ -242,10 +266,12 @@ class VoiceActivity:
             self._ended = at
         if at + WINDOW_SAMPLES - self._ended < _samples(profile.hangover_ms):
             return None
-        offset = SpeechOffset(self._ended, probability, self._speech_dbov())
+        return self._offset(self._ended)
+
+    def _offset(self, at: int) -> SpeechOffset:
         self.speaking = False
         self._began = self._ended = None
-        return offset
+        return SpeechOffset(at, self.probability, self._speech_dbov())
 
     def _add(self, power: float) -> None:
         self._power_sum += power

@@ -24,7 +24,7 @@ from bridge.dialing.base import DialOrder
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
 from bridge.house import Condominium, House
-from bridge.leg import BargedIn, CallMade, FloorGiven, Leg, Posted, TurnEnded
+from bridge.leg import BargedIn, CallMade, FloorGiven, Leg, Paused, Posted, TurnEnded
 from bridge.log import bound
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.watch import Seen
@@ -150,6 +150,7 @@ class VisitHost:
             ear=self.place.ear(self._house.ears),
             tape=tape,
             silence_s=self.place.settings.limits.silence_s,
+            pauses=self.place.settings.backchannels == "pause",
             post=lambda leg, posted: self._inbox.put_nowait(_FromLeg(leg, posted)),
         )
         leg.ids = {"tenant": self.place.id, "visit": self.id, "leg": name}
@@ -288,6 +289,8 @@ class VisitHost:
                 data = {"speech_to_silence_ms": posted.speech_to_silence_ms, "heard_ms": posted.heard_ms}
                 self.log.info("barge_in", leg=leg.name, **data)
                 self._see("barge_in", {"leg": leg.name, **data})
+            case Paused():
+                self._see("pause", {"leg": leg.name, "pause_ms": posted.pause_ms})
             case FloorGiven():
                 self._see("floor", {"leg": leg.name, "role": leg.role.value})
             case e.LegClosed():

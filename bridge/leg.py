@@ -24,6 +24,7 @@ from audio.resample import Resampler
 from audio.vad import SpeechOffset, SpeechOnset
 from bridge.clock import FRAME_S, Clock
 from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
+from bridge.overlap import Overlap, Verdict
 from bridge.tape import Tape, TapeHead
 from providers.base import (
     AudioDelta,
@@ -43,6 +44,7 @@ from providers.base import (
     TranscriptFailed,
 )
 from visits import events as visit_events
+from visits.backchannel import is_backchannel
 from visits.events import Role
 from visits.wording import long_enough, said_as_asked
 
@@ -84,11 +86,19 @@ class BargedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The caller made a sound while we spoke, and we paused for so long; then we went on."""
+
+    item: str
+    pause_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class FloorGiven:
     """It is the caller's turn now: nothing is being said, and nothing is owed."""
 
 
-Posted = visit_events.Event | CallMade | TurnEnded | BargedIn | FloorGiven
+Posted = visit_events.Event | CallMade | TurnEnded | BargedIn | Paused | FloorGiven
 
 
 @dataclass(slots=True)
@@ -144,6 +154,7 @@ class Leg:
         ear: Ear,
         tape: Tape | None,
         silence_s: float,
+        pauses: bool = False,
         post: Callable[[Leg, Posted], None],
     ) -> None:
         """
@@ -152,6 +163,8 @@ class Leg:
             attempt: the dial attempt that a resident's leg answers.
             visit_started: the event loop's time at which the visit began; its clock's zero.
             silence_s: after so much silence in the caller's turn the host is told.
+            pauses: for a short sound of the caller's we only pause (`bridge/overlap.py`). False: whatever
+                they say interrupts us.
             post: takes what the visit must know; called from the event loop, must not block.
         """
         self.role = role
@@ -181,6 +194,15 @@ class Leg:
         self._turns: dict[str, _Turn] = {}
         self._segments: deque[_Segment] = deque(maxlen=64)
         self._caller_ended: float | None = None
+        self._pauses = pauses
+        self._overlap: Overlap | None = None
+        """The caller made a sound while we spoke, and it isn't settled what it was."""
+        self._paused_at = 0.0
+        """When we fell silent for it, on the visit's clock."""
+        self._asked = False
+        """What we said last was a question."""
+        self._replies = True
+        """The model answers the caller's turns by itself."""
         self._last_tick = self._loop.time()
         self._idle_frames = 0
         self._owed_frames = 0
@@ -251,6 +273,8 @@ class Leg:
             case TranscriptFailed():
                 self._turns.pop(event.item, None)
                 self._post(self, visit_events.TurnLost(self.role, event.item))
+                if self._overlap is not None and self._overlap.concerns(event.item):
+                    self._give_way(self._overlap.began)  # nobody knows what it was: it gets its answer
             case SpeechStarted():
                 self._turn_began(event.item)
             case SpeechStopped():
@@ -275,6 +299,7 @@ class Leg:
             return
         self._lost = True
         self._session = None
+        self._overlap = None
         self._playout.flush(force=True)
         self._post(self, visit_events.SessionLost(self.role, self.attempt, reason))
 
@@ -319,7 +344,7 @@ class Leg:
         began = self._heard_at(onset.at)
         self._segments.append(_Segment(began))
         if self._hears is None and (self._playout.audible or self._playout.playing is not None):
-            self._barge_in(began)
+            self._spoken_over(began)
         self._post(self, visit_events.SpeechBegan(self.role))
 
     def _speech_ended(self, offset: SpeechOffset) -> None:
@@ -329,20 +354,80 @@ class Leg:
             self._segments[-1].ended = ended
         self._post(self, visit_events.SpeechEnded(self.role))
 
+    # A sound of the caller's while we speak: see bridge/overlap.py.
+
+    def _spoken_over(self, began: float) -> None:
+        """Fall silent at once; for good, or for as long as it takes to tell which."""
+        overlap = self._overlap
+        if not self._pauses or not (overlap is None or overlap.again(began, self.now)):
+            self._give_way(began)
+        elif self._playout.pause():
+            self._overlap = overlap or Overlap(began, self._turns)
+            self._paused_at = self._silent_at
+            if isinstance(self.endpoint, TakesBack):
+                self._playout.take_back(self.endpoint.flush())
+            if self._session is not None:
+                self._session.doubt_turn()
+        else:
+            self._give_way(began)  # what is being said can't be paused; what waits behind it goes
+
+    def _weigh(self, overlap: Overlap) -> None:
+        """Decide what a sound of the caller's was, where that can be told by now."""
+        verdict = overlap.judge(self.now, speech_ms=self._ear.speech_ms, quiet_ms=self._ear.quiet_ms)
+        if verdict is Verdict.GIVE_WAY:
+            self._give_way(overlap.began)
+        elif verdict is Verdict.RESUME:
+            self._go_on()
+        elif verdict is Verdict.OVER and not self._items:
+            self._settle_overlap(reply=self._asked and overlap.answers(self.now))
+
+    def _go_on(self) -> None:
+        self._ear.end_now()  # our echo must not keep it speaking, nor go to the model
+        self._playout.resume()
+        pause_ms = self._ms(self._silent_at - self._paused_at)
+        self._post(self, Paused(self._playout.playing or "", pause_ms))
+
+    def _give_way(self, began: float) -> None:
+        """It is a barge-in."""
+        self._barge_in(began)
+        self._settle_overlap(reply=True)
+
+    def _settle_overlap(self, *, reply: bool) -> None:
+        if self._overlap is None:
+            return
+        self._overlap = None
+        self._playout.resume()
+        if self._session is not None:
+            self._session.settle_turn(reply)
+
+    def _overlap_words(self, overlap: Overlap, item: str, text: str) -> None:
+        """The words of a turn that was begun while we spoke."""
+        evidence = self.role is Role.RESIDENT and self._replies
+        if is_backchannel(text, sounds_only=evidence):
+            overlap.backchannel(item, self.now)
+        else:
+            self._give_way(overlap.began)
+
+    @property
+    def _silent_at(self) -> float:
+        """When what went out last was over, on the visit's clock."""
+        return self._last_tick - self._zero + FRAME_S
+
     def _barge_in(self, began: float) -> None:
+        silent_at = self._paused_at if self._playout.paused else self._silent_at
         flushed = self._flush()
         if flushed is None or not flushed.played_samples:
             return
         heard_ms = self._ms(flushed.played_samples / TELEPHONE_RATE)
-        silent_at = self._last_tick - self._zero + FRAME_S
         self._post(self, BargedIn(flushed.item, max(0.0, self._ms(silent_at - began)), heard_ms))
 
     def _flush(self) -> Flushed | None:
         """Fall silent, and let the model remember only what was heard."""
+        paused = self._playout.paused
         flushed = self._playout.flush()
         if flushed is None:
             return None
-        if isinstance(self.endpoint, TakesBack):
+        if isinstance(self.endpoint, TakesBack) and not paused:  # then it has given back what it held
             unheard = self.endpoint.flush()
             self._taken_back = {flushed.item: min(unheard, flushed.played_samples)}
             flushed = replace(flushed, played_samples=max(0, flushed.played_samples - unheard))
@@ -357,6 +442,10 @@ class Leg:
     def _turn_began(self, item: str) -> None:
         self._turns[item] = _Turn(self.now)
         self._post(self, visit_events.TurnBegan(self.role, item))
+        if self._overlap is not None:
+            self._overlap.turn_began(item, self.now)
+            if self._playout.paused:
+                return
         protected = any(saying.protected for saying in self._sayings.values()) or any(
             one.saying is not None and one.saying.protected for one in self._items
         )
@@ -377,6 +466,8 @@ class Leg:
         if text.strip():
             self._post(self, TurnEnded("caller", text, self._ms(began), self._ms(max(began, ended))))
         self._post(self, visit_events.Said(self.role, item, text, began, bool(spoken)))
+        if self._overlap is not None and self._overlap.concerns(item):
+            self._overlap_words(self._overlap, item, text)
 
     # ----------------------------------------------------------------------------------------------------
     # Down: what the model says
@@ -402,6 +493,7 @@ class Leg:
 
     def auto_reply(self, on: bool) -> None:
         """Whether the model answers the caller's turns by itself."""
+        self._replies = on
         if self._session is not None:
             self._session.auto_reply(on)
 
@@ -417,6 +509,7 @@ class Leg:
         word are, in place of the other caller.
         """
         self._flush()
+        self._settle_overlap(reply=False)  # what was said is the other's from now on
         self._hears, self._speaks = hears, speaks
 
     def disconnect(self) -> None:
@@ -469,6 +562,8 @@ class Leg:
     def tick(self, skipped: int) -> None:
         """Play the next 20 ms."""
         self._listen()  # first, so that who is interrupted falls silent with this frame
+        if self._overlap is not None:
+            self._weigh(self._overlap)
         self._last_tick = self._loop.time()
         frame = self._playout.next_frame()
         if self._hears is not None:
@@ -506,6 +601,7 @@ class Leg:
             heard_ms = self._ms((account.played - self._taken_back.get(item.name, 0)) / TELEPHONE_RATE)
             if account.played:
                 self._spoken = True
+                self._asked = item.text.rstrip().endswith("?")
                 began = item.began if item.began is not None else self.now
                 self._post(
                     self,
@@ -591,4 +687,4 @@ class Leg:
         return self._closed
 
 
-__all__ = ["BargedIn", "CallMade", "FloorGiven", "Leg", "Posted", "TurnEnded"]
+__all__ = ["BargedIn", "CallMade", "FloorGiven", "Leg", "Paused", "Posted", "TurnEnded"]

@@ -707,6 +707,11 @@ class Tenant(Part):
     dialer: Dialer = PlainDialer()
     attendant: Attendant | None = None
     manager: Manager | None = None
+    backchannels: Literal["pause", "stop"] = "pause"
+    """What a short sound of a caller's ("ahã", "tá") does while the doorman talks. `pause`: he is silent at
+    once and goes on when it was no more than that; words that are a turn interrupt him, a resident's "não"
+    first of all. `stop`: whatever is heard interrupts him, and he answers it; a resident who says "ahã" then
+    hears the briefing twice."""
     vad: Vad = Vad()
     echo: Echo = Echo()
     turn_detection: TurnDetection = TurnDetection()

@@ -299,6 +299,16 @@ class Session(Protocol):
         Off: the host has taken the turn (a question was put to the visitor for the resident).
         """
 
+    def doubt_turn(self) -> None:
+        """What the caller says now may be no turn, but a word along the way while we speak ("ahã").
+
+        The model hears it in any case. Turns that end from here on ask for no reply until
+        :meth:`settle_turn`, which follows in bounded time; what else is owed is not held up.
+        """
+
+    def settle_turn(self, reply: bool) -> None:
+        """The doubt is over. ``reply``: it was a turn; where that has ended it is answered now."""
+
     def note(self, text: str) -> None:
         """Tell the model something, without a reply."""
 

@@ -148,6 +148,14 @@ class Conversation:
         """See :class:`providers.base.Session`."""
         self._act(self._sequencer.auto_reply(on))
 
+    def doubt_turn(self) -> None:
+        """See :class:`providers.base.Session`."""
+        self._sequencer.doubt_turn()
+
+    def settle_turn(self, reply: bool) -> None:
+        """See :class:`providers.base.Session`."""
+        self._act(self._sequencer.settle_turn(reply))
+
     def note(self, text: str) -> None:
         """See :class:`providers.base.Session`."""
         self._send(wire.system_note(self._event_id("note"), text))

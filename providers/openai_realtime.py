@@ -214,6 +214,17 @@ class OpenAISession:
         if not self._over:
             self._conversation.auto_reply(on)
 
+    def doubt_turn(self) -> None:
+        """See :class:`providers.base.Session`."""
+        if not self._over:
+            self._conversation.doubt_turn()
+
+    def settle_turn(self, reply: bool) -> None:
+        """See :class:`providers.base.Session`."""
+        if not self._over:
+            self._conversation.settle_turn(reply)
+            self._arm()
+
     def note(self, text: str) -> None:
         """See :class:`providers.base.Session`."""
         if not self._over:

@@ -23,6 +23,9 @@ R7  Races are not failures. "Already has an active response": wait for a done, a
     cancel": the response is over, whether its done came or not.
 R8  Nothing waits for the caller or a tool for ever. ``patience`` names what is waited for; whoever has a
     clock calls ``give_up`` with it when the time for it is over.
+R9  A turn in doubt (it may be a word along the way, said while we speak) asks for no reply until the doubt is
+    settled. Settled as a turn, it gets its reply; a barge-in that was reported meanwhile was that turn's, and
+    if the turn has ended nothing more is waited for.
 
 What a response may be in, and what moves it (``None``: no response)::
 
@@ -157,13 +160,17 @@ class Sequencer:
         self._running: _Running | None = None
         self._barged = False
         self._speaking = False
+        self._doubt = False
+        self._ended_in_doubt = False
+        self._withheld = False
+        """A turn that ended in doubt would be owed a reply (R9)."""
 
     # -- what is the case ------------------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         """True while a reply is running or owed, a tool's included."""
-        return bool(self._running or self._exact or self._owed or self._batches)
+        return bool(self._running or self._exact or self._owed or self._batches or self._withheld)
 
     @property
     def running(self) -> str | None:
@@ -204,6 +211,7 @@ class Sequencer:
         self._auto_reply = on
         if not on:
             self._owed.discard("turn")
+            self._withheld = False
         return []
 
     def interrupt(self) -> list[Action]:
@@ -239,7 +247,25 @@ class Sequencer:
     def turn_ended(self) -> list[Action]:
         """The caller's turn is in the conversation."""
         self._speaking = self._barged = False
-        if self._auto_reply:
+        if self._doubt:
+            self._ended_in_doubt = True
+            self._withheld |= self._auto_reply
+        elif self._auto_reply:
+            self._owed.add("turn")
+        return self._next()
+
+    def doubt_turn(self) -> list[Action]:
+        """What the caller says may be no turn (R9)."""
+        self._doubt = True
+        return []
+
+    def settle_turn(self, reply: bool) -> list[Action]:
+        """The doubt is over; ``reply``: it was a turn (R9)."""
+        ended, withheld = self._ended_in_doubt, self._withheld
+        self._doubt = self._ended_in_doubt = self._withheld = False
+        if reply and ended and not self._speaking:
+            self._barged = False
+        if reply and withheld:
             self._owed.add("turn")
         return self._next()
 

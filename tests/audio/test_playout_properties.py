@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SILENCE, samples_of
-from audio.playout import Flushed, Played, Playout
+from audio.playout import KEPT_FRAMES, Flushed, Played, Playout
 
 ITEMS = st.sampled_from([f"item{number}" for number in range(6)])
 BED_VALUE = -7
@@ -42,6 +42,9 @@ class PlayoutMachine(RuleBasedStateMachine):
         self.next_value = 1
         self.bed = False
         self.bed_faded = False
+        self.paused = False
+        self.given: list[int] = []
+        """How long each piece was that was given out of the item at the head, the last ones."""
 
     # -- the naive model -------------------------------------------------------------------------------
 
@@ -59,12 +62,15 @@ class PlayoutMachine(RuleBasedStateMachine):
             if item.queued or item.state == "open":
                 return
             name = self.order.pop(0)
+            self.given = []
             if item.state == "ended":
                 self.finished.append(name)
             item.state = "finished" if item.state == "ended" else "given up"
 
     def _frame(self) -> list[int] | None:
         """The samples of the next frame; None: the bed, or silence if there is none."""
+        if self.paused:
+            return [0] * FRAME_SAMPLES
         if not self.order:
             return None
         item = self.items[self.order[0]]
@@ -72,6 +78,7 @@ class PlayoutMachine(RuleBasedStateMachine):
             return [0] * FRAME_SAMPLES if item.played else None
         piece, item.queued = item.queued[:FRAME_SAMPLES], item.queued[FRAME_SAMPLES:]
         item.played += piece
+        self.given = [*self.given, len(piece)][-KEPT_FRAMES:]
         self._settle()
         return piece + [0] * (FRAME_SAMPLES - len(piece))
 
@@ -129,10 +136,35 @@ class PlayoutMachine(RuleBasedStateMachine):
             else:
                 assert frame == SILENCE
 
+    @rule()
+    def pause(self) -> None:
+        head = self.items[self.order[0]] if self.order else None
+        self.paused = head is not None and bool(head.played) and not head.protected
+        assert self.playout.pause() == self.paused
+
+    @rule()
+    def resume(self) -> None:
+        self.playout.resume()
+        self.paused = False
+
+    @rule(samples=st.one_of(st.integers(-1, 500), st.integers(500, 6000)))
+    def take_back(self, samples: int) -> None:
+        back = min(max(0, samples), sum(self.given))
+        assert self.playout.take_back(samples) == back
+        if back:
+            item = self.items[self.order[0]]
+            item.played, item.queued = item.played[:-back], item.played[-back:] + item.queued
+            self.heard = self.heard[:-back]  # nobody else was heard since
+        if samples > 0:
+            self.given = []
+
     @rule(force=st.booleans())
     def flush(self, force: bool) -> None:
         flushed = self.playout.flush(force=force)
+        self.paused = False
         dropped = [name for name in self.order if force or not self.items[name].protected]
+        if dropped and dropped[0] == self.order[0]:
+            self.given = []
         self.order = [name for name in self.order if name not in dropped]
         if not dropped:
             assert flushed is None

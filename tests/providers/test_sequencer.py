@@ -194,3 +194,47 @@ def test_an_unknown_wait_can_not_be_given_up(sequencer: Sequencer) -> None:
 def test_the_end_of_the_turn_is_replied_to_at_once(sequencer: Sequencer) -> None:
     sequencer.caller_speaks()
     assert asks(sequencer.turn_ended())
+
+
+def test_a_turn_in_doubt_is_replied_to_once_it_is_known_to_be_one(sequencer: Sequencer) -> None:
+    sequencer.doubt_turn()
+    sequencer.caller_speaks()
+    assert sequencer.turn_ended() == []
+    assert sequencer.busy, "it may be the model's turn"
+    assert asks(sequencer.settle_turn(reply=True))
+
+
+def test_a_word_along_the_way_gets_no_reply_and_holds_nothing_up(sequencer: Sequencer) -> None:
+    created(sequencer, [*sequencer.turn_ended()], "r1")
+    sequencer.doubt_turn()
+    sequencer.caller_speaks()
+    assert sequencer.turn_ended() == []
+    assert sequencer.settle_turn(reply=False) == []
+    assert sequencer.response_done("r1") == []
+    assert not sequencer.busy
+    assert asks(sequencer.turn_ended()), "the next one is a turn like any other"
+
+
+def test_what_else_is_owed_does_not_wait_for_the_doubt(sequencer: Sequencer) -> None:
+    sequencer.doubt_turn()
+    assert asks(sequencer.say_exactly("goodbye", "Até logo."))
+
+
+def test_a_barge_in_by_a_turn_that_has_ended_waits_for_no_further_end(sequencer: Sequencer) -> None:
+    created(sequencer, [*sequencer.turn_ended()], "r1")
+    sequencer.doubt_turn()
+    sequencer.caller_speaks()
+    sequencer.turn_ended()
+    assert sequencer.interrupt() == [Cancel("r1")]
+    assert sequencer.settle_turn(reply=True) == []
+    assert sequencer.patience is None
+    assert asks(sequencer.response_done("r1"))
+
+
+def test_a_turn_that_ended_while_the_host_had_it_is_nobodys_afterwards(sequencer: Sequencer) -> None:
+    sequencer.auto_reply(False)
+    sequencer.doubt_turn()
+    sequencer.turn_ended()
+    sequencer.auto_reply(True)
+    assert sequencer.settle_turn(reply=True) == []
+    assert not sequencer.busy

@@ -83,7 +83,7 @@ class World(RuleBasedStateMachine):
     @rule(on=st.booleans())
     def auto_reply(self, on: bool) -> None:
         if not on:
-            self.turn_owed = False
+            self.turn_owed = self.withheld = False
         self.auto = on
         self.act(self.sequencer.auto_reply(on))
 
@@ -106,8 +106,25 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def turn_ended(self) -> None:
-        self.turn_owed = self.auto
+        if self.doubt:
+            self.withheld |= self.auto
+        else:
+            self.turn_owed = self.auto
         self.act(self.sequencer.turn_ended())
+
+    doubt = False
+    withheld = False
+
+    @rule()
+    def doubt_turn(self) -> None:
+        self.doubt = True
+        self.act(self.sequencer.doubt_turn())
+
+    @rule(reply=st.booleans())
+    def settle_turn(self, reply: bool) -> None:
+        self.turn_owed |= self.withheld and reply
+        self.doubt = self.withheld = False
+        self.act(self.sequencer.settle_turn(reply))
 
     @rule()
     def patience_ends(self) -> None:
@@ -201,11 +218,19 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def busy_tells_the_truth(self) -> None:
-        if self.outstanding or self.running or self.wanted or self.unanswered or self.turn_owed:
+        if (
+            self.outstanding
+            or self.running
+            or self.wanted
+            or self.unanswered
+            or self.turn_owed
+            or self.withheld
+        ):
             assert self.sequencer.busy
 
     def teardown(self) -> None:
         """Once the world answers, all that is owed gets asked for, and then there is peace."""
+        self.settle_turn(reply=True)
         for _ in range(10 * (self.count + 5)):
             if self.foreign:
                 self.theirs_ends()
