@@ -70,6 +70,11 @@ class Child:
             self._process.wait()
         self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def ready(self) -> Any:
         """What it said when it was ready.
 

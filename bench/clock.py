@@ -23,7 +23,7 @@ from uuid import uuid4
 import numpy as np
 
 from audio.frames import SILENCE
-from bench.callers import CallLost
+from bench.callers import SO_TIMESTAMPNS, CallLost
 from bench.children import Child
 from bench.run import machine
 from bridge.endpoints.audiosocket_frames import encode_audio, encode_uuid
@@ -39,7 +39,6 @@ READ_S: Final = 2.0
 """A call of which nothing is read for so long is lost."""
 SECONDS: Final = (2.0, 500.0)
 
-SO_TIMESTAMPNS: Final = 35
 _HEADER_BYTES: Final = 3
 _AUDIO: Final = 0x10
 

@@ -68,9 +68,9 @@ def mark() -> bytes:
     return tone
 
 
-def mark_lead() -> int:
-    """Where, in samples of the model's, the mark first reaches :data:`MARK_LEVEL` after its start."""
-    return int(np.ceil(np.arcsin(MARK_LEVEL / MARK_PEAK) / (2 * np.pi * MARK_HZ) * MODEL_RATE))
+def mark_lead(rate: int = MODEL_RATE) -> int:
+    """Where, in samples at the model's rate, the mark first reaches :data:`MARK_LEVEL` after its start."""
+    return int(np.ceil(np.arcsin(MARK_LEVEL / MARK_PEAK) / (2 * np.pi * MARK_HZ) * rate))
 
 
 def says() -> list[Say]:
@@ -78,21 +78,21 @@ def says() -> list[Say]:
     return [_say(_recording(file)) for file in _files("visitor", SAYS_S)]
 
 
-def replies() -> list[bytes]:
-    """The residents' recordings as a model's replies: 24 kHz signed 16-bit mono, over the pilot."""
-    return [_reply(_recording(file)) for file in _files("resident", REPLIES_S)]
+def replies(rate: int = MODEL_RATE) -> list[bytes]:
+    """The residents' recordings as a model's replies: signed 16-bit mono at 24 or 8 kHz, over the pilot."""
+    return [_reply(_recording(file), rate) for file in _files("resident", REPLIES_S)]
 
 
-def greeting() -> bytes:
+def greeting(rate: int = MODEL_RATE) -> bytes:
     """The first reply of each call."""
-    return _reply(_recording(_files("resident", GREETING_S)[0]))
+    return _reply(_recording(_files("resident", GREETING_S)[0]), rate)
 
 
-def speech(seconds: float) -> bytes:
+def speech(seconds: float, rate: int = MODEL_RATE) -> bytes:
     """One reply of the residents' recordings, one behind the other, for at least so long."""
     whole = bytearray()
-    for piece in cycle(replies()):
-        if len(whole) >= 2 * MODEL_RATE * seconds:
+    for piece in cycle(replies(rate)):
+        if len(whole) >= 2 * rate * seconds:
             break
         whole += piece
     return bytes(whole)
@@ -134,9 +134,11 @@ def _say(pcm: bytes) -> Say:
     return Say(tuple(frame.ljust(FRAME_BYTES, b"\0") for frame in frames), onset(pcm))
 
 
-def _reply(pcm: bytes) -> bytes:
-    spoken = soxr.resample(np.frombuffer(pcm, "<i2").astype(np.float64), TELEPHONE_RATE, MODEL_RATE, "VHQ")
-    pilot = PILOT_PEAK * np.sin(2 * np.pi * PILOT_HZ * np.arange(1, len(spoken) + 1) / MODEL_RATE)
+def _reply(pcm: bytes, rate: int) -> bytes:
+    spoken = np.frombuffer(pcm, "<i2").astype(np.float64)
+    if rate != TELEPHONE_RATE:
+        spoken = soxr.resample(spoken, TELEPHONE_RATE, rate, "VHQ")
+    pilot = PILOT_PEAK * np.sin(2 * np.pi * PILOT_HZ * np.arange(1, len(spoken) + 1) / rate)
     whole: bytes = np.clip(np.rint(spoken + pilot), -32768, 32767).astype("<i2").tobytes()
     return whole
 

@@ -12,12 +12,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
+import numpy as np
+
 from bench import figures
-from bench.callers import PHASES, AudioSocketWire, Callers, CallLost, Log, Wire
+from bench.callers import PHASES, AudioSocketWire, Callers, CallLost, Manner, Wire
 from bench.children import Child
+from bench.model_process import PACE
+from bench.processes import Usage, usage, usage_here
 
 WARM_UP_S = 3.0
 """From the last greeting to the measured window."""
@@ -28,22 +32,106 @@ TRIAL_S = 2.0
 SETTLE_S = 1.5
 
 
+TIMED_CALL_SECONDS = 240_000
+"""400 calls for ten minutes. Of a longer run so many are timed, spread evenly; of the others only what they
+lost is counted: the stamps of every frame would fill the memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. `talk`: the share of the time that callers aim to speak; barge-ins come on top."""
+    """What to measure.
+
+    Attributes:
+        calls: at the same time.
+        seconds: that are measured.
+        talk: the share of the time that callers aim to speak; barge-ins come on top.
+        record: with each leg recorded.
+        pace: how much faster than real time the model's replies come.
+    """
 
     calls: int
     seconds: float
     talk: float = 0.4
     record: bool = False
+    pace: float = PACE
 
     def __post_init__(self) -> None:
         if not 1 <= self.calls <= 1000:
             raise ValueError(f"calls: found {self.calls}; allowed are 1 to 1000")
-        if not 2 <= self.seconds <= 500:
-            raise ValueError(f"seconds: found {self.seconds:g}; allowed are 2 to 500")
+        if not 2 <= self.seconds <= 36_000:
+            raise ValueError(f"seconds: found {self.seconds:g}; allowed are 2 to 36000")
         if not 0 < self.talk <= 1:
             raise ValueError(f"talk: found {self.talk:g}; allowed is more than 0, and at most 1")
+        if not 1 <= self.pace <= 100:
+            raise ValueError(f"pace: found {self.pace:g}; allowed are 1 to 100")
+
+
+class Bench:
+    """The processes of one run: the replaying model server, the service, and the callers here.
+
+    A context: it ends them on the way out.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        tell: Callable[[str], None],
+        manner: Manner | None = None,
+        keeps: bool = True,
+    ) -> None:
+        """
+        Args:
+            tell: is told, in words, what goes on.
+            manner: how callers behave; None: as the plan has them talk.
+            keeps: whether the model server keeps what it saw; not where it runs for hours.
+        """
+        self.plan = plan
+        self._tell = tell
+        self._manner = manner or Manner(plan.talk)
+        self._keeps = keeps
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="porteiro-bench-")))
+            self._tell("starting the service and the replaying model server …")
+            replays = {"pace": self.plan.pace, "keeps": self._keeps}
+            self.model = stack.enter_context(Child("bench.model_process", replays, folder / "model.log"))
+            asked = {
+                "folder": str(folder),
+                "model_url": self.model.ready()["url"],
+                "calls": self.plan.calls,
+                "seconds": self.plan.seconds,
+                "record": self.plan.record,
+            }
+            self.service = stack.enter_context(Child("bench.service_process", asked, folder / "service.log"))
+            port = self.service.ready()["port"]
+            stack.enter_context(explained(self.service))
+            self.machine = machine()
+            try_out(port)
+            self.service.tell({"trim": True})
+            self.service.heard()
+            self.idle = usage(self.service.pid)
+            self.callers = stack.enter_context(Callers(port, self._manner))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def place_all(self) -> None:
+        """Place the plan's calls, one after the other: so the n-th session is the n-th caller's."""
+        self._tell(f"placing {self.plan.calls} calls, one after the other …")
+        for _ in range(self.plan.calls):
+            self.callers.call(uuid4())
+
+    def usages(self) -> dict[str, Usage]:
+        """What the service, the callers and the model server have used until now."""
+        return {
+            "service": usage(self.service.pid),
+            "callers": usage_here(),
+            "model": usage(self.model.pid),
+        }
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -53,34 +141,29 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> dict[str, Any]:
         ChildError: a process did not do its part.
         CallLost: the service ended a call, or took none.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="porteiro-bench-")))
-        tell("starting the service and the replaying model server …")
-        model = stack.enter_context(Child("bench.model_process", {}, folder / "model.log"))
-        asked = asdict(plan) | {"folder": str(folder), "model_url": model.ready()["url"]}
-        service = stack.enter_context(Child("bench.service_process", asked, folder / "service.log"))
-        port = service.ready()["port"]
-        stack.enter_context(explained(service))
-        where = machine()
-        try_out(port)
-        service.tell({"trim": True})
-        service.heard()
-        snapshot(service, "idle")
-        callers = stack.enter_context(Callers(port, plan.talk))
-        tell(f"placing {plan.calls} calls, one after the other …")
-        for _ in range(plan.calls):
-            callers.call(uuid4())
+    with Bench(plan, tell) as bench:
+        bench.place_all()
+        callers = bench.callers
         measured = figures.Window(*window(plan.seconds))
         for name, at in (("start", measured.start), ("end", measured.end)):
-            service.tell({"snapshot": name, "at": at})
+            bench.service.tell({"snapshot": name, "at": at})
         tell(f"measuring {plan.seconds:g} s …")
-        callers.lateness_s.clear()
+        callers.go_on(measured.start)
+        del callers.lateness_s[:]
+        before = bench.usages()
+        callers.go_on(measured.end)
+        after = bench.usages()
+        lateness = spread_of(callers.lateness_s)
         callers.go_on(measured.end + COOL_DOWN_S)
-        service.tell({"report": [str(caller.call_id) for caller in callers.callers]})
-        model.tell({})
+        bench.service.tell({"report": [str(caller.call_id) for caller in callers.callers]})
+        bench.model.tell({})
         for _ in ("start", "end"):
-            service.heard()
-        return _result(plan, where, measured, callers, service.heard(), model.heard())
+            bench.service.heard()
+        service, model = bench.service.heard(), bench.model.heard()
+        # Session 0 was the call that was tried out.
+        sessions = [figures.ModelLog.of(session) for session in model["sessions"][1:]]
+        edges = figures.of_calls([caller.log for caller in callers.callers], sessions, measured)
+        return _result(bench, measured, before, after, edges | {"own": lateness}, service)
 
 
 @contextmanager
@@ -94,16 +177,10 @@ def explained(service: Child) -> Iterator[None]:
 
 def try_out(port: int, wire: Callable[[], Wire] = AudioSocketWire) -> None:
     """One call that is not measured."""
-    with Callers(port, share=1.0, wire=wire) as callers:
+    with Callers(port, Manner(share=1.0), wire) as callers:
         callers.call(uuid4())
         callers.go_on(time.monotonic() + TRIAL_S)
     time.sleep(SETTLE_S)
-
-
-def snapshot(service: Child, name: str) -> None:
-    """Take one now."""
-    service.tell({"snapshot": name, "at": time.monotonic()})
-    service.heard()
 
 
 def window(seconds: float) -> tuple[float, float]:
@@ -113,48 +190,49 @@ def window(seconds: float) -> tuple[float, float]:
 
 
 def _result(
-    plan: Plan,
-    where: Mapping[str, Any],
+    bench: Bench,
     window: figures.Window,
-    callers: Callers,
+    before: Mapping[str, Usage],
+    after: Mapping[str, Usage],
+    edges: dict[str, Any],
     service: Mapping[str, Any],
-    model: Mapping[str, Any],
 ) -> dict[str, Any]:
-    snapshots = service["snapshots"]
-    idle, start, end = snapshots["idle"], snapshots["start"], snapshots["end"]
-    # Session 0 was the call that was tried out.
-    sessions = [
-        figures.ModelLog(session["appends"], session["marks"], session["replies"])
-        for session in model["sessions"][1:]
-    ]
-    logs: Sequence[Log] = [caller.log for caller in callers.callers]
-    ticks = end["ticks"] - start["ticks"]
-    edges = figures.of_calls(logs, sessions, window)
+    plan = bench.plan
+    call_seconds = plan.calls * plan.seconds
+    start, end = service["snapshots"]["start"], service["snapshots"]["end"]
+    costs = {who: figures.cpu(before[who].as_dict(), after[who].as_dict(), call_seconds) for who in after}
     edges["lost"] |= {
         "frames_skipped_by_clock": end["frames_skipped"] - start["frames_skipped"],
         "frames_dropped_by_endpoint": service["frames_dropped"],
     }
+    idle, loaded = bench.idle.rss_bytes, after["service"].rss_bytes
+    own = edges.pop("own")
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": version("porteiro"),
-        "machine": where,
+        "machine": bench.machine,
         "plan": asdict(plan) | {"phases": PHASES},
-        "cpu": figures.service_cpu(start, end, plan.calls * plan.seconds),
+        "cpu": costs["service"],
+        "load_cpu": {who: costs[who] for who in ("callers", "model")},
         "memory": {
-            "idle_mb": round(idle["rss_bytes"] / 1e6, 1),
-            "loaded_mb": round(end["rss_bytes"] / 1e6, 1),
-            "mb_per_call": round((end["rss_bytes"] - idle["rss_bytes"]) / 1e6 / plan.calls, 3),
+            "idle_mb": round(idle / 1e6, 1),
+            "loaded_mb": round(loaded / 1e6, 1),
+            "mb_per_call": round((loaded - idle) / 1e6 / plan.calls, 3),
+            "mb_grown_while_measured": round((loaded - before["service"].rss_bytes) / 1e6, 1),
         },
         **edges,
         "service_says": {
-            "tick_lateness_ms": figures.spread(
-                service["lateness_ms"][start["ticks"] : start["ticks"] + ticks]
-            ),
+            "tick_lateness_ms": figures.spread(end["lateness_ms"]),
             "barge_in_ms": figures.spread(ms for at, ms in service["barge_ins"] if at in window),
             "collections": [b - a for a, b in zip(start["collections"], end["collections"], strict=True)],
         },
-        "callers_say": {"tick_lateness_ms": figures.spread(late * 1000 for late in callers.lateness_s)},
+        "callers_say": {"tick_lateness_ms": own},
     }
+
+
+def spread_of(seconds: Sequence[float]) -> dict[str, float | int | None]:
+    """The spread of times, in milliseconds."""
+    return figures.spread(np.asarray(seconds) * 1000)
 
 
 def machine() -> dict[str, Any]:
@@ -182,4 +260,4 @@ def yardstick_ms() -> float:
     return round(sorted(taken)[10] * 1000, 3)
 
 
-__all__ = ["COOL_DOWN_S", "Plan", "explained", "machine", "measure", "snapshot", "try_out", "window"]
+__all__ = ["COOL_DOWN_S", "Bench", "Plan", "explained", "machine", "measure", "try_out", "window"]

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -29,7 +28,6 @@ from bridge.watch import Seen
 
 TENANT = "bench"
 DIRECTORY = Path(__file__).resolve().parent.parent / "data" / "apartamentos.json"
-PAGE = resource.getpagesize()
 
 
 def settings(folder: Path, model_url: str, calls: int, seconds: float, record: bool) -> Settings:
@@ -94,23 +92,18 @@ class Probe:
         return {
             "snapshots": self._taken,
             "barge_ins": self._barge_ins,
-            "lateness_ms": list(self.service.clock.lateness_ms),
             "frames_dropped": sum(endpoint.frames_dropped for endpoint in endpoints),
         }
 
     def _snapshot(self, name: str) -> None:
         assert self.service is not None
-        used = resource.getrusage(resource.RUSAGE_SELF)
+        clock = self.service.clock
         self._taken[name] = {
-            "at": time.monotonic(),
-            "user_s": used.ru_utime,
-            "system_s": used.ru_stime,
-            "waits": used.ru_nvcsw,
-            "rss_bytes": _rss_bytes(),
-            "ticks": len(self.service.clock.lateness_ms),
-            "frames_skipped": self.service.clock.frames_skipped,
+            "lateness_ms": list(clock.lateness_ms),
+            "frames_skipped": clock.frames_skipped,
             "collections": [generation["collections"] for generation in gc.get_stats()],
         }
+        clock.lateness_ms.clear()  # the next snapshot has what came since
 
 
 def _trim() -> None:
@@ -118,11 +111,6 @@ def _trim() -> None:
     gc.collect()
     with contextlib.suppress(AttributeError):  # glibc's alone
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _rss_bytes() -> int:
-    """What is in memory now (Linux), not at its most."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
 
 
 async def serve(given: Settings) -> None:

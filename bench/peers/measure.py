@@ -26,8 +26,9 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
+from audio.frames import SILENCE
 from bench import figures, media, run
-from bench.callers import Callers, CallLost
+from bench.callers import Callers, CallLost, Manner
 from bench.children import Child
 
 PEERS: Final = ("pipecat",)
@@ -72,8 +73,8 @@ class WebSocketWire:
         self._protocol.send_binary(pcm)
         return b"".join(self._protocol.data_to_send())
 
-    def decoded(self, data: bytes) -> list[bytes]:
-        """The binary messages.
+    def sounds(self, data: bytes) -> list[bool]:
+        """Of each binary message.
 
         Raises:
             CallLost: the peer hung up.
@@ -82,7 +83,7 @@ class WebSocketWire:
         frames = [event for event in self._protocol.events_received() if isinstance(event, Frame)]
         if any(frame.opcode is Opcode.CLOSE for frame in frames):
             raise CallLost("the peer hung up")
-        return [bytes(frame.data) for frame in frames if frame.opcode is Opcode.BINARY]
+        return [bytes(frame.data) != SILENCE for frame in frames if frame.opcode is Opcode.BINARY]
 
 
 def installed(folder: Path, tell: Tell) -> Path:
@@ -166,7 +167,7 @@ def measure(peer: str, python: Path, plan: run.Plan) -> dict[str, Any]:
         port = service.ready()["port"]
         stack.enter_context(run.explained(service))
         run.try_out(port, WebSocketWire)
-        callers = stack.enter_context(Callers(port, plan.talk, WebSocketWire))
+        callers = stack.enter_context(Callers(port, Manner(plan.talk), WebSocketWire))
         for _ in range(plan.calls):
             callers.call(uuid4())
         window = figures.Window(*run.window(plan.seconds))
@@ -194,18 +195,24 @@ def _figures(
     sound = [
         (max(appended) - min(appended)) / media.MODEL_RATE
         for session in sessions
-        if (appended := [samples for at, samples in session["appends"] if at in window])
+        if (appended := _appended(session, window))
     ]
     heard = sum(
         audible for log in logs for at, audible in zip(log.arrived, log.audible, strict=True) if at in window
     )
     return {
-        "cpu": figures.service_cpu(taken["start"], taken["end"], plan.calls * plan.seconds),
+        "cpu": figures.cpu(taken["start"], taken["end"], plan.calls * plan.seconds),
         "spoken_share": figures.spoken_share(logs, window),
         "heard_share": round(heard / (len(logs) * plan.seconds * 50), 3),
         "sound_share_to_model": round(sum(sound) / (len(logs) * plan.seconds), 3),
-        "replies": sum(at in window for session in sessions for at, _ in session["replies"]),
+        "replies": sum(at in window for session in sessions for at, _, _ in session["replies"]),
     }
+
+
+def _appended(session: dict[str, Any], window: figures.Window) -> list[int]:
+    """The model server's counts of samples within the window."""
+    times, samples = session["append_times"], session["append_samples"]
+    return [count for at, count in zip(times, samples, strict=True) if at in window]
 
 
 __all__ = ["PEERS", "PeerError", "WebSocketWire", "compare", "installed", "measure"]

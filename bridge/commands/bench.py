@@ -35,6 +35,7 @@ SPREADS = (
     ("added latency down", "latency_down_ms", "total"),
     ("  until the frame is due", "latency_down_ms", "grid"),
     ("  processing", "latency_down_ms", "processing"),
+    ("  each further piece, beyond its turn", "latency_down_ms", "each_piece"),
     ("frames behind the 20 ms grid", "frame_lateness_ms", None),
     ("barge-in: first sound to our last frame", "barge_in_ms", None),
     ("  as the service reckons", "service_says", "barge_in_ms"),
@@ -312,6 +313,13 @@ def show(found: Mapping[str, Any], console: Console) -> None:
         f"{cpu['waits_per_second']:g} waits a second",
         soft_wrap=True,
     )
+    for who, label in (("callers", "callers"), ("model", "model")):
+        load = found["load_cpu"][who]
+        console.print(
+            f"        beside it the {label}: {load['ms_per_call_second']:g} ms a call-second, "
+            f"{load['share_of_a_core']:.0%} of a core",
+            soft_wrap=True,
+        )
     console.print(
         f"memory  {memory['mb_per_call']:g} MB a call ({memory['idle_mb']:g} MB idle, "
         f"{memory['loaded_mb']:g} MB loaded)",

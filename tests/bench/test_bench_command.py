@@ -36,8 +36,12 @@ def found() -> dict[str, Any]:
 
 
 def test_it_measured_the_calls_it_was_asked_for(found: dict[str, Any]) -> None:
-    assert found["plan"] == {"calls": 2, "seconds": 4.0, "talk": 0.4, "record": True, "phases": 4}
+    assert found["plan"] == {
+        "calls": 2, "seconds": 4.0, "talk": 0.4, "record": True, "pace": 4.0, "phases": 4
+    }  # fmt: skip
     assert 0 < found["cpu"]["ms_per_call_second"] < 1000
+    for who in ("callers", "model"):
+        assert 0 < found["load_cpu"][who]["ms_per_call_second"] < 100
     assert 50 < found["memory"]["idle_mb"] < 1000
     assert found["memory"]["loaded_mb"] >= found["memory"]["idle_mb"] * 0.8
     assert 0 < found["spoken_share"] <= 1
@@ -79,7 +83,7 @@ def test_it_is_shown_to_people_as_well(found: dict[str, Any]) -> None:
     ("given", "complaint"),
     [
         (("--calls", "0"), "calls: found 0; allowed are 1 to 1000"),
-        (("--seconds", "1"), "seconds: found 1; allowed are 2 to 500"),
+        (("--seconds", "1"), "seconds: found 1; allowed are 2 to 36000"),
         (("--talk", "1.5"), "talk: found 1.5; allowed is more than 0, and at most 1"),
     ],
 )

@@ -50,12 +50,12 @@ def test_a_call_over_a_websocket_gets_its_sound_back(server: Server) -> None:
     with connected(server) as connection:
         wire.open(connection, uuid4())
         connection.sendall(wire.encoded(LOUD) + wire.encoded(LOUD))
-        heard: list[bytes] = []
+        heard: list[bool] = []
         while len(heard) < 4:
             data = connection.recv(7)  # in pieces that end anywhere
             assert data
-            heard += wire.decoded(data)
-    assert heard == [LOUD] * 4
+            heard += wire.sounds(data)
+    assert heard == [True] * 4
 
 
 def test_a_peer_that_hangs_up_has_lost_the_call(server: Server) -> None:
@@ -65,7 +65,7 @@ def test_a_peer_that_hangs_up_has_lost_the_call(server: Server) -> None:
         connection.sendall(wire.encoded(SILENCE))
         goodbye = connection.recv(1 << 16)
         with pytest.raises(CallLost, match="hung up"):
-            wire.decoded(goodbye)
+            wire.sounds(goodbye)
 
 
 def test_a_peer_that_is_no_websocket_server_has_lost_the_call() -> None:
