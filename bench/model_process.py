@@ -13,7 +13,6 @@ OpenAI's is: an item that there isn't, or more of it than was sent, is an error.
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 import time
 from array import array
@@ -394,22 +393,33 @@ class Voice:
         self.sessions: list[Session] = []
         self._replies: dict[str, list[Reply]] = {}
         self._silence: dict[tuple[str, int], bytes] = {}
-        self._count = 0
-        self.errors = 0
+        self._left = {"sessions": 0, "replies": 0, "truncations": 0, "errors": 0}
         """Of sessions that have left and are not kept."""
 
     def session(self) -> Session:
         """The next; sessions are numbered in the order in which they came."""
-        session = Session(self._count, self)
-        self._count += 1
+        session = Session(self._left["sessions"] + len(self.sessions), self)
         self.sessions.append(session)
         return session
 
     def left(self, session: Session) -> None:
         """Its client is gone."""
         if not self.keeps:
-            self.errors += len(session.errors)
+            self._left = self._summed([session])
             self.sessions.remove(session)
+
+    def count(self) -> dict[str, int]:
+        """How many sessions, replies, truncations and errors there have been."""
+        return self._summed(self.sessions)
+
+    def _summed(self, sessions: Sequence[Session]) -> dict[str, int]:
+        left = self._left
+        return {
+            "sessions": left["sessions"] + len(sessions),
+            "replies": left["replies"] + sum(len(session.replies) for session in sessions),
+            "truncations": left["truncations"] + sum(len(session.truncations) for session in sessions),
+            "errors": left["errors"] + sum(len(session.errors) for session in sessions),
+        }
 
     def reply(self, form: Format, session: int, number: int) -> Reply:
         """A session's reply. Number 0 is the greeting."""
@@ -445,22 +455,17 @@ def _cut(pcm: bytes, form: Format) -> Reply:
 
 
 async def run(voice: Voice) -> None:
-    """Serve until the benchmark is through."""
-    voice.reply(PCM, 0, 0)  # encoded before the first call
-    taken: dict[str, Mapping[str, float]] = {}
+    """Serve until the benchmark is through.
 
-    def snapshot(name: str) -> None:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        taken[name] = {"at": time.monotonic(), "user_s": used.ru_utime, "system_s": used.ru_stime}
+    `{"count": true}` is answered with how much there has been of everything, and any other question with all
+    that was kept.
+    """
+    voice.reply(PCM, 0, 0)  # encoded before the first call
 
     def answer(command: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "snapshot" in command:
-            wait = max(0.0, command["at"] - time.monotonic())
-            asyncio.get_running_loop().call_later(wait, snapshot, command["snapshot"])
-            return {}
-        errors = voice.errors + sum(len(session.errors) for session in voice.sessions)
-        sessions = [session.log() for session in voice.sessions] if voice.keeps else []
-        return {"sessions": sessions, "errors": errors, "snapshots": taken}
+        if "count" in command:
+            return voice.count()
+        return {"sessions": [session.log() for session in voice.sessions]}
 
     def listener(_: WSUpgradeRequest) -> WSListener:
         return voice.session()

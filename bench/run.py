@@ -119,6 +119,11 @@ class Bench:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
 
+    @staticmethod
+    def now() -> float:
+        """Monotonic seconds, the time of all stamps."""
+        return time.monotonic()
+
     def place_all(self) -> None:
         """Place the plan's calls, one after the other: so the n-th session is the n-th caller's."""
         self._tell(f"placing {self.plan.calls} calls, one after the other …")

@@ -15,8 +15,10 @@ from audio.vad import VadModel
 from bench.callers import CallLost
 from bench.children import ChildError
 from bench.clock import measure_clock
+from bench.heard import kept, measure_heard
 from bench.hearing import run as hear
 from bench.hearing import scenes
+from bench.model_process import PACE
 from bench.peers.measure import PEERS, PeerError, compare
 from bench.quality import Figure, Words, lines, recognised, sound_figures, spoken
 from bench.run import Plan, measure
@@ -60,15 +62,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--calls",
         type=_counts,
-        default=[10],
         metavar="N",
-        help="at the same time (10); with --peer several numbers, as in 1,5,20",
+        help="at the same time (10; with --heard 40); with --peer several numbers, as in 1,5,20",
     )
     parser.add_argument("--seconds", type=float, metavar="S", help="that are measured (20; with --clock 60)")
     parser.add_argument(
         "--talk", type=float, default=0.4, metavar="SHARE", help="of the time that callers speak (0.4)"
     )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=PACE,
+        metavar="X",
+        help=f"how much faster than real time the model's replies come ({PACE:g})",
+    )
     parser.add_argument("--record", action="store_true", help="with each leg recorded")
+    parser.add_argument(
+        "--heard",
+        type=int,
+        nargs="?",
+        const=1000,
+        metavar="N",
+        help="instead: N barge-ins at random instants (1000), and whether the model is told what was heard",
+    )
     parser.add_argument(
         "--hearing",
         action="store_true",
@@ -120,6 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
         return quality(arguments.recordings, arguments.json, console)
     if arguments.visits:
         return visits(arguments.json, console)
+    if arguments.calls is None:
+        arguments.calls = [40] if arguments.heard is not None else [10]
     usual = 60.0 if arguments.clock else 20.0
     seconds = usual if arguments.seconds is None else arguments.seconds
 
@@ -129,10 +147,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.clock:
             found = measure_clock(seconds, tell)
+        elif arguments.heard is not None:
+            found = measure_heard(arguments.heard, _one(arguments.calls), tell)
         elif arguments.peer:
             found = compare(arguments.peer, arguments.calls, seconds, arguments.talk, tell)
         else:
-            found = measure(Plan(_one(arguments.calls), seconds, arguments.talk, arguments.record), tell)
+            calls, record = _one(arguments.calls), arguments.record
+            found = measure(Plan(calls, seconds, arguments.talk, record, arguments.pace), tell)
     except (ValueError, CallLost, ChildError, PeerError, OSError) as error:
         sys.stderr.write(f"porteiro bench: {error}\n")
         return 1
@@ -140,11 +161,13 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
     elif arguments.clock:
         show_clock(found, console)
+    elif arguments.heard is not None:
+        show_heard(found, console)
     elif arguments.peer:
         show_peer(found, console)
     else:
         show(found, console)
-    return 0
+    return 1 if arguments.heard is not None and not kept(found) else 0
 
 
 def _one(counts: Sequence[int]) -> int:
@@ -286,6 +309,27 @@ def show_clock(found: Mapping[str, Any], console: Console) -> None:
         f"a thread that only sleeps: {sleeper['near']:.2%}, the worst {sleeper['worst_ms']:.1f} ms off",
         soft_wrap=True,
     )
+
+
+def show_heard(found: Mapping[str, Any], console: Console) -> None:
+    """What the model was told of what was heard, for people."""
+    show_machine(found, console)
+    off = found["off_ms"]
+    console.print(
+        f"{found['barge_ins']} barge-ins at random instants, {found['calls']} calls, {found['seconds']:g} s; "
+        f"of {found['of_which_nothing_was_heard']} replies nothing was heard",
+        soft_wrap=True,
+    )
+    console.print(
+        f"told within a frame (20 ms) of what was heard: {found['within_a_frame']} of {found['barge_ins']}; "
+        f"off by p50 {off['p50']:g}, p99 {off['p99']:g}, max {off['max']:g} ms "
+        f"({found['too_much_at_most_ms']:g} too much, {found['too_little_at_most_ms']:g} too little)"
+        if found["barge_ins"]
+        else "the provider was told of none",
+        soft_wrap=True,
+    )
+    errors = ", ".join(f"{code}: {count}" for code, count in found["provider_errors"].items())
+    console.print(f"refused by the provider: {errors or 'nothing'}", soft_wrap=True)
 
 
 def show_machine(found: Mapping[str, Any], console: Console) -> None:
