@@ -12,20 +12,28 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from audio.frames import FLOOR_DBOV, FULL_SCALE, TELEPHONE_RATE, samples_of
+from audio.frames import FLOOR_DBOV, FULL_SCALE, SAMPLE_BYTES, TELEPHONE_RATE
 
 WINDOW_SAMPLES: Final = 256
 CONTEXT_SAMPLES: Final = 32
 WINDOW_MS: Final = WINDOW_SAMPLES * 1000 // TELEPHONE_RATE
 _STATE_WIDTH: Final = 128
 _PER_MS: Final = TELEPHONE_RATE // 1000
+_CONTEXT_BYTES: Final = SAMPLE_BYTES * CONTEXT_SAMPLES
+_FRAMED_BYTES: Final = SAMPLE_BYTES * (CONTEXT_SAMPLES + WINDOW_SAMPLES)
+_NEAR_DB: Final = 12.0
+"""So far below its floor a window is nothing that speech could begin with."""
+_CALM_WINDOWS: Final = 10
+"""So many of those the model is asked about: by then its state is that of silence, and stays so."""
+_SCALE: Final = np.float32(1 / FULL_SCALE)
 
 Floats = npt.NDArray[np.float32]
 
@@ -112,12 +120,11 @@ class SpeechOffset:
     """Of the windows in which there was speech."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     """One window that waits to be judged."""
 
-    samples: Floats
-    """The context, then the window."""
+    pcm: bytes
+    """The context, then the window: 16-bit samples."""
     at: int
     """The sample of the leg's input where it begins."""
     floor_dbov: float
@@ -131,12 +138,16 @@ class VoiceActivity:
     :meth:`VadBatch.run`, then :meth:`take`). Between two windows nothing changes.
     """
 
-    def __init__(self, model: VadModel, profile: VadProfile | None = None) -> None:
-        self._model = model
+    def __init__(
+        self, model: VadModel, profile: VadProfile | None = None, *, batch: VadBatch | None = None
+    ) -> None:
+        """``batch``: judged with the others in it; None: in one of its own."""
         self._profile = profile or VadProfile()
-        self._waiting: Floats = np.zeros(CONTEXT_SAMPLES, dtype=np.float32)
+        self._batch = batch or VadBatch(model)
+        self._slot = self._batch.join(self)
+        """Where the batch keeps the model's state of this leg."""
+        self._waiting = bytes(_CONTEXT_BYTES)
         """The context of the next window, then what there is of that window."""
-        self._state: Floats = _fresh_state()
         self._began: int | None = None
         """Where the speech began that goes on, or that may be beginning."""
         self._ended: int | None = None
@@ -145,6 +156,8 @@ class VoiceActivity:
         """The sample behind the window that was judged last."""
         self._quiet = 0
         """For how many samples it has clearly been no speech."""
+        self._calm = 0
+        """How many windows in a row, up to the last one, were far below the floor."""
         self._power_sum = 0.0
         self._power_count = 0
         """Of the windows of the speech that goes on."""
@@ -164,10 +177,7 @@ class VoiceActivity:
     def feed(self, pcm8k: bytes, *, floor_dbov: float = FLOOR_DBOV) -> list[SpeechOnset | SpeechOffset]:
         """Hear some more and judge it at once; says what began or ended. As :meth:`hear` otherwise."""
         self.hear(pcm8k, floor_dbov=floor_dbov)
-        while self._windows:
-            window = self._windows[0]
-            probabilities, state = self._model.infer(window.samples[None, :], self._state)
-            self._judged(float(probabilities[0]), state)
+        self._batch.judge((self,))
         return self.take()
 
     def hear(self, pcm8k: bytes, *, floor_dbov: float = FLOOR_DBOV) -> None:
@@ -181,14 +191,15 @@ class VoiceActivity:
         Raises:
             ValueError: ``pcm8k`` holds half a sample. Nothing of it is taken.
         """
-        samples = samples_of(pcm8k).astype(np.float32) / FULL_SCALE
-        self.samples_fed += len(samples)
-        self._waiting = np.concatenate((self._waiting, samples))
-        floor = max(floor_dbov, self._profile.floor_dbov)
-        while len(self._waiting) >= CONTEXT_SAMPLES + WINDOW_SAMPLES:
-            at = self.samples_fed - len(self._waiting) + CONTEXT_SAMPLES
-            self._windows.append(_Window(self._waiting[: CONTEXT_SAMPLES + WINDOW_SAMPLES], at, floor))
-            self._waiting = self._waiting[WINDOW_SAMPLES:]
+        if len(pcm8k) % SAMPLE_BYTES:
+            raise ValueError(f"{len(pcm8k)} bytes are not a whole number of 16-bit samples")
+        self.samples_fed += len(pcm8k) // SAMPLE_BYTES
+        self._waiting += pcm8k
+        while len(self._waiting) >= _FRAMED_BYTES:
+            at = self.samples_fed - (len(self._waiting) - _CONTEXT_BYTES) // SAMPLE_BYTES
+            floor = max(floor_dbov, self._profile.floor_dbov)
+            self._windows.append(_Window(self._waiting[:_FRAMED_BYTES], at, floor))
+            self._waiting = self._waiting[_FRAMED_BYTES - _CONTEXT_BYTES :]
 
     @property
     def speech_ms(self) -> int:
@@ -212,26 +223,46 @@ class VoiceActivity:
 
     def close(self) -> None:
         """The leg is over: what was not judged yet never will be. Twice does nothing more."""
-        self.closed = True
-        self._windows.clear()
+        if not self.closed:
+            self.closed = True
+            self._windows.clear()
+            self._batch.leave(self, self._slot)
 
     def take(self) -> list[SpeechOnset | SpeechOffset]:
         """What began or ended since this was last asked, in order."""
-        events, self._events = self._events, []
+        events = self._events
+        if events:
+            self._events = []
         return events
 
-    def _judged(self, probability: float, state: Floats) -> None:
-        """The model's word on the window that waited longest, and its state after it."""
+    def _asks(self, level_dbov: float) -> bool:
+        """Whether the model's word on the window that waited longest can matter.
+
+        Far below the floor nothing is speech, and the model's state no longer changes once it has heard some
+        of that.
+        """
+        if level_dbov >= self._windows[0].floor_dbov - _NEAR_DB or self._began is not None:
+            self._calm = 0
+            return True
+        self._calm += 1
+        return self._calm <= _CALM_WINDOWS
+
+    def _judged(self, probability: float, power: float, level_dbov: float, *, asked: bool) -> bool:
+        """The word on the window that waited longest; ``asked``: it is the model's.
+
+        Returns whether the model's state is worth nothing any more.
+        """
         window = self._windows.popleft()
         self._judged_to = window.at + WINDOW_SAMPLES
-        self._state = state
-        self._forget_after_long_quiet(probability)
-        power = _power(window.samples[CONTEXT_SAMPLES:])
-        self.level_dbov = _dbov(power)
-        self.probability = probability if self.level_dbov >= window.floor_dbov else 0.0
+        self.level_dbov = level_dbov
+        self.probability = probability if level_dbov >= window.floor_dbov else 0.0
         event = self._judge(self.probability, power, window.at)
         if event is not None:
             self._events.append(event)
+        if not asked or not self._long_quiet(probability):
+            return False
+        self._calm = 0
+        return True
 
     def _judge(self, probability: float, power: float, at: int) -> SpeechOnset | SpeechOffset | None:
         """Take in one window, which began at sample ``at``."""
@@ -280,13 +311,14 @@ class VoiceActivity:
     def _speech_dbov(self) -> float:
         return _dbov(self._power_sum / self._power_count)
 
-    def _forget_after_long_quiet(self, probability: float) -> None:
+    def _long_quiet(self, probability: float) -> bool:
         """The state drifts in long noise until speech is missed; after a clear pause it is worth nothing."""
         self._quiet = self._quiet + WINDOW_SAMPLES if probability < self._profile.reset_below else 0
-        if self._quiet >= _samples(self._profile.reset_after_ms):
-            self._state = _fresh_state()
-            self._quiet = 0
-            self.resets += 1
+        if self._quiet < _samples(self._profile.reset_after_ms):
+            return False
+        self._quiet = 0
+        self.resets += 1
+        return True
 
 
 class VadBatch:
@@ -298,42 +330,78 @@ class VadBatch:
 
     def __init__(self, model: VadModel) -> None:
         self._model = model
-        self._voices: list[VoiceActivity] = []
+        self._voices: dict[int, VoiceActivity] = {}
+        """By slot: which column of the states is the leg's."""
+        self._free: list[int] = []
+        self._states = _fresh_states(0)
 
     def voice(self, profile: VadProfile | None = None) -> VoiceActivity:
         """A new leg's; until it is closed :meth:`run` judges what it hears."""
-        voice = VoiceActivity(self._model, profile)
-        self._voices.append(voice)
-        return voice
+        return VoiceActivity(self._model, profile, batch=self)
+
+    def join(self, voice: VoiceActivity) -> int:
+        """Keep a state for a leg; :meth:`leave` gives it back. Returns its slot."""
+        if not self._free:
+            there = self._states.shape[1]
+            more = max(1, there)
+            self._states = np.concatenate((self._states, _fresh_states(more)), axis=1)
+            self._free = list(range(there, there + more))
+        slot = self._free.pop()
+        self._states[:, slot] = 0
+        self._voices[slot] = voice
+        return slot
+
+    def leave(self, voice: VoiceActivity, slot: int) -> None:
+        """The leg is over."""
+        if self._voices.get(slot) is voice:
+            del self._voices[slot]
+            self._free.append(slot)
 
     def run(self) -> int:
-        """Judge all that was heard. Returns how many windows that were; each leg takes its own events.
+        """Judge all that was heard. Returns how many windows that were; each leg takes its own events."""
+        return self.judge(tuple(self._voices.values()))
+
+    def judge(self, voices: Iterable[VoiceActivity]) -> int:
+        """Judge what these legs heard; returns how many windows that were.
 
         The model runs once for all legs' first windows, once for their second ones, and so on: after a normal
-        tick once, after a standstill as often as the leg that is furthest behind has windows.
+        tick once, after a standstill as often as the leg that is furthest behind has windows. Windows that
+        can't be speech whatever the model says are left out.
         """
         judged = 0
-        self._voices = [voice for voice in self._voices if not voice.closed]
-        while ready := [voice for voice in self._voices if voice._windows]:
-            windows = np.stack([voice._windows[0].samples for voice in ready])
-            states = np.concatenate([voice._state for voice in ready], axis=1)
-            probabilities, after = self._model.infer(windows, states)
-            for number, voice in enumerate(ready):
-                voice._judged(float(probabilities[number]), after[:, number : number + 1])
+        while ready := [voice for voice in voices if voice._windows]:
+            voices = ready
+            self._judge(ready)
             judged += len(ready)
         return judged
 
-
-def _power(window: Floats) -> float:
-    return float(np.dot(window, window)) / len(window)
+    def _judge(self, ready: Sequence[VoiceActivity]) -> None:
+        """Judge the first window of each."""
+        pcm = b"".join([voice._windows[0].pcm for voice in ready])
+        samples: Floats = np.frombuffer(pcm, "<i2").reshape(len(ready), -1).astype(np.float32)
+        samples *= _SCALE
+        heard = samples[:, CONTEXT_SAMPLES:]
+        powers = (np.einsum("lk,lk->l", heard, heard) / WINDOW_SAMPLES).tolist()
+        levels = [_dbov(power) for power in powers]
+        asked = [n for n, voice in enumerate(ready) if voice._asks(levels[n])]
+        of_model: dict[int, float] = {}
+        if asked:
+            slots = [ready[n]._slot for n in asked]
+            windows = samples if len(asked) == len(ready) else samples[asked]
+            found, after = self._model.infer(windows, self._states[:, slots])
+            self._states[:, slots] = after
+            of_model = dict(zip(asked, found.tolist(), strict=True))
+        for n, voice in enumerate(ready):
+            if voice._judged(of_model.get(n, 0.0), powers[n], levels[n], asked=n in of_model):
+                self._states[:, voice._slot] = 0
 
 
 def _dbov(power: float) -> float:
     return max(FLOOR_DBOV, 10 * math.log10(power)) if power > 0 else FLOOR_DBOV
 
 
-def _fresh_state() -> Floats:
-    return np.zeros((2, 1, _STATE_WIDTH), dtype=np.float32)
+def _fresh_states(legs: int) -> Floats:
+    return np.zeros((2, legs, _STATE_WIDTH), dtype=np.float32)
 
 
 def _samples(ms: int) -> int:

@@ -7,7 +7,7 @@ speech truly begins is taken as the first 10 ms within 30 dB of a recording's lo
 from __future__ import annotations
 
 import wave
-from copy import copy
+from copy import deepcopy
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -200,7 +200,7 @@ def test_after_minutes_of_noise_every_sentence_is_still_heard() -> None:
         assert listen(noise, used, 16000) == []
         assert (55 <= used.resets <= 60) == (key == "reset")
         for name in RECORDINGS[::6]:
-            activity = copy(used)
+            activity = deepcopy(used, {id(model()): model()})
             speech = at_level(recording(name), -26)
             heard = listen(over_the_line(speech + white(len(speech) / 8000, -40, 2)), activity)
             assert heard or key == "drifted", name
