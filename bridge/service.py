@@ -33,6 +33,7 @@ from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route, tls_of
 from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer, Refusal
 from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.intake import Intake
 from bridge.gates.build import build_gate
 from bridge.host import VisitHost
 from bridge.house import Condominium, House
@@ -114,6 +115,7 @@ class Service:
         self._recorder: Recorder | None = None
         self._model_server: ModelServerProcess | None = None
         self._clock = Clock()
+        self._intake = Intake()
         self._house: House | None = None
         self._gatehouses: dict[str, _Gatehouse] = {}
         self._websocket: AsteriskWebsocketServer | None = None
@@ -178,13 +180,19 @@ class Service:
             await self._furnish(tenant, address)
         # After all that takes long (clients, certificates), and before the first visitor: from here on ticks
         # come in time.
-        self._clock.start(self._house.ears.run)
+        self._clock.start(self._before_each_tick)
         await self._open_http()
         for gatehouse in self._gatehouses.values():
             await self._open(gatehouse)
         await self._open_websocket()
         self._open_to_visitors = True
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
+
+    def _before_each_tick(self) -> None:
+        """Hear what all callers said since the last."""
+        assert self._house is not None
+        self._intake.run()
+        self._house.ears.run()
 
     async def _record_itself(self, storage: SqliteStorage, kind: str, data: Mapping[str, object]) -> None:
         """A record of the service's own chain, with the heads of the tenants' chains: a witness within."""
@@ -210,6 +218,7 @@ class Service:
                 allowed=service.peers,
                 accept=lambda endpoint: take(tenant.id, endpoint),
                 limits=limits,
+                intake=self._intake,
             )
 
         visitors, residents = server(tenant.visitor_port, "visitor"), server(tenant.resident_port, "resident")
@@ -267,6 +276,7 @@ class Service:
             routes=routes,
             limits=AsteriskWebsocketLimits(handshake_s=service.handshake_s),
             tls=tls,
+            intake=self._intake,
         )
         await self._websocket.start()
         log.info("websocket.open", port=self._websocket.port, tls=tls is not None)
@@ -480,6 +490,7 @@ class Service:
         self._gatehouses.clear()
         await self._brokers.stop()
         self._clock.stop()
+        self._intake.close()
         if self._model_server is not None:
             await self._model_server.stop()
             self._model_server = None

@@ -54,6 +54,7 @@ from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE, ClosedKind, LegSink
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, FloodGuard, SlowReaderGuard
+from bridge.endpoints.intake import Intake
 from bridge.endpoints.listening import BACKLOG
 
 READ_BYTES = 4 * 1024
@@ -132,8 +133,11 @@ class AsteriskWebsocketEndpoint(Connection):
         wire: ServerProtocol | ClientProtocol,
         accept: Accept | None,
         limits: AsteriskWebsocketLimits,
+        intake: Intake | None = None,
     ) -> None:
-        super().__init__(read_bytes=READ_BYTES, handshake_s=limits.handshake_s, idle_s=limits.idle_s)
+        super().__init__(
+            read_bytes=READ_BYTES, handshake_s=limits.handshake_s, idle_s=limits.idle_s, intake=intake
+        )
         self._wire = wire
         self._accept = accept
         self._limits = limits
@@ -384,6 +388,7 @@ class AsteriskWebsocketEndpoint(Connection):
                 for message in early:
                     if not self.ended:
                         self._guarded(answer.audio_in, pcm_of(self._down.format, message), self._rate)
+                self._read_with_the_tick()
 
     @property
     def _rate(self) -> int:

@@ -28,6 +28,7 @@ from bridge.endpoints.asterisk_websocket import (
     AsteriskWebsocketEndpoint,
     AsteriskWebsocketLimits,
 )
+from bridge.endpoints.intake import Intake
 from bridge.endpoints.listening import BACKLOG, open_listeners
 from bridge.endpoints.roster import Roster
 from bridge.log import get_logger
@@ -68,7 +69,7 @@ class _IncomingEndpoint(AsteriskWebsocketEndpoint):
 
     def __init__(self, server: AsteriskWebsocketServer) -> None:
         wire = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
-        super().__init__(wire, None, server.limits)
+        super().__init__(wire, None, server.limits, server.intake)
         self._server = server
         self._serving = wire
 
@@ -128,6 +129,7 @@ class AsteriskWebsocketServer:
             its ``call_id``. Once it has returned a leg, the leg must play a frame every 20 ms.
         limits: what a peer may do.
         tls: for ``wss``; None: ``ws``.
+        intake: reads the sockets of calls; whoever gives one runs it at each tick. None: the event loop.
     """
 
     def __init__(
@@ -139,7 +141,9 @@ class AsteriskWebsocketServer:
         routes: Mapping[str, Route],
         limits: AsteriskWebsocketLimits | None = None,
         tls: ssl.SSLContext | None = None,
+        intake: Intake | None = None,
     ) -> None:
+        self.intake = intake
         self.hosts = tuple(hosts)
         self.port = port
         self.allowed = AllowList(allowed)

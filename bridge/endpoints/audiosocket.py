@@ -32,6 +32,7 @@ from bridge.endpoints.audiosocket_frames import (
 from bridge.endpoints.base import FRAME_BYTES, ClosedKind, LegSink
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, FloodGuard, SlowReaderGuard
+from bridge.endpoints.intake import Intake
 from bridge.endpoints.listening import BACKLOG, open_listeners
 from bridge.endpoints.roster import Roster
 from bridge.log import get_logger
@@ -95,7 +96,10 @@ class AudioSocketEndpoint(Connection):
         self._server = server
         self._limits = server.limits
         super().__init__(
-            read_bytes=READ_BYTES, handshake_s=self._limits.handshake_s, idle_s=self._limits.idle_s
+            read_bytes=READ_BYTES,
+            handshake_s=self._limits.handshake_s,
+            idle_s=self._limits.idle_s,
+            intake=server.intake,
         )
         self._parser = FrameParser()
         self._flood = FloodGuard(self._limits.flood_factor, self._limits.flood_window_s)
@@ -225,6 +229,7 @@ class AudioSocketEndpoint(Connection):
             self._server.roster.seated(self)
             if not self.ended:  # the leg may hang up while it is being made
                 self._arm(self._limits.idle_s, self._idle_check)
+                self._read_with_the_tick()
 
     # ---- Guards ----------------------------------------------------------------------------------------
 
@@ -293,6 +298,7 @@ class AudioSocketServer:
             leg, the leg must play a frame every 20 ms (silence where there is nothing to say: Asterisk's
             AudioSocket starves its channel otherwise, bug asterisk#2089).
         limits: what a peer may do.
+        intake: reads the sockets of calls; whoever gives one runs it at each tick. None: the event loop.
     """
 
     def __init__(
@@ -303,7 +309,9 @@ class AudioSocketServer:
         allowed: Sequence[Network],
         accept: Accept,
         limits: AudioSocketLimits | None = None,
+        intake: Intake | None = None,
     ) -> None:
+        self.intake = intake
         self.hosts = tuple(hosts)
         self.port = port
         self.allowed = AllowList(allowed)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from bridge.endpoints.base import ClosedKind, EndpointClosed, KnowsIds, LegSink
+from bridge.endpoints.intake import READS, Intake, read_into
 from bridge.log import get_logger
 
 
@@ -24,12 +25,18 @@ class Connection(asyncio.BufferedProtocol, ABC):
         handshake_s: from the connection until it is known to be a call; the subclass then arms another
             deadline.
         idle_s: without a byte, once :meth:`_idle_check` is armed.
+        intake: reads the socket while there is a call (:meth:`_read_with_the_tick`). None: the event loop.
     """
 
     kind: ClassVar[str]
     """Names the log's room, and the closing line: ``KIND.closed``."""
 
-    def __init__(self, *, read_bytes: int, handshake_s: float, idle_s: float) -> None:
+    def __init__(
+        self, *, read_bytes: int, handshake_s: float, idle_s: float, intake: Intake | None = None
+    ) -> None:
+        self._intake = intake
+        self._descriptor: int | None = None
+        """Of the socket while the intake reads it."""
         self._handshake_s = handshake_s
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -99,6 +106,44 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Where the next bytes go: always the same few kilobytes."""
         return self._read_buffer
 
+    def _read_with_the_tick(self) -> None:
+        """From now on the intake reads the socket, until the call is over."""
+        transport = self._transport
+        if self._intake is None or self._ended is not None or transport is None:
+            return
+        if transport.get_extra_info("sslcontext") is not None:
+            return
+        transport.pause_reading()
+        self._descriptor = transport.get_extra_info("socket").fileno()
+        self._intake.add(self._descriptor, self._read)
+
+    def _read(self) -> None:
+        """There is something to read, or the stream's end: that the event loop is to find itself."""
+        for _ in range(READS):
+            if self._descriptor is None:
+                return
+            try:
+                count = read_into(self._descriptor, self._read_buffer)
+            except OSError:
+                count = 0
+            if count is None:
+                return
+            if not count:
+                self._read_by_itself()
+                return
+            self.buffer_updated(count)
+            if count < len(self._read_buffer):
+                return
+
+    def _read_by_itself(self) -> None:
+        """The event loop reads the socket again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None or self._intake is None or self._transport is None:
+            return
+        self._intake.discard(descriptor)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -140,6 +185,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Decide how it ended; the first to say so is right. The leg is told on the next turn of the loop."""
         if self._ended is None:
             self._ended = EndpointClosed(kind, detail)
+            self._read_by_itself()
             self._loop.call_soon(self._report)
 
     def _report(self) -> None:
