@@ -35,7 +35,15 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from audio.frames import FLOOR_DBOV, FRAME_BYTES, FRAME_SAMPLES, FULL_SCALE, samples_of, saturated
+from audio.frames import (
+    FLOOR_DBOV,
+    FRAME_BYTES,
+    FRAME_SAMPLES,
+    FULL_SCALE,
+    SILENCE,
+    samples_of,
+    saturated,
+)
 
 BLOCKS: Final = 20
 """Length of the filter: echoes of up to 400 ms, their reverberation included."""
@@ -80,7 +88,7 @@ _TOO_SOON: Final = 250
 """So many interruptions within so many blocks, five seconds of our talk, are more than a caller's."""
 _LEAST_GAIN_DB: Final = -25.0
 """However well it was predicted so far: a path changes."""
-_NOTHING: Final = np.zeros(FRAME_SAMPLES, np.int16)
+_NOTHING: Final = np.zeros(FRAME_SAMPLES, np.float32)
 
 _LEFT, _PREDICTED, _PLAYED = range(3)
 """Rows of what is kept of spectra: of what is left, of what was predicted, of what was played."""
@@ -116,7 +124,7 @@ class Played:
         self._row_spectra = self._spectra.reshape(2 * _KEPT, _BINS)
         self._row_densities = self._densities.reshape(2 * _KEPT, _BINS)
         self._row_powers = self._powers.reshape(2 * _KEPT)
-        self._last: Floats = np.zeros(FRAME_SAMPLES, np.float32)
+        self._last: Floats = _NOTHING
         self._at = 0
         self._silent = _KEPT
         """How many of the newest are digital silence."""
@@ -124,20 +132,25 @@ class Played:
         """Blocks without a spectrum yet, by their place: each behind the one before it."""
         self.count = 0
 
-    def add(self, samples: npt.NDArray[np.int16]) -> None:
+    def add(self, frame: bytes) -> None:
         """One more block was played. It has no spectrum before :func:`work_off`."""
         self.count += 1
         self._at = place = (self._at - 1) % _KEPT
         self.new.pop(place, None)
-        self._silent = 0 if samples.any() else self._silent + 1
-        before, self._last = self._last, samples.astype(np.float32)
-        if self._silent > 1:
+        before = self._last
+        if frame == SILENCE:
+            self._silent += 1
+            self._last = _NOTHING
+        else:
+            self._silent = 0
+            self._last = samples_of(frame).astype(np.float32)
+        if self._silent <= 1:
+            self._powers[:, place] = np.dot(self._last, self._last)
+            self.new[place] = before, self._last
+        elif self._silent <= _KEPT + 1:  # then every block is silence, and says so already
             self._powers[:, place] = 0
             self._spectra[:, place] = 0
             self._densities[:, place] = 0
-            return
-        self._powers[:, place] = np.dot(self._last, self._last)
-        self.new[place] = before, self._last
 
     def transformed(self, place: int, spectrum: Spectra, densities: Floats) -> None:
         """The spectrum of the new block there is known."""
@@ -465,9 +478,9 @@ class EchoGuard:
     def played(self, frame: bytes, skipped: int = 0) -> None:
         """A frame went out; ``skipped`` before it never did."""
         for _ in range(min(skipped, _KEPT)):
-            self.output.add(_NOTHING)
+            self.output.add(SILENCE)
         self.output.count += max(0, skipped - _KEPT)
-        self.output.add(samples_of(frame))
+        self.output.add(frame)
 
     def heard(self, pcm8k: bytes, *, speaking: bool) -> list[tuple[bytes, float]]:
         """What came in, worked on at once. As :meth:`hear` and :meth:`take` otherwise."""
@@ -485,6 +498,10 @@ class EchoGuard:
         Raises:
             ValueError: ``pcm8k`` holds half a sample. Nothing of it is taken.
         """
+        if not self._rest and len(pcm8k) == FRAME_BYTES:
+            number, moved = self._pair()
+            self.waiting.append(_Block(pcm8k, number, moved, speaking))
+            return
         samples_of(pcm8k)
         pcm = self._rest + pcm8k
         whole = len(pcm) - len(pcm) % FRAME_BYTES

@@ -21,6 +21,7 @@ import orjson
 import uvloop
 
 from bench.children import say, serve_parent
+from bridge import collector
 from bridge import log as logs
 from bridge.service import Service
 from bridge.settings import Settings, build
@@ -118,6 +119,7 @@ async def serve(given: Settings) -> None:
     probe = Probe()
     probe.service = service = Service(given, watchers=(probe.watch,))
     await service.start()
+    collector.settle()
     try:
         say({"port": service.ports(TENANT)[0]})
         await serve_parent(probe.answer)

@@ -22,8 +22,8 @@ import structlog
 
 FRAME_S: Final = 0.020
 PHASES: Final = 4
-SHARED_LEGS: Final = 8
-"""So many legs share one instant: to work for all of them takes less than a millisecond."""
+SHARED_LEGS: Final = 24
+"""So many legs share one instant: to work for all of them takes a millisecond or two."""
 GIVE_UP_FRAMES: Final = 10
 """A backlog of 200 ms is not made good: the loop stood still, and everything in it with it."""
 

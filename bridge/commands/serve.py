@@ -10,6 +10,7 @@ import sys
 import structlog
 import uvloop
 
+from bridge import collector
 from bridge import log as logs
 from bridge.model_server import ModelServerError
 from bridge.service import Service
@@ -59,6 +60,7 @@ async def serve(settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop)
     await service.start()
+    collector.settle()
     try:
         log.info("service.ready", tenants=len(settings.tenants))
         await asked.wait()

@@ -29,7 +29,7 @@ from bridge.endpoints.audiosocket_frames import (
     Key,
     PeerError,
 )
-from bridge.endpoints.base import FRAME_BYTES, ClosedKind, LegSink
+from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE, ClosedKind, LegSink
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, FloodGuard, SlowReaderGuard
 from bridge.endpoints.intake import Intake
@@ -162,8 +162,13 @@ class AudioSocketEndpoint(Connection):
         self._last_byte = self._loop.time()
         if self._ended is not None:
             return  # we said goodbye; reading on keeps our close from resetting the connection
+        data = self._read_view[:nbytes]
+        sound = self._parser.usual(data)
+        if sound is not None:
+            self._heard(FRAME_RATE, sound)
+            return
         try:
-            frames: Sequence[Frame] = self._parser.feed(memoryview(self._read_buffer)[:nbytes])
+            frames: Sequence[Frame] = self._parser.feed(data)
         except FrameError as error:
             if self._take(error.frames):
                 self._end("protocol_error", str(error))
@@ -198,10 +203,7 @@ class AudioSocketEndpoint(Connection):
                 return False
             match frame:
                 case Audio(rate, pcm):
-                    if self._too_fast(len(pcm) / (2 * rate)):
-                        return False
-                    if pcm and self._sink is not None:
-                        self._guarded(self._sink.audio_in, pcm, rate)
+                    self._heard(rate, pcm)
                 case Key(digit):
                     if self._too_fast(KEY_S):
                         return False
@@ -215,6 +217,11 @@ class AudioSocketEndpoint(Connection):
                     kind: ClosedKind = "hangup" if frame.code == 0x01 else "network_error"
                     self._end(kind, f"the peer reported error 0x{frame.code:02x} ({frame.meaning})")
         return not self.ended
+
+    def _heard(self, rate: int, pcm: bytes) -> None:
+        """Audio came."""
+        if not self._too_fast(len(pcm) / (2 * rate)) and pcm and self._sink is not None:
+            self._guarded(self._sink.audio_in, pcm, rate)
 
     def _identified(self, call_id: UUID) -> None:
         """The UUID came: ask whether the call is taken, and by whom."""

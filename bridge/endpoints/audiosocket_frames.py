@@ -155,6 +155,9 @@ HANGUP = _HEADER.pack(Kind.HANGUP, 0)
 SLIN8_HEADER = _HEADER.pack(Kind.SLIN8, 320)
 """The header of the one audio frame that is sent fifty times a second: 20 ms at 8 kHz."""
 
+USUAL_BYTES = HEADER_BYTES + 320
+"""The length of that frame."""
+
 
 def encode_hangup() -> bytes:
     """The hang-up frame: server to PBX."""
@@ -224,6 +227,20 @@ class FrameParser:
     def pending(self) -> int:
         """Bytes of an unfinished frame that are held; always below :data:`MAX_PENDING_BYTES`."""
         return len(self._buffer)
+
+    def usual(self, data: memoryview) -> bytes | None:
+        """The sound in ``data``, where it is one whole frame of 20 ms at 8 kHz and nothing is pending.
+
+        That is what nearly all of a call is; None: something else, for :meth:`feed`.
+        """
+        if len(data) == USUAL_BYTES and data[:HEADER_BYTES] == SLIN8_HEADER and self._plain:
+            return data[HEADER_BYTES:].tobytes()
+        return None
+
+    @property
+    def _plain(self) -> bool:
+        """Between two frames of a call that goes on."""
+        return self._identified and not self._buffer and not self._ended and self._error is None
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """The frames that ``data`` completes, in order.

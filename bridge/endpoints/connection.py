@@ -41,6 +41,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._read_buffer = bytearray(read_bytes)
+        self._read_view = memoryview(self._read_buffer)
         self._transport: asyncio.Transport | None = None
         self._call_id: UUID | None = None
         self._sink: LegSink | None = None
