@@ -1,7 +1,7 @@
 """Python's cyclic garbage collector, set for a service that lives for weeks.
 
-By default it looks for cycles after every 700 new containers, many times a second with twenty calls, which took
-8 % of the service's time; and each full look goes through all that the libraries loaded.
+By default it looks for cycles after every 700 new containers, many times a second with 20 calls: that took
+8 % of the service's time. And each full look goes through all that the libraries loaded.
 """
 
 from __future__ import annotations
