@@ -1,8 +1,8 @@
 """Joins one endpoint to one session: audio up, audio down, barge-in, and what was really heard.
 
 Two things drive a leg: its endpoint (`audio_in`, `key_pressed`, `endpoint_closed`) and the clock (`tick`),
-both synchronous, neither ever waiting; and the session's events, which `run` reads. What matters to the visit
-is posted to the host as events of `visits/events.py`; the leg decides nothing.
+both synchronous, neither ever waiting; and the session's events, of which `run` has it told. What matters to
+the visit is posted to the host as events of `visits/events.py`; the leg decides nothing.
 """
 
 from __future__ import annotations
@@ -237,12 +237,9 @@ class Leg:
         self._agree(session)
 
     async def run(self, session: Session) -> None:
-        """Take what the session says until it or the call ends, then close it."""
+        """Take what the session says until it ends, or the host ends this; then close it."""
         try:
-            async for event in session.events():
-                self._on(event)
-                if self._closed or self._lost:
-                    break
+            await session.run(self._on)
         finally:
             await session.close()
         if not self._closed:
@@ -255,6 +252,9 @@ class Leg:
         self._down = None
 
     def _on(self, event: Event) -> None:
+        """Called for each event as it comes; see :meth:`providers.base.Session.run`."""
+        if self._closed or self._lost:
+            return
         match event:
             case AudioDelta():
                 self._play(event)

@@ -8,7 +8,7 @@ gets. Audio on both sides of the seam is little-endian signed 16-bit mono PCM, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -275,17 +275,22 @@ Speak = Literal["now", "idle", "never"]
 class Session(Protocol):
     """One open conversation with a model, on one leg.
 
-    Every intent is synchronous and returns at once: it queues what is to be sent, and a task of the session
-    sends it. Nothing on the audio path can therefore wait for a network. An intent given after the session
-    ended does nothing; the :class:`Failed` event has said so.
+    Every intent is synchronous and returns at once: what it has to say is written to the socket, or kept
+    until the socket can take it. Nothing on the audio path can therefore wait for a network. An intent given
+    after the session ended does nothing; the :class:`Failed` event has said so.
     """
 
     @property
     def capabilities(self) -> Capabilities:
         """What this provider can do; exact once :class:`Ready` came."""
 
-    def events(self) -> AsyncIterator[Event]:
-        """The events, once, for one consumer; ends when the session does."""
+    async def run(self, take: Callable[[Event], None]) -> None:
+        """Give the events to ``take``, in their order, until the session ends. Once, for one consumer.
+
+        ``take`` is called from the event loop, as soon as something comes and with nothing in between: it
+        must not block, and may give intents. It is never called out of an intent, nor after :meth:`close`.
+        What it raises ends the session and is raised here.
+        """
 
     def send_audio(self, pcm: bytes) -> None:
         """The caller's audio, at ``capabilities.input_rate``; any length. The hot path."""

@@ -5,7 +5,7 @@ Field names are those of the openai SDK's ``types.realtime`` (3.52).
 
 from __future__ import annotations
 
-import base64
+from binascii import b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,6 +50,9 @@ _HTTP_REFUSALS: Mapping[int, tuple[str, str]] = {
 }
 
 
+_APPEND = b'{"type":"input_audio_buffer.append","audio":"'
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """What a session's configuration needs beside :class:`SessionConfig`."""
@@ -62,14 +65,14 @@ class Wire:
 # -- ours ----------------------------------------------------------------------------------------------------
 
 
-def encode(message: Mapping[str, Any]) -> str:
-    """A message as the text frame that carries it."""
-    return orjson.dumps(message).decode()
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message as the text frame that carries it, in UTF-8."""
+    return orjson.dumps(message)
 
 
-def audio_append(pcm: bytes) -> str:
+def audio_append(pcm: bytes) -> bytes:
     """``input_audio_buffer.append``, written by hand: up to fifty of them a second on each leg."""
-    return '{"type":"input_audio_buffer.append","audio":"' + base64.b64encode(pcm).decode("ascii") + '"}'
+    return b"".join((_APPEND, b2a_base64(pcm, newline=False), b'"}'))
 
 
 def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:

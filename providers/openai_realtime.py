@@ -1,8 +1,8 @@
-"""Sessions with a server that speaks OpenAI's Realtime protocol (GA): connection, tasks, deadlines.
+"""Sessions with a server that speaks OpenAI's Realtime protocol (GA): connection, deadlines, order.
 
-What is said over the connection is :mod:`providers.openai_conversation`'s. The openai SDK opens the
-connection (address, authentication); the hot path reads and writes its raw frames. No reconnecting here: a
-session that lost its connection is over.
+What is said over the connection is :mod:`providers.openai_conversation`'s. The openai SDK opens it (address,
+authentication) as a :class:`providers.websocket.WebSocket`, whose messages come and go without a task. No
+reconnecting here: a session that lost its connection is over.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import structlog
 from openai import AsyncOpenAI, OpenAIError
-from openai.resources.realtime.realtime import AsyncRealtimeConnection, AsyncRealtimeConnectionManager
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
@@ -26,6 +23,7 @@ from providers import openai_messages as wire
 from providers.base import Capabilities, Event, Failed, GoingAway, Heard, SessionConfig, Speak, ToolCall
 from providers.openai_conversation import CAPABILITIES, Conversation, SessionOver
 from providers.sequencer import Patience, Waiting
+from providers.websocket import Limits, Listener, Stalled, WebSocket, connect_options, is_secure, why
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -37,7 +35,6 @@ _MAX_CONTROL = 1000
 """Messages that may wait to be sent; more means that nothing is being sent."""
 _MAX_EVENTS = 2000
 """Events that may wait to be taken before we stop reading, so that the server is slowed by TCP."""
-_MAX_MESSAGE = 16 * 1024 * 1024
 _PATIENCE_S: Mapping[Waiting, float] = {Waiting.BARGE_IN: 1.5, Waiting.SPEECH: 10.0, Waiting.TOOLS: 2.0}
 """How long the sequencer's waits may last."""
 
@@ -51,7 +48,7 @@ class OpenAISettings:
         base_url: ``http(s)://…/v1``; the realtime address is below it.
         noise_reduction: ``near_field`` for handsets, ``far_field`` for door stations, None for none.
         connect_timeout_s: from opening to the confirmed configuration.
-        stall_timeout_s: how long the server may refuse to take what we send; seen a fifth later at most.
+        stall_timeout_s: how long the server may refuse to take what we send.
         audio_ms: the caller's audio waits until there is so much of it, because it is messages that cost, not
             bytes. 0: it goes as it comes.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
@@ -84,69 +81,65 @@ class OpenAIProvider:
         self._client = AsyncOpenAI(
             api_key=settings.api_key, base_url=settings.base_url, default_headers=dict(settings.headers)
         )
-        self._options = _connection_options(settings)
+        self._limits = Limits(
+            open_s=settings.connect_timeout_s,
+            close_s=settings.close_timeout_s,
+            stall_s=settings.stall_timeout_s,
+        )
+        self._context = ssl.create_default_context() if is_secure(settings.base_url) else None
 
     def open(self, config: SessionConfig) -> OpenAISession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""
-        manager = self._client.realtime.connect(
+        return OpenAISession(self.name, self._settings, config, self._connect)
+
+    async def _connect(self, listener: Listener) -> None:
+        """Open a connection for a session, which is told of it as its listener."""
+        options = connect_options(self._settings.base_url, listener, self._limits, self._context)
+        await self._client.realtime.connect(
             model=self._settings.model,
             extra_query=dict(self._settings.query),
-            websocket_connection_options=self._options,
-        )
-        return OpenAISession(self.name, self._settings, config, manager)
-
-
-def _connection_options(settings: OpenAISettings) -> WebSocketConnectionOptions:
-    """Options of websockets' connect(); the SDK hands on more than its type names."""
-    url = urlsplit(settings.base_url)
-    options: dict[str, Any] = {
-        "max_size": _MAX_MESSAGE,
-        "compression": None,  # audio doesn't compress, and deflate costs memory for each leg
-        "open_timeout": settings.connect_timeout_s,
-        "close_timeout": settings.close_timeout_s / 2,
-    }
-    if url.scheme in ("https", "wss"):
-        # Loading the certificates blocks for tens of milliseconds: once, not for each call.
-        options["ssl"] = ssl.create_default_context()
-    if _is_loopback(url.hostname or ""):
-        options["proxy"] = None  # a proxy of the environment can't reach our own machine
-    return cast(WebSocketConnectionOptions, options)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+            # The SDK hands on more than its type names.
+            websocket_connection_options=cast(WebSocketConnectionOptions, options),
+        ).enter()
 
 
 class OpenAISession:
-    """See :class:`providers.base.Session`. One task runs it, and ends before :meth:`close` returns."""
+    """See :class:`providers.base.Session`, and for the socket :class:`providers.websocket.Listener`.
+
+    One task opens the connection, waits for the end and closes; it ends before :meth:`close` returns. All
+    else happens in the calls of the socket, of the leg and of timers.
+    """
 
     def __init__(
         self,
         provider: str,
         settings: OpenAISettings,
         config: SessionConfig,
-        manager: AsyncRealtimeConnectionManager,
+        connect: Callable[[Listener], Coroutine[Any, Any, None]],
         epoch: int = 1,
     ) -> None:
         self._settings = settings
-        self._manager = manager
+        self._connect = connect
         self._loop = asyncio.get_running_loop()
+        self._socket: WebSocket | None = None
+        self._take: Callable[[Event], None] | None = None
         self._events: deque[Event] = deque()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._delivering = False
+        self._due = False
+        """Events are going to be delivered without anybody's doing."""
         self._over = False
-        self._consumed = False
-        self._control: deque[str] = deque()
+        self._ready = asyncio.Event()
+        """The configuration is confirmed, or the session is over."""
+        self._ended = asyncio.Event()
+        self._fault: Exception | None = None
+        """A fault of ours, to be told of by the session's task."""
+        self._refused: Exception | None = None
+        """What the consumer of the events raised."""
+        self._control: deque[bytes] = deque()
         self._audio: deque[tuple[float, bytes]] = deque()
         self._audio_bytes = 0
+        self._enough = settings.audio_ms * wire.BYTES_PER_MS
         self._odd = b""
-        self._work = asyncio.Event()
-        self._sending_since: float | None = None
-        """Since when the server has been given what is being sent; None: nothing is."""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.audio_let_go = 0
@@ -168,23 +161,16 @@ class OpenAISession:
         """See :class:`providers.base.Session`."""
         return not self._over and self._conversation.busy
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def run(self, take: Callable[[Event], None]) -> None:
         """See :class:`providers.base.Session`."""
-        if self._consumed:
+        if self._take is not None:
             raise RuntimeError("a session's events can be taken once, by one consumer")
-        self._consumed = True
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                if len(self._events) < _MAX_EVENTS:
-                    self._room.set()
-                # Audio that was interrupted while it waited here must not be played after all.
-                if self._conversation.passes(event):
-                    yield event
-            if self._over:
-                return
-            self._news.clear()
-            await self._news.wait()
+        self._take = take
+        self._deliver()
+        await self._ended.wait()
+        self._deliver()
+        if self._refused is not None:
+            raise self._refused
 
     def send_audio(self, pcm: bytes) -> None:
         """See :class:`providers.base.Session`."""
@@ -200,8 +186,8 @@ class OpenAISession:
         self._audio.append((now, pcm))
         self._audio_bytes += len(pcm)
         self._let_go(now)
-        if self._audio_bytes >= self._settings.audio_ms * wire.BYTES_PER_MS:
-            self._work.set()
+        if self._audio_bytes >= self._enough:
+            self._flush()
 
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`."""
@@ -250,10 +236,54 @@ class OpenAISession:
 
     async def close(self) -> None:
         """See :class:`providers.base.Session`."""
+        self._events.clear()
         self._finish()
         if not self._runner.done():
             self._runner.cancel()
             await asyncio.wait({self._runner}, timeout=self._settings.close_timeout_s + 1)
+
+    # -- what the socket calls -------------------------------------------------------------------------------
+
+    def opened(self, socket: WebSocket) -> None:
+        """See :class:`providers.websocket.Listener`."""
+        self._socket = socket
+        if not self._over:
+            socket.send_text(wire.encode(self._conversation.open()))
+
+    def received(self, message: bytes) -> None:
+        """See :class:`providers.websocket.Listener`. The hot path."""
+        if self._over:
+            return
+        self._due = True  # what this message brings is delivered below, and not by itself
+        try:
+            self._conversation.receive(wire.decode(message))
+        except SessionOver as over:
+            self._fail(over.code, over.message)
+        except wire.MalformedMessage as malformed:
+            self._fail("protocol_error", f"the provider sent something that makes no sense: {malformed}")
+        except Exception as error:  # noqa: BLE001 - the border to the socket; the session's task tells of it
+            self._fault = error
+            self._fail("internal", "the session broke down by a fault of ours")
+        else:
+            self._arm()
+            if self._conversation.ready and not self._ready.is_set():
+                self._ready.set()
+                self._flush()
+        self._deliver()
+
+    def writable(self) -> None:
+        """See :class:`providers.websocket.Listener`."""
+        self._flush()
+
+    def lost(self, closed: ConnectionClosed) -> None:
+        """See :class:`providers.websocket.Listener`."""
+        if isinstance(closed.__cause__, Stalled):
+            allowed = self._settings.stall_timeout_s
+            self._fail("send_stalled", f"the provider took nothing for {allowed:g} s")
+        else:
+            reason = why(closed)
+            words = "the connection to the provider broke" if reason is None else f"the provider {reason}"
+            self._fail("went_away", words)
 
     # -- what the conversation gives out ---------------------------------------------------------------------
 
@@ -261,15 +291,67 @@ class OpenAISession:
         if self._over:
             return
         self._events.append(event)
-        if len(self._events) >= _MAX_EVENTS:
-            self._room.clear()
-        self._news.set()
+        if not self._due:
+            # Not at once: whoever gave an intent is not through with it.
+            self._due = True
+            self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        """Give what happened to whoever takes it, in its order, one at a time."""
+        if self._delivering:
+            return
+        self._due = False
+        if self._take is None:
+            self._hold(len(self._events) >= _MAX_EVENTS)
+            return
+        self._delivering = self._due = True
+        try:
+            while self._events:
+                event = self._events.popleft()
+                # Audio that was interrupted while it waited here must not be played after all.
+                if self._conversation.passes(event):
+                    self._take(event)
+        except Exception as error:  # noqa: BLE001 - run() raises it, to the leg's own task
+            self._refused = error
+            self._events.clear()
+            self._finish()
+        finally:
+            self._delivering = self._due = False
+        self._hold(False)
+
+    def _hold(self, on: bool) -> None:
+        if self._socket is not None:
+            self._socket.hold(on)
 
     def _queue(self, message: dict[str, Any]) -> None:
         if self._over:
             return
+        if len(self._control) >= _MAX_CONTROL:
+            self._fail("send_stalled", f"{len(self._control)} messages wait to be sent")
+            return
         self._control.append(wire.encode(message))
-        self._work.set()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what waits: messages first (a cancel must overtake audio), then the audio, in one piece."""
+        socket = self._socket
+        if socket is None or self._over or not self._ready.is_set():
+            return
+        while self._control and socket.writable:
+            socket.send_text(self._control.popleft())
+        self._let_go(self._loop.time())
+        if self._audio and socket.writable:
+            pcm = self._audio[0][1] if len(self._audio) == 1 else b"".join([pcm for _, pcm in self._audio])
+            self._audio.clear()
+            self._audio_bytes = 0
+            socket.send_text(wire.audio_append(pcm))
+
+    def _let_go(self, now: float) -> None:
+        """Drop and count audio that waited too long."""
+        while self._audio and now - self._audio[0][0] > _STALE_S:
+            late = len(self._audio.popleft()[1])
+            self._audio_bytes -= late
+            self.audio_let_go += late
 
     def _arm(self) -> None:
         """Start the clock of what the sequencer waits for, where that is new."""
@@ -298,8 +380,8 @@ class OpenAISession:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._news.set()
-        self._room.set()
+        self._ready.set()
+        self._ended.set()
 
     def _fail(self, code: str, message: str) -> None:
         self._emit(Failed("session", code, message))
@@ -309,96 +391,31 @@ class OpenAISession:
 
     async def _run(self) -> None:
         """From opening the connection to the end of the session; every way out leaves through here."""
-        connection: AsyncRealtimeConnection | None = None
         going_away: asyncio.TimerHandle | None = None
         settings = self._settings
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
-                connection = await self._manager.enter()
-                await connection.send_raw(wire.encode(self._conversation.open()))
-                while not self._conversation.ready:
-                    self._take(await connection.recv_bytes())
+                await self._connect(self)
+                await self._ready.wait()
             going_away = self._loop.call_later(
                 max(0.0, settings.session_limit_s - settings.going_away_s),
                 self._emit,
                 GoingAway(settings.going_away_s),
             )
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(connection), name="openai-session-reader")
-                tasks.create_task(self._write(connection), name="openai-session-writer")
-                tasks.create_task(self._watch_the_writer(), name="openai-session-watch")
-        except* SessionOver as over:
-            first = _leaf(over)
-            assert isinstance(first, SessionOver)
-            self._fail(first.code, first.message)
-        except* wire.MalformedMessage as malformed:
-            self._fail(
-                "protocol_error", f"the provider sent something that makes no sense: {_leaf(malformed)}"
-            )
-        except* TimeoutError:
+            await self._ended.wait()
+            if self._fault is not None:
+                raise self._fault
+        except TimeoutError:
             self._fail("timeout", f"no confirmed configuration after {settings.connect_timeout_s:g} s")
-        except* ConnectionClosed as closed:
-            self._fail("went_away", _went_away(_leaf(closed)))
-        except* (OSError, WebSocketException, OpenAIError) as refused:
-            self._fail(*_not_opened(_leaf(refused)))
+        except (OSError, WebSocketException, OpenAIError) as refused:
+            self._fail(*_not_opened(refused))
         finally:
             if going_away is not None:
                 going_away.cancel()
             if not self._over:
                 self._fail("internal", "the session broke down by a fault of ours")
-            if connection is not None:
-                await self._hang_up(connection)
-
-    def _take(self, frame: bytes) -> None:
-        self._conversation.receive(wire.decode(frame))
-        self._arm()
-
-    async def _read(self, connection: AsyncRealtimeConnection) -> None:
-        while True:
-            self._take(await connection.recv_bytes())
-            if not self._room.is_set():
-                await self._room.wait()
-
-    async def _write(self, connection: AsyncRealtimeConnection) -> None:
-        """Send what waits: messages first (a cancel must overtake audio), then the audio, in one piece."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            if len(self._control) > _MAX_CONTROL:
-                raise SessionOver("send_stalled", f"{len(self._control)} messages wait to be sent")
-            self._sending_since = self._loop.time()
-            while self._control:
-                await connection.send_raw(self._control.popleft())
-            self._let_go(self._loop.time())
-            if self._audio:
-                pcm = b"".join(piece for _, piece in self._audio)
-                self._audio.clear()
-                self._audio_bytes = 0
-                await connection.send_raw(wire.audio_append(pcm))
-            self._sending_since = None
-
-    async def _watch_the_writer(self) -> None:
-        """Give up a server that takes nothing. A look now and then costs less than a deadline a message."""
-        allowed = self._settings.stall_timeout_s
-        while True:
-            await asyncio.sleep(allowed / 5)
-            since = self._sending_since
-            if since is not None and self._loop.time() - since >= allowed:
-                raise SessionOver("send_stalled", f"the provider took nothing for {allowed:g} s")
-
-    def _let_go(self, now: float) -> None:
-        """Drop and count audio that waited too long."""
-        while self._audio and now - self._audio[0][0] > _STALE_S:
-            late = len(self._audio.popleft()[1])
-            self._audio_bytes -= late
-            self.audio_let_go += late
-
-    async def _hang_up(self, connection: AsyncRealtimeConnection) -> None:
-        try:
-            async with asyncio.timeout(self._settings.close_timeout_s):
-                await connection.close()
-        except (TimeoutError, OSError, WebSocketException) as exc:
-            log.info("session_close_incomplete", error=type(exc).__name__)
+            if self._socket is not None:
+                await self._socket.hang_up()
 
 
 def _report(runner: asyncio.Task[None]) -> None:
@@ -407,23 +424,8 @@ def _report(runner: asyncio.Task[None]) -> None:
         log.error("session_fault", exc_info=exc)
 
 
-def _leaf(error: BaseException) -> BaseException:
-    """The first error that is not a group of errors."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _went_away(error: BaseException) -> str:
-    received = error.rcvd if isinstance(error, ConnectionClosed) else None
-    if received is None:
-        return "the connection to the provider broke"
-    reason = f" ({received.reason})" if received.reason else ""
-    return f"the provider closed the connection with code {received.code}{reason}"
-
-
 def _not_opened(error: BaseException) -> tuple[str, str]:
-    """Code and plain words for a connection that could not be opened, or broke in the transport."""
+    """Code and plain words for a connection that could not be opened."""
     if isinstance(error, InvalidStatus):
         return wire.http_refusal(error.response.status_code, bytes(error.response.body or b""))
     if isinstance(error, OSError):

@@ -54,9 +54,11 @@ class Talk:
         self.consumer = asyncio.create_task(self._collect(), name="test-consumer")
 
     async def _collect(self) -> None:
-        async for event in self.session.events():
+        def take(event: Event) -> None:
             self.events.append(event)
             self._news.set()
+
+        await self.session.run(take)
         self.ended.set()
         self._news.set()
 
@@ -360,7 +362,7 @@ async def test_the_end_of_a_session_is_announced() -> None:
 async def test_events_are_for_one_consumer() -> None:
     async with talking() as (_, talk):
         with pytest.raises(RuntimeError):
-            await anext(aiter(talk.session.events()))
+            await talk.session.run(talk.events.append)
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.001, 0.005, 0.02, 0.05])

@@ -64,20 +64,26 @@ async def test_a_greeting_a_turn_and_a_reply(
         receipt = session.say_exactly(GREETING)
         events: list[Event] = []
 
-        async def until(kind: type[Event], times: int = 1) -> None:
-            async for event in stream:
-                events.append(event)
-                assert not isinstance(event, Failed), event
-                if sum(isinstance(e, kind) for e in events) == times:
-                    return
+        news = asyncio.Event()
 
-        stream = session.events()
+        def take(event: Event) -> None:
+            events.append(event)
+            news.set()
+
+        async def until(kind: type[Event], times: int = 1) -> None:
+            while sum(isinstance(e, kind) for e in events) < times:
+                news.clear()
+                await news.wait()
+                assert not isinstance(events[-1], Failed), events[-1]
+
+        taking = asyncio.create_task(session.run(take))
         async with asyncio.timeout(40):
             await until(ResponseDone)
             caller = asyncio.create_task(speak(session, recording("v09-leticia")))
             await until(ResponseDone, times=2)
             await caller
             await session.close()
+            await taking
     assert isinstance(events[0], Ready)
     starts = [e for e in events if isinstance(e, ResponseStarted)]
     assert [e.receipt for e in starts] == [receipt, None]
