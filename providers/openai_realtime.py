@@ -131,8 +131,6 @@ class OpenAISession:
         self._ready = asyncio.Event()
         """The configuration is confirmed, or the session is over."""
         self._ended = asyncio.Event()
-        self._fault: Exception | None = None
-        """A fault of ours, to be told of by the session's task."""
         self._refused: Exception | None = None
         """What the consumer of the events raised."""
         self._control: deque[bytes] = deque()
@@ -261,8 +259,8 @@ class OpenAISession:
             self._fail(over.code, over.message)
         except wire.MalformedMessage as malformed:
             self._fail("protocol_error", f"the provider sent something that makes no sense: {malformed}")
-        except Exception as error:  # noqa: BLE001 - the border to the socket; the session's task tells of it
-            self._fault = error
+        except Exception as error:
+            log.error("session_fault", exc_info=error)
             self._fail("internal", "the session broke down by a fault of ours")
         else:
             self._arm()
@@ -403,8 +401,6 @@ class OpenAISession:
                 GoingAway(settings.going_away_s),
             )
             await self._ended.wait()
-            if self._fault is not None:
-                raise self._fault
         except TimeoutError:
             self._fail("timeout", f"no confirmed configuration after {settings.connect_timeout_s:g} s")
         except (OSError, WebSocketException, OpenAIError) as refused:

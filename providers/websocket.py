@@ -134,7 +134,8 @@ class WebSocket(ClientConnection):
         self._quiet = False
         if isinstance(event, Response):
             super().process_event(event)
-            if self.protocol.state is State.OPEN:
+            # Not the state: it tells what came after the response as well, a goodbye for example.
+            if self.protocol.handshake_exc is None:
                 self._opened = True
                 self._listener.opened(self)
             return

@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import orjson
 import pytest
 from openai import AsyncOpenAI
 from openai.types.realtime import ResponseDoneEvent, SessionUpdatedEvent
+from structlog.testing import capture_logs
 
 from providers import openai_realtime, registry
 from providers.base import (
@@ -312,10 +314,36 @@ async def test_a_server_that_takes_nothing_more_is_given_up() -> None:
         assert talk.session.audio_let_go > 0
 
 
+async def test_a_message_overtakes_audio_that_waits_for_a_slow_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults = Faults(deaf=True)
+    async with talking(faults=faults, close_timeout_s=0.5) as (_, talk):
+        socket = talk.session._socket
+        assert socket is not None
+        while socket.writable:
+            talk.session.send_audio(CHUNK * 40)
+            await asyncio.sleep(0)
+        sent: list[bytes] = []
+        monkeypatch.setattr(socket, "send_text", sent.append)
+        talk.session.send_audio(CHUNK)
+        talk.session.send_audio(CHUNK)
+        talk.session.note("Chove.")
+        assert sent == []
+        socket.resume_writing()
+        assert [orjson.loads(message)["type"] for message in sent] == [
+            "conversation.item.create",
+            "input_audio_buffer.append",
+        ]
+        assert len(orjson.loads(sent[1])["audio"]) == len(base64.b64encode(CHUNK * 2))
+
+
 async def test_messages_that_pile_up_end_the_session() -> None:
-    async with talking() as (_, talk):
-        for _ in range(openai_realtime._MAX_CONTROL + 1):
+    async with talking(faults=Faults(never_configure=True), ready=False) as (_, talk):
+        for _ in range(openai_realtime._MAX_CONTROL):
             talk.session.note("x")
+        assert not talk.ended.is_set()
+        talk.session.note("x")
         await talk.end()
         assert [f.code for f in failures(talk.events)] == ["send_stalled"]
 
@@ -357,6 +385,71 @@ async def test_a_caller_or_a_tool_that_keeps_silent_is_not_waited_for_for_ever(
 async def test_the_end_of_a_session_is_announced() -> None:
     async with talking(session_limit_s=0.2, going_away_s=0.1) as (_, talk):
         assert (await talk.a(GoingAway)).in_s == 0.1
+
+
+async def test_what_the_consumer_raises_ends_the_session_and_comes_back_to_it() -> None:
+    async with Simulator(Reply((Say(5000),))) as server:
+        session = OpenAIProvider(OpenAISettings(api_key="k", base_url=server.url)).open(CONFIG)
+        session.say_exactly("Fale bastante.")
+        taken: list[Event] = []
+
+        def take(event: Event) -> None:
+            taken.append(event)
+            if isinstance(event, AudioDelta):
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(session.run(take), 5)
+        assert isinstance(taken[-1], AudioDelta), "nothing comes after it"
+        assert not session.busy
+        await session.close()
+        await server.until(lambda: not server.open_connections)
+
+
+async def test_a_fault_of_ours_is_a_failed_session_and_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Simulator() as server:
+        session = OpenAIProvider(OpenAISettings(api_key="k", base_url=server.url)).open(CONFIG)
+        talk = Talk(session)
+        await talk.a(Ready)
+        monkeypatch.setattr(session._conversation, "receive", lambda _: 1 / 0)
+        with capture_logs() as lines:
+            server.model.caller_starts()
+            server.kick()
+            events = await talk.end()
+            await session.close()
+        assert [f.code for f in failures(events)] == ["internal"]
+        assert [line["event"] for line in lines] == ["session_fault"]
+        await server.until(lambda: not server.open_connections)
+
+
+async def test_events_come_neither_out_of_an_intent_nor_after_the_end() -> None:
+    async with talking(Reply((Say(300),)), faults=Faults(pace_s=0.002)) as (_, talk):
+        within = False
+
+        def watch(event: Event) -> None:
+            assert not within
+            seen.append(event)
+
+        seen: list[Event] = []
+        talk.session._take = watch
+        waits = talk.session.say_exactly("Um.")
+        also = talk.session.say_exactly("Dois.")
+        within = True
+        talk.session.interrupt(None)  # what was owed is dropped, which is an event
+        within = False
+        async with asyncio.timeout(5):
+            while not {e.receipt for e in seen if isinstance(e, ResponseDone)} >= {waits, also}:
+                await asyncio.sleep(0.005)
+        talk.session.speak_about("Três.")
+        async with asyncio.timeout(5):
+            while not any(isinstance(e, AudioDelta) for e in seen):
+                await asyncio.sleep(0)
+        await talk.session.close()
+        count = len(seen)
+        await asyncio.sleep(0.02)
+        assert len(seen) == count
 
 
 async def test_events_are_for_one_consumer() -> None:

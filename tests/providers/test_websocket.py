@@ -173,13 +173,15 @@ async def test_messages_go_both_ways_at_once() -> None:
 async def test_what_comes_with_the_handshake_comes_after_it() -> None:
     async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await Server.met(server, reader, writer)
-        writer.write(frame(TEXT, b"hello") + frame(TEXT, b"there"))
+        writer.write(frame(TEXT, b"hello") + frame(CLOSE, struct.pack("!H", 1013)))
+        writer.close()
 
     async with serving(met) as server:
         notes = Notes()
-        socket = await opened(server.url, notes)
-        await until(lambda: len(notes.messages) == 2)
-        await socket.hang_up()
+        await opened(server.url, notes)
+        await until(lambda: notes.closed)
+        assert notes.messages == [b"hello"]
+        assert why(notes.closed[0]) == "closed the connection with code 1013"
 
 
 @on_both_loops
