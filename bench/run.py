@@ -77,17 +77,20 @@ class Bench:
         plan: Plan,
         tell: Callable[[str], None],
         manner: Manner | None = None,
+        room: int | None = None,
         keeps: bool = True,
     ) -> None:
         """
         Args:
             tell: is told, in words, what goes on.
             manner: how callers behave; None: as the plan has them talk.
-            keeps: whether the model server keeps what it saw; not where it runs for hours.
+            room: for so many calls at a time the service is set up; None: for the plan's.
+            keeps: whether model server and service keep what they saw; not where they run for hours.
         """
         self.plan = plan
         self._tell = tell
         self._manner = manner or Manner(plan.talk)
+        self._room = room or plan.calls
         self._keeps = keeps
         self._stack = ExitStack()
 
@@ -100,9 +103,10 @@ class Bench:
             asked = {
                 "folder": str(folder),
                 "model_url": self.model.ready()["url"],
-                "calls": self.plan.calls,
+                "calls": self._room,
                 "seconds": self.plan.seconds,
                 "record": self.plan.record,
+                "keeps": self._keeps,
             }
             self.service = stack.enter_context(Child("bench.service_process", asked, folder / "service.log"))
             port = self.service.ready()["port"]

@@ -77,13 +77,16 @@ class Probe:
     def answer(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is asked before and after the measured window, and the snapshots at its ends.
 
-        `{"snapshot": name, "at": monotonic}` takes one then, `{"report": [visits]}` gives them all, and
-        `{"trim": true}` gives memory that was freed back to the system.
+        `{"snapshot": name, "at": monotonic}` takes one then, `{"report": [visits]}` gives them all,
+        `{"count": true}` says how many tasks there are, and `{"trim": true}` gives memory that was freed back
+        to the system.
         """
         if "snapshot" in command:
             loop = asyncio.get_running_loop()
             loop.call_later(max(0.0, command["at"] - time.monotonic()), self._snapshot, command["snapshot"])
             return {}
+        if "count" in command:
+            return {"tasks": len(asyncio.all_tasks())}
         if "trim" in command:
             _trim()
             return {}
@@ -114,10 +117,10 @@ def _trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-async def serve(given: Settings) -> None:
-    """Run the service until the benchmark is through."""
+async def serve(given: Settings, keeps: bool) -> None:
+    """Run the service until the benchmark is through. ``keeps``: what it says itself, for the figures."""
     probe = Probe()
-    probe.service = service = Service(given, watchers=(probe.watch,))
+    probe.service = service = Service(given, watchers=(probe.watch,) if keeps else ())
     await service.start()
     collector.settle()
     try:
@@ -134,7 +137,7 @@ def main() -> None:
         Path(asked["folder"]), asked["model_url"], asked["calls"], asked["seconds"], asked["record"]
     )
     with logs.configure(given.service.log.format, given.service.log.level):
-        uvloop.run(serve(given))
+        uvloop.run(serve(given, asked.get("keeps", True)))
 
 
 if __name__ == "__main__":

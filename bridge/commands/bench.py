@@ -22,6 +22,7 @@ from bench.model_process import PACE
 from bench.peers.measure import PEERS, PeerError, compare
 from bench.quality import Figure, Words, lines, recognised, sound_figures, spoken
 from bench.run import Plan, measure
+from bench.soak import complaints, measure_soak
 from bench.visits import measure_visits, strays
 from bridge.model_server import ModelServerError
 from bridge.service import silero_onnx
@@ -63,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--calls",
         type=_counts,
         metavar="N",
-        help="at the same time (10; with --heard 40); with --peer several numbers, as in 1,5,20",
+        help="at the same time (10; --heard 40, --soak 20); with --peer several numbers, as in 1,5,20",
     )
     parser.add_argument("--seconds", type=float, metavar="S", help="that are measured (20; with --clock 60)")
     parser.add_argument(
@@ -86,12 +87,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="instead: N barge-ins at random instants (1000), and whether the model is told what was heard",
     )
     parser.add_argument(
+        "--soak",
+        action="store_true",
+        help="instead: calls that come and go, and whether memory, tasks, descriptors or threads grow; "
+        "it may run on a busy machine",
+    )
+    parser.add_argument(
         "--hearing",
         action="store_true",
         help="instead: barge-ins caught and false ones, with our echo and noise, in simulated time",
     )
     parser.add_argument(
-        "--minutes", type=float, default=10.0, metavar="M", help="of each situation with --hearing (10)"
+        "--minutes", type=float, metavar="M", help="of each situation with --hearing (10), of --soak (60)"
     )
     parser.add_argument(
         "--visits",
@@ -131,13 +138,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure; 1 where it can't be measured, with the reason."""
     console = Console(stderr=arguments.json, highlight=False)
     if arguments.hearing:
-        return hearing(arguments.minutes, arguments.json, console)
+        return hearing(10.0 if arguments.minutes is None else arguments.minutes, arguments.json, console)
     if arguments.quality:
         return quality(arguments.recordings, arguments.json, console)
     if arguments.visits:
         return visits(arguments.json, console)
     if arguments.calls is None:
-        arguments.calls = [40] if arguments.heard is not None else [10]
+        arguments.calls = [40 if arguments.heard is not None else 20 if arguments.soak else 10]
     usual = 60.0 if arguments.clock else 20.0
     seconds = usual if arguments.seconds is None else arguments.seconds
 
@@ -147,6 +154,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.clock:
             found = measure_clock(seconds, tell)
+        elif arguments.soak:
+            minutes = 60.0 if arguments.minutes is None else arguments.minutes
+            found = measure_soak(minutes, _one(arguments.calls), VadModel(silero_onnx()), tell)
         elif arguments.heard is not None:
             found = measure_heard(arguments.heard, _one(arguments.calls), tell)
         elif arguments.peer:
@@ -161,13 +171,18 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
     elif arguments.clock:
         show_clock(found, console)
+    elif arguments.soak:
+        show_soak(found, console)
     elif arguments.heard is not None:
         show_heard(found, console)
     elif arguments.peer:
         show_peer(found, console)
     else:
         show(found, console)
-    return 1 if arguments.heard is not None and not kept(found) else 0
+    wrong = complaints(found) if arguments.soak else []
+    for line in wrong:
+        sys.stderr.write(f"porteiro bench: {line}\n")
+    return 1 if wrong or (arguments.heard is not None and not kept(found)) else 0
 
 
 def _one(counts: Sequence[int]) -> int:
@@ -330,6 +345,32 @@ def show_heard(found: Mapping[str, Any], console: Console) -> None:
     )
     errors = ", ".join(f"{code}: {count}" for code, count in found["provider_errors"].items())
     console.print(f"refused by the provider: {errors or 'nothing'}", soft_wrap=True)
+
+
+def show_soak(found: Mapping[str, Any], console: Console) -> None:
+    """What grew and what didn't, for people."""
+    show_machine(found, console)
+    console.print(
+        f"{found['minutes']:g} minutes, {found['calls']} calls that came and went, about "
+        f"{found['calls_at_a_time']} at a time; {found['barge_ins']} barge-ins; judged from minute "
+        f"{found['judged_from_minute']:g} on",
+        soft_wrap=True,
+    )
+    table = Table("the service's", box=None, pad_edge=False)
+    for column in ("first fourth", "last fourth", "most", "grows per hour", "± (95 %)"):
+        table.add_column(column, justify="right")
+    for name, grown in found["growth"].items():
+        values = (grown[part] for part in ("first", "last", "most", "per_hour", "sure"))
+        table.add_row(name.replace("_", " "), *(f"{value:.2f}" for value in values))
+    console.print(table if found["growth"] else "too short to tell what grows")
+    vad = found["vad"]
+    console.print(
+        f"VAD over {vad['leg_hours']:g} hours of noise ({vad['legs']} legs, {vad['hours_each']:g} h each, in "
+        f"{vad['took_s']:g} s): {vad['before']['heard']} of {vad['before']['spoken']} onsets heard before, "
+        f"{vad['after']['heard']} of {vad['after']['spoken']} after; {vad['false_onsets_per_hour']:g} false "
+        "an hour",
+        soft_wrap=True,
+    )
 
 
 def show_machine(found: Mapping[str, Any], console: Console) -> None:
