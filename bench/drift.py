@@ -81,7 +81,7 @@ def drift(
 
 
 def _recall(batch: VadBatch, legs: Sequence[_Leg], recordings: int) -> dict[str, Any]:
-    """Each leg hears so many recordings, one after the other: how many beginnings it notices, and how late."""
+    """Each leg hears so many recordings, one by one: how many beginnings it notices, and how late."""
     sounds = (samples_of(said.pcm).astype(np.float64) for said in spoken(recordings))
     speech = [at_level(sound, SPEECH_DBOV) for sound in sounds]
     late: list[float] = []
