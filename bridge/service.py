@@ -302,6 +302,7 @@ class Service:
                     model="porteiro",
                     voice="",
                     audio_ms=tenant.audio_message_ms,
+                    format=tenant.provider_format,
                 ),
             )
         default = OpenAISettings(api_key=self.settings.secret(tenant.key_variable) or "")
@@ -313,6 +314,7 @@ class Service:
                 model=tenant.model or default.model,
                 voice=tenant.voice or default.voice,
                 audio_ms=tenant.audio_message_ms,
+                format=tenant.provider_format,
             ),
         )
 

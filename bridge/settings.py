@@ -685,6 +685,9 @@ class Tenant(Part):
     """Another server that speaks the provider's protocol. Empty: the provider's own."""
     audio_message_ms: Annotated[int, Field(ge=20, le=200)] = 40
     """How much of a caller's audio goes to the provider at once: less comes sooner, more costs less."""
+    provider_format: Literal["pcm24", "pcmu", "pcma"] = "pcm24"
+    """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
+    (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network."""
     api_key_env: EnvName | None = None
     """The environment variable that holds the key. Default for openai: OPENAI_API_KEY."""
     greeting: str | None = None

@@ -17,6 +17,10 @@ from typing import Any, Literal, Protocol
 # --------------------------------------------------------------------------------------------------------
 
 
+Encoding = Literal["pcm", "pcmu", "pcma"]
+"""How audio goes over the wire: 16-bit PCM, or G.711's µ-law or A-law. At the seam it is PCM in any case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What differs between providers, declared once."""
@@ -36,6 +40,12 @@ class Capabilities:
 
     owns_turns: bool
     """The model decides by itself when to speak; without it the sequencer asks for each reply."""
+
+    input_encoding: Encoding = "pcm"
+    """How the session sends what :meth:`Session.send_audio` took."""
+
+    output_encoding: Encoding = "pcm"
+    """How the audio of :class:`AudioDelta` came."""
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -355,6 +365,7 @@ __all__ = [
     "AudioDelta",
     "AudioDone",
     "Capabilities",
+    "Encoding",
     "Event",
     "Failed",
     "GoingAway",

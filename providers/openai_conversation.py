@@ -37,13 +37,10 @@ from providers.base import (
     Transcript,
     TranscriptFailed,
 )
+from providers.formats import UnknownFormat
 from providers.sequencer import Action, Cancel, Create, Dropped, Output, Patience, Sequencer
 
 log = structlog.stdlib.get_logger(__name__)
-
-CAPABILITIES = Capabilities(
-    input_rate=wire.RATE, output_rate=wire.RATE, truncation=True, exact_speech=False, owns_turns=False
-)
 
 _STATUSES: Mapping[str, Any] = {s: s for s in ("completed", "cancelled", "incomplete", "failed")}
 
@@ -69,7 +66,9 @@ class _Item:
     """An assistant message, and how much of its audio came."""
 
     response: str
+    bytes_per_ms: int
     received: int = 0
+    """Bytes of PCM."""
     odd: bytes = b""
     """Half a sample, where a delta ended in the middle of one."""
     done: bool = False
@@ -81,7 +80,7 @@ class _Item:
 
     @property
     def received_ms(self) -> int:
-        return self.received // wire.BYTES_PER_MS
+        return self.received // self.bytes_per_ms
 
 
 @dataclass(slots=True)
@@ -123,12 +122,27 @@ class Conversation:
         self._outputs: dict[str, Message] = {}
         self._metadata_returns = False
         self.ready = False
+        self.input = self.output = settings.audio
+        """The formats of the caller's and of the model's audio; once ready, as the server confirmed them."""
 
     # -- intents ---------------------------------------------------------------------------------------------
 
     def open(self) -> Message:
         """The first message of a connection."""
         return wire.session_update(self._config, self._settings)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See :class:`providers.base.Session`."""
+        return Capabilities(
+            input_rate=self.input.rate,
+            output_rate=self.output.rate,
+            truncation=True,
+            exact_speech=False,
+            owns_turns=False,
+            input_encoding=self.input.encoding,
+            output_encoding=self.output.encoding,
+        )
 
     @property
     def busy(self) -> bool:
@@ -227,11 +241,12 @@ class Conversation:
     def _session_updated(self, message: Message) -> None:
         if self.ready:
             return
-        problem = wire.format_problem(message["session"])
-        if problem:
-            raise SessionOver("unsupported_format", problem)
+        try:
+            self.input, self.output = wire.confirmed_formats(message["session"], self._settings.audio)
+        except UnknownFormat as unknown:
+            raise SessionOver("unsupported_format", str(unknown)) from unknown
         self.ready = True
-        self._emit(Ready(CAPABILITIES))
+        self._emit(Ready(self.capabilities))
 
     def _speech_started(self, message: Message) -> None:
         self._emit(SpeechStarted(message["item_id"]))
@@ -289,11 +304,11 @@ class Conversation:
     def _audio_delta(self, message: Message) -> None:
         response, name = message["response_id"], message["item_id"]
         item = self._items.get(name) or self._begin(response, name)
-        pcm = item.odd + b64decode(message["delta"])
-        whole = len(pcm) & ~1
-        pcm, item.odd = pcm[:whole], pcm[whole:]
+        audio = item.odd + b64decode(message["delta"])
+        whole = len(audio) // self.output.sample_bytes * self.output.sample_bytes
+        pcm, item.odd = self.output.decode(audio[:whole]), audio[whole:]
         # What was received bounds a truncation, whether it was let through or not.
-        item.received += whole
+        item.received += len(pcm)
         if pcm and response not in self._interrupted and not item.forgotten:
             self._emit(AudioDelta(name, pcm))
 
@@ -404,7 +419,7 @@ class Conversation:
         """An assistant's item begins; one of an interrupted response is for nobody."""
         item = self._items.get(name)
         if item is None:
-            item = self._items[name] = _Item(response)
+            item = self._items[name] = _Item(response, self.output.pcm_bytes_per_ms)
             state = self._responses.get(response) or _Response()
             if response in self._interrupted:
                 state.unheard.append(name)

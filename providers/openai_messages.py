@@ -13,11 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from providers.base import SessionConfig, ToolSpec
-
-RATE = 24000
-"""Samples per second of ``audio/pcm``, the only rate that the protocol has for it."""
-
-BYTES_PER_MS = RATE * 2 // 1000
+from providers.formats import PCM24, AudioFormat, UnknownFormat, format_of
 
 NoiseReduction = Literal["near_field", "far_field"]
 
@@ -60,6 +56,8 @@ class Wire:
     voice: str
     transcription_model: str
     noise_reduction: NoiseReduction | None
+    audio: AudioFormat = PCM24
+    """What is asked for, both ways; see :func:`confirmed_formats`."""
 
 
 # -- ours ----------------------------------------------------------------------------------------------------
@@ -70,9 +68,12 @@ def encode(message: Mapping[str, Any]) -> bytes:
     return orjson.dumps(message)
 
 
-def audio_append(pcm: bytes) -> bytes:
-    """``input_audio_buffer.append``, written by hand: up to fifty of them a second on each leg."""
-    return b"".join((_APPEND, b2a_base64(pcm, newline=False), b'"}'))
+def audio_append(audio: bytes) -> bytes:
+    """``input_audio_buffer.append`` of audio in the session's format.
+
+    Written by hand: there are up to fifty of them a second on each leg.
+    """
+    return b"".join((_APPEND, b2a_base64(audio, newline=False), b'"}'))
 
 
 def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
@@ -80,12 +81,12 @@ def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
 
     ``SessionConfig.temperature`` has no field in the GA protocol and is not sent.
     """
-    pcm = {"type": "audio/pcm", "rate": RATE}
+    audio = dict(wire.audio.wire)
     transcription = {"model": wire.transcription_model, "language": config.language}
     if config.transcription_prompt:
         transcription["prompt"] = config.transcription_prompt
     turns = config.turn_detection
-    output: dict[str, Any] = {"format": pcm}
+    output: dict[str, Any] = {"format": audio}
     if voice := config.voice or wire.voice:
         output["voice"] = voice
     return {
@@ -97,7 +98,7 @@ def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
             "instructions": config.instructions,
             "audio": {
                 "input": {
-                    "format": pcm,
+                    "format": audio,
                     "noise_reduction": {"type": wire.noise_reduction} if wire.noise_reduction else None,
                     "transcription": transcription,
                     "turn_detection": {
@@ -204,24 +205,29 @@ def decode(frame: bytes) -> dict[str, Any]:
     return message
 
 
-def format_problem(session: Mapping[str, Any]) -> str | None:
-    """Why the formats confirmed in ``session.updated`` can't be used, or None where they can.
+def confirmed_formats(session: Mapping[str, Any], asked: AudioFormat) -> tuple[AudioFormat, AudioFormat]:
+    """The formats of the caller's and of the model's audio, as ``session.updated`` confirms them.
 
     Servers have been seen to confirm one format and send another; only what is confirmed counts, never what
     was asked for.
+
+    Raises:
+        UnknownFormat: one of them is not confirmed, or nobody here can read it.
     """
     audio = session.get("audio") or {}
-    for side in ("input", "output"):
-        confirmed = (audio.get(side) or {}).get("format")
-        if not confirmed:
-            return (
-                f"the provider did not confirm the {side} audio format; audio/pcm at {RATE} Hz was asked for"
-            )
-        kind, rate = confirmed.get("type"), confirmed.get("rate") or RATE
-        if kind != "audio/pcm" or rate != RATE:
-            found = f"{kind} at {rate} Hz" if kind == "audio/pcm" else kind
-            return f"the provider confirmed {found} as {side} audio; only audio/pcm at {RATE} Hz is handled"
-    return None
+    return _confirmed(audio, "input", asked), _confirmed(audio, "output", asked)
+
+
+def _confirmed(audio: Mapping[str, Any], side: str, asked: AudioFormat) -> AudioFormat:
+    confirmed = (audio.get(side) or {}).get("format")
+    if not confirmed:
+        raise UnknownFormat(
+            f"the provider did not confirm the {side} audio format; {asked.wire['type']} was asked for"
+        )
+    try:
+        return format_of(confirmed)
+    except UnknownFormat as unknown:
+        raise UnknownFormat(f"the {side} audio format that the provider confirmed: {unknown}") from unknown
 
 
 def http_refusal(status: int, body: bytes) -> tuple[str, str]:

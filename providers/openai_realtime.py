@@ -20,8 +20,19 @@ from openai.types.websocket_connection_options import WebSocketConnectionOptions
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from providers import openai_messages as wire
-from providers.base import Capabilities, Event, Failed, GoingAway, Heard, SessionConfig, Speak, ToolCall
-from providers.openai_conversation import CAPABILITIES, Conversation, SessionOver
+from providers.base import (
+    Capabilities,
+    Event,
+    Failed,
+    GoingAway,
+    Heard,
+    Ready,
+    SessionConfig,
+    Speak,
+    ToolCall,
+)
+from providers.formats import FORMATS, FormatName
+from providers.openai_conversation import Conversation, SessionOver
 from providers.sequencer import Patience, Waiting
 from providers.websocket import Limits, Listener, Stalled, WebSocket, connect_options, is_secure, why
 
@@ -51,6 +62,7 @@ class OpenAISettings:
         stall_timeout_s: how long the server may refuse to take what we send.
         audio_ms: the caller's audio waits until there is so much of it, because it is messages that cost, not
             bytes. 0: it goes as it comes.
+        format: of the audio that is asked for, both ways.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
             comes ``going_away_s`` before.
         headers, query: added to the connection's request.
@@ -66,6 +78,7 @@ class OpenAISettings:
     close_timeout_s: float = 2.0
     stall_timeout_s: float = 5.0
     audio_ms: int = 0
+    format: FormatName = "pcm24"
     session_limit_s: float = 3600.0
     going_away_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -136,13 +149,15 @@ class OpenAISession:
         self._control: deque[bytes] = deque()
         self._audio: deque[tuple[float, bytes]] = deque()
         self._audio_bytes = 0
-        self._enough = settings.audio_ms * wire.BYTES_PER_MS
+        self._input = FORMATS[settings.format]
+        """The format of the audio that waits."""
+        self._enough = settings.audio_ms * self._input.pcm_bytes_per_ms
         self._odd = b""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.audio_let_go = 0
         """Bytes of the caller's audio that were never sent."""
-        voice = wire.Wire(settings.voice, settings.transcription_model, settings.noise_reduction)
+        voice = wire.Wire(settings.voice, settings.transcription_model, settings.noise_reduction, self._input)
         self._conversation = Conversation(config, voice, epoch, self._emit, self._queue)
         self._runner = asyncio.create_task(self._run(), name=f"{provider}-session")
         self._runner.add_done_callback(_report)
@@ -152,7 +167,7 @@ class OpenAISession:
     @property
     def capabilities(self) -> Capabilities:
         """See :class:`providers.base.Session`."""
-        return CAPABILITIES
+        return self._conversation.capabilities
 
     @property
     def busy(self) -> bool:
@@ -308,6 +323,8 @@ class OpenAISession:
                 event = self._events.popleft()
                 # Audio that was interrupted while it waited here must not be played after all.
                 if self._conversation.passes(event):
+                    if isinstance(event, Ready):
+                        self._agree()
                     self._take(event)
         except Exception as error:  # noqa: BLE001 - run() raises it, to the leg's own task
             self._refused = error
@@ -338,11 +355,11 @@ class OpenAISession:
         while self._control and socket.writable:
             socket.send_text(self._control.popleft())
         self._let_go(self._loop.time())
-        if self._audio and socket.writable:
+        if self._audio and self._input is self._conversation.input and socket.writable:
             pcm = self._audio[0][1] if len(self._audio) == 1 else b"".join([pcm for _, pcm in self._audio])
             self._audio.clear()
             self._audio_bytes = 0
-            socket.send_text(wire.audio_append(pcm))
+            socket.send_text(wire.audio_append(self._input.encode(pcm)))
 
     def _let_go(self, now: float) -> None:
         """Drop and count audio that waited too long."""
@@ -367,6 +384,15 @@ class OpenAISession:
         if not self._over:
             self._conversation.give_up(patience)
             self._arm()
+
+    def _agree(self) -> None:
+        """From here on :meth:`send_audio` is given audio at the confirmed rate; what waits is at another."""
+        if self._conversation.input is not self._input:
+            self.audio_let_go += self._audio_bytes
+            self._audio.clear()
+            self._audio_bytes = 0
+            self._input = self._conversation.input
+            self._enough = self._settings.audio_ms * self._input.pcm_bytes_per_ms
 
     def _finish(self) -> None:
         """Nothing goes in or out any more."""

@@ -41,10 +41,25 @@ class _Strict(BaseModel):
 
 
 class PcmFormat(_Strict):
-    """The one audio format of this server."""
+    """16-bit PCM at the protocol's one rate for it."""
 
     type: Literal["audio/pcm"] = "audio/pcm"
     rate: Literal[24000] = 24000
+
+
+class UlawFormat(_Strict):
+    """G.711 µ-law at 8 kHz."""
+
+    type: Literal["audio/pcmu"]
+
+
+class AlawFormat(_Strict):
+    """G.711 A-law at 8 kHz."""
+
+    type: Literal["audio/pcma"]
+
+
+Format = Annotated[PcmFormat | UlawFormat | AlawFormat, Field(discriminator="type")]
 
 
 class ServerVad(_Strict):
@@ -76,14 +91,14 @@ class NoiseReduction(_Strict):
 
 
 class AudioInput(_Strict):
-    format: PcmFormat = PcmFormat()
+    format: Format = PcmFormat()
     transcription: Transcription | None = None
     noise_reduction: NoiseReduction | None = None
     turn_detection: ServerVad | None = ServerVad()
 
 
 class AudioOutput(_Strict):
-    format: PcmFormat = PcmFormat()
+    format: Format = PcmFormat()
     voice: str = "default"
     speed: float = Field(default=1.0, ge=0.25, le=1.5)
 
@@ -146,6 +161,8 @@ def updated(current: SessionSettings, patch: dict[str, Any]) -> SessionSettings:
 
 def _merged(current: Any, patch: Any) -> Any:
     if isinstance(current, dict) and isinstance(patch, dict):
+        if patch.get("type", current.get("type")) != current.get("type"):
+            return patch  # another kind of thing: nothing of the one before belongs to it
         return {**current, **{name: _merged(current.get(name), value) for name, value in patch.items()}}
     return patch
 
@@ -200,7 +217,7 @@ InputItem = Annotated[
 
 
 class ResponseAudioOutput(_Strict):
-    format: PcmFormat = PcmFormat()
+    format: Format | None = None
     voice: str | None = None
 
 
@@ -235,15 +252,12 @@ class BufferAppend(_Event):
     type: Literal["input_audio_buffer.append"]
     audio: str
 
-    def pcm(self) -> bytes:
-        """The samples. Raises :class:`RequestError` where they are not base64 of whole samples."""
+    def data(self) -> bytes:
+        """The bytes. Raises :class:`RequestError` where they are not base64."""
         try:
-            pcm = base64.b64decode(self.audio, validate=True)
+            return base64.b64decode(self.audio, validate=True)
         except (binascii.Error, ValueError) as error:
             raise RequestError(f"The audio is not valid base64: {error}.", param="audio") from error
-        if len(pcm) % 2:
-            raise RequestError("The audio is not a whole number of 16-bit samples.", param="audio")
-        return pcm
 
 
 class BufferCommit(_Event):
@@ -358,7 +372,9 @@ def _check(model: type[_Model], data: Any, prefix: str) -> _Model:
         # One field a time, as the protocol has it: the most telling is an unknown one.
         problems = error.errors(include_url=False, include_input=False)
         first = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
-        param = ".".join([prefix, *map(str, first["loc"])]).strip(".")
+        # A format's type, which pydantic puts into the path, is no field of the client's.
+        places = [str(place) for place in first["loc"] if not str(place).startswith("audio/")]
+        param = ".".join([prefix, *places]).strip(".")
         code = _CODES.get(first["type"], "invalid_value")
         message = {
             "unknown_parameter": f"Unknown parameter: '{param}'.",

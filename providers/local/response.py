@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from providers.formats import PCM24, AudioFormat
+from providers.local.coding import Outgoing
 from providers.local.conversation import Item, Spoken, audio_tokens, text_tokens
 from providers.local.dialogue.base import Call, Say
 from providers.local.speech import RATE, Speaker
@@ -37,6 +39,7 @@ class Response:
     max_tokens: int | Literal["inf"]
     voice: str
     speed: float
+    format: AudioFormat = PCM24
     metadata: Mapping[str, str] | None = None
     status: Status = "in_progress"
     details: dict[str, Any] | None = None
@@ -63,7 +66,7 @@ class Response:
             "output_modalities": [self.modality],
             "max_output_tokens": self.max_tokens,
             "audio": {
-                "output": {"format": {"type": "audio/pcm", "rate": RATE}, "voice": self.voice},
+                "output": {"format": dict(self.format.wire), "voice": self.voice},
             },
             "usage": self.usage,
             "metadata": dict(self.metadata) if self.metadata is not None else None,
@@ -129,6 +132,7 @@ class ResponseStream:
         self._room = room
         self._new_id = new_id
         self._remember = remember
+        self._outgoing = Outgoing(response.format)
         self._began = 0.0
         self._sent_ms = 0.0
         self._before: str | None = None
@@ -163,7 +167,14 @@ class ResponseStream:
             self._began = self._began or loop.time()
             for start in range(0, len(pcm), _CHUNK_BYTES):
                 await self._send_chunk(item, spoken, pcm[start : start + _CHUNK_BYTES])
+        self._send_audio(item, self._outgoing.rest())
         self.close_open("completed")
+
+    def _send_audio(self, item: Item, audio: bytes) -> None:
+        if audio:
+            self._emit(
+                "response.output_audio.delta", **self._at(item), delta=base64.b64encode(audio).decode()
+            )
 
     async def _send_chunk(self, item: Item, spoken: Spoken, chunk: bytes) -> None:
         limit = self._response.max_tokens
@@ -171,7 +182,7 @@ class ResponseStream:
             raise OutOfTokens
         spoken.sent_ms += len(chunk) * 1000 / (2 * RATE)
         self._sent_ms += len(chunk) * 1000 / (2 * RATE)
-        self._emit("response.output_audio.delta", **self._at(item), delta=base64.b64encode(chunk).decode())
+        self._send_audio(item, self._outgoing.audio(chunk))
         await self._room()
         due = self._began + max(0.0, self._sent_ms - _HEAD_START_MS) / 1000 / _FASTER
         await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))

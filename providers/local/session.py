@@ -16,7 +16,9 @@ from typing import Any, Final
 import structlog
 
 from audio.vad import VadModel
+from providers.formats import PCM24, format_of
 from providers.local import protocol
+from providers.local.coding import Incoming
 from providers.local.conversation import Conversation, Item, item_from, text_tokens
 from providers.local.dialogue.base import DialogueEngine, Entry
 from providers.local.protocol import (
@@ -84,6 +86,7 @@ class RealtimeSession:
         self._settings = SessionSettings(type="realtime", model=model)
         self._conversation = Conversation(_new_id("conv"))
         self._input = InputBuffer(parts.vad, _vad(self._settings.audio.input.turn_detection))
+        self._incoming = Incoming(PCM24)
         self._turn_item = ""
         """The id that the turn which has begun will have."""
         self._recognising: dict[str, asyncio.Task[None]] = {}
@@ -139,7 +142,14 @@ class RealtimeSession:
                 "The speed can't be changed while a response is in progress.",
                 param="session.audio.output.speed",
             )
+        if self._running and settings.audio.output.format != self._settings.audio.output.format:
+            raise RequestError(
+                "The audio format can't be changed while a response is in progress.",
+                param="session.audio.output.format",
+            )
         self._configure_engine(settings)
+        if settings.audio.input.format != self._settings.audio.input.format:
+            self._incoming = Incoming(format_of(settings.audio.input.format.model_dump()))
         self._settings = settings
         self._input.configure(_vad(settings.audio.input.turn_detection))
         self._emit("session.updated", session=self._shown())
@@ -147,7 +157,7 @@ class RealtimeSession:
     @_on.register
     def _(self, event: protocol.BufferAppend) -> None:
         try:
-            found = self._input.append(event.pcm())
+            found = self._input.append(self._incoming.pcm(event.data()))
         except BufferFull as error:
             raise RequestError(f"The input audio buffer is full: {error}.", code="buffer_full") from error
         for one in found:
@@ -332,8 +342,14 @@ class RealtimeSession:
         if not in_conversation and len(self._running) >= _MAX_OUT_OF_BAND:
             raise RequestError("Too many responses are in progress.", code="too_many_responses")
         context = None if params.input is None else self._given_context(params)
-        self._disarm_idle()
         output = self._settings.audio.output
+        asked = params.audio.output.format if params.audio is not None else None
+        if asked is not None and asked != output.format:
+            raise RequestError(
+                f"Invalid value: '{asked.type}'. The session's format is '{output.format.type}'.",
+                param="response.audio.output.format",
+            )
+        self._disarm_idle()
         response = Response(
             _new_id("resp"),
             self._conversation.id if in_conversation else None,
@@ -341,6 +357,7 @@ class RealtimeSession:
             params.max_output_tokens or self._settings.max_output_tokens,
             output.voice,
             output.speed,
+            format_of(output.format.model_dump()),
             params.metadata,
         )
         stream = ResponseStream(

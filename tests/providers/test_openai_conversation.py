@@ -93,9 +93,8 @@ def test_the_configuration_is_what_the_vendor_takes_and_what_we_mean(pair: Pair)
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
-@pytest.mark.parametrize("confirmed", [None, {"type": "audio/pcmu"}, {"type": "audio/pcma"}])
-def test_a_format_that_was_not_confirmed_as_asked_ends_the_session(side: str, confirmed: Any) -> None:
-    pair = Pair(faults=Faults(formats={side: confirmed}))
+def test_a_format_that_was_not_confirmed_ends_the_session(side: str) -> None:
+    pair = Pair(faults=Faults(formats={side: None}))
     with pytest.raises(SessionOver, match=side) as caught:
         pair.settle()
     assert caught.value.code == "unsupported_format"

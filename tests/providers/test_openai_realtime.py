@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import json
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from openai import AsyncOpenAI
 from openai.types.realtime import ResponseDoneEvent, SessionUpdatedEvent
 from structlog.testing import capture_logs
 
+from bridge.softphone import load_wav
+from providers import openai_messages as wire
 from providers import openai_realtime, registry
 from providers.base import (
     AudioDelta,
@@ -34,14 +39,16 @@ from providers.base import (
     ToolSpec,
     TurnDetection,
 )
+from providers.formats import FORMATS, FormatName
 from providers.openai_realtime import OpenAIProvider, OpenAISession, OpenAISettings
 from providers.sequencer import Waiting
-from tests.simulators.openai_realtime import Call, Faults, Reply, Say, Simulator
+from tests.simulators.openai_realtime import Call, Faults, Model, Reply, Say, Simulator
 
 TOOL = ToolSpec("lookup_apartment", "Procura.", {"type": "object", "properties": {}})
 CONFIG = SessionConfig(
     instructions="Você é o porteiro.", tools=[TOOL], turn_detection=TurnDetection(silence_duration_ms=500)
 )
+DATA = Path(__file__).parents[2] / "data" / "audio"
 CHUNK = b"\x01\x00" * 480
 
 
@@ -129,6 +136,66 @@ async def test_it_asks_the_right_address_with_the_key_and_model() -> None:
         assert server.model.violations == []
         assert server.model.session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 500
         assert talk.events == [Ready(talk.session.capabilities)]
+
+
+TALK = load_wav(DATA / "v05-leticia.wav")
+
+
+@pytest.mark.parametrize("name", ["pcmu", "pcma"])
+async def test_g711_is_sent_and_taken_as_the_telephone_has_it(name: FormatName) -> None:
+    form = FORMATS[name]
+    async with talking(Reply((Say(200),)), format=name, audio_ms=40) as (server, talk):
+        can = talk.session.capabilities
+        assert (can.input_rate, can.output_rate) == (8000, 8000)
+        assert (can.input_encoding, can.output_encoding) == (name, name)
+        for at in range(0, len(TALK) // 640 * 640, 320):
+            talk.session.send_audio(TALK[at : at + 320])
+        await server.until(lambda: len(server.model.caller) >= len(TALK) // 640 * 640)
+        assert server.model.caller == form.decode(form.encode(TALK[: len(TALK) // 640 * 640]))
+        assert server.model.audio == len(server.model.caller) // 2, "a byte a sample"
+        talk.session.speak_about("Alguém chegou.")
+        await talk.a(ResponseDone)
+        pcm = b"".join(e.pcm for e in talk.events if isinstance(e, AudioDelta))
+        assert len(pcm) == 200 * 16
+        (item,) = {e.item for e in talk.events if isinstance(e, AudioDelta)}
+        talk.session.interrupt(Heard(item, 120))
+        await server.until(lambda: server.model.truncated)
+        assert server.model.truncated == {item: 120}
+        assert server.model.violations == []
+
+
+async def test_a_server_that_confirms_another_format_than_was_asked_for_is_obeyed() -> None:
+    formats: dict[str, Any] = {"input": {"type": "audio/pcma"}, "output": {"type": "audio/pcmu"}}
+    async with talking(Reply((Say(200),)), faults=Faults(formats=formats), ready=False) as (server, talk):
+        assert talk.session.capabilities.input_rate == 24000, "as it was asked for"
+        talk.session.send_audio(bytes(960))
+        ready = await talk.a(Ready)
+        can = talk.session.capabilities
+        assert ready == Ready(can)
+        assert (can.input_encoding, can.input_rate) == ("pcma", 8000)
+        assert (can.output_encoding, can.output_rate) == ("pcmu", 8000)
+        talk.session.send_audio(TALK[:3200])
+        await server.until(lambda: len(server.model.caller) >= 3200)
+        assert server.model.caller == FORMATS["pcma"].decode(FORMATS["pcma"].encode(TALK[:3200]))
+        assert talk.session.audio_let_go == 960, "at a rate that nobody reads"
+        talk.session.speak_about("Alguém chegou.")
+        await talk.a(ResponseDone)
+        assert sum(len(e.pcm) for e in talk.events if isinstance(e, AudioDelta)) == 200 * 16
+        assert server.model.violations == []
+
+
+@pytest.mark.parametrize(
+    ("spoken", "sent"), [("pcm24", "pcmu"), ("pcm24", "pcma"), ("pcmu", "pcm24"), ("pcma", "pcm24")]
+)
+def test_the_simulator_refuses_audio_in_another_format(spoken: FormatName, sent: FormatName) -> None:
+    """Its own ears, on which the tests above rest."""
+    model = Model()
+    model.receive(wire.session_update(CONFIG, wire.Wire("marin", "gpt-transcribe", None, FORMATS[spoken])))
+    pcm = TALK * 2 if sent != "pcm24" else np.repeat(np.frombuffer(TALK, "<i2"), 3).tobytes()
+    audio = FORMATS[sent].encode(pcm)
+    for at in range(0, len(audio) - 640, 640):
+        model.receive(json.loads(wire.audio_append(audio[at : at + 640])))
+    assert any(f"this is no {FORMATS[spoken].wire['type']}" in one for one in model.violations)
 
 
 async def test_a_whole_exchange() -> None:
@@ -262,7 +329,7 @@ async def test_a_server_that_does_not_get_ready_is_given_up(faults: Faults) -> N
     [
         (Faults(configure_error="invalid_value"), "invalid_value"),
         (Faults(configure_error="model_not_found"), "model_not_found"),
-        (Faults(formats={"output": {"type": "audio/pcmu"}}), "unsupported_format"),
+        (Faults(formats={"output": None}), "unsupported_format"),
     ],
 )
 async def test_a_session_that_is_not_as_asked_fails(faults: Faults, code: str) -> None:

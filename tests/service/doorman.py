@@ -18,7 +18,6 @@ import numpy as np
 
 from providers.openai_messages import EXACT_INSTRUCTIONS
 from tests.simulators.openai_realtime import (
-    BYTES_PER_MS,
     Call,
     Faults,
     Message,
@@ -122,12 +121,13 @@ class Doorman(Model):
 
     # -- ears
 
-    def _on_input_audio_buffer_append(self, message: Message) -> None:
-        super()._on_input_audio_buffer_append(message)
-        pcm = np.frombuffer(base64.b64decode(message["audio"]), "<i2").astype(np.float64)
-        ms = len(pcm) * 2 / BYTES_PER_MS
+    def hear(self, pcm: bytes, rate: int) -> None:
+        """The caller's audio."""
+        super().hear(pcm, rate)
+        samples = np.frombuffer(pcm, "<i2").astype(np.float64)
+        ms = len(samples) * 1000 / rate
         ears = self._ears
-        if float(np.sqrt((pcm * pcm).mean())) >= LOUD:
+        if float(np.sqrt((samples * samples).mean())) >= LOUD:
             ears.loud_ms, ears.quiet_ms = ears.loud_ms + ms, 0.0
         else:
             ears.quiet_ms += ms
@@ -169,8 +169,7 @@ class Doorman(Model):
     def _delta(self, response: str, item: str, ms: int) -> Message:
         message = super()._delta(response, item, ms)
         level = self.levels.setdefault(item, LOWEST + STEP * len(self.levels))
-        pcm = np.full(ms * BYTES_PER_MS // 2, level, "<i2").tobytes()
-        message["delta"] = base64.b64encode(pcm).decode()
+        message["delta"] = base64.b64encode(self.level(level, ms)).decode()
         return message
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.softphone import Softphone, load_wav
-from providers.openai_messages import RATE
+from providers.formats import PCM_RATE
 from tests.service.doorman import AGREES, ASKS, Cast, Doorman, Part, Turn
 from tests.service.household import HELLO, Household, household, spoken_by_host, until, with_cast
 from tests.simulators.openai_realtime import Call, Message, Reply
@@ -65,7 +65,7 @@ class Listening(Doorman):
 
     def heard(self, hz: float) -> float:
         """For how long a tone was given to him."""
-        return seconds_of(hz, pcm(self.ears)[:: RATE // 8000])
+        return seconds_of(hz, pcm(self.ears)[:: PCM_RATE // 8000])
 
 
 class Scene:

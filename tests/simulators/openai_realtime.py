@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pydantic
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -26,9 +27,15 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from providers.formats import PCM24, AudioFormat, UnknownFormat, format_of
+
 Message = dict[str, Any]
 
 BYTES_PER_MS = 48
+"""Of PCM at 24 kHz, the format that is spoken unless another was asked for."""
+TOO_LOUD = 4000
+"""Mean magnitude over a second and more. Of our recordings none has more than 2800; read as PCM where they
+were written in G.711, or the other way round, none has less than 4700."""
 
 
 def _by_type(union: Any) -> dict[str, type[pydantic.BaseModel]]:
@@ -159,6 +166,10 @@ class Model:
         self.answers: dict[str, str] = {}
         self.creates: list[Message] = []
         self.audio = 0
+        """Bytes of the caller's audio that came."""
+        self._loudness = self._samples = 0
+        self.caller = b""
+        """The same as PCM at its format's rate."""
         self.responses_done: list[str] = []
         self._active: _Active | None = None
         self._counts: dict[str, int] = {}
@@ -244,14 +255,33 @@ class Model:
 
     def _on_input_audio_buffer_append(self, message: Message) -> None:
         try:
-            pcm = base64.b64decode(message["audio"], validate=True)
+            audio = base64.b64decode(message["audio"], validate=True)
         except binascii.Error:
             self.refuse(message, "invalid_value", "audio is not base64")
             return
-        if not pcm or len(pcm) % 2:
-            self.refuse(message, "invalid_value", f"{len(pcm)} bytes are no whole samples")
+        form = self.format("input")
+        if not audio or len(audio) % form.sample_bytes:
+            self.refuse(message, "invalid_value", f"{len(audio)} bytes are no whole samples")
             return
-        self.audio += len(pcm)
+        self.audio += len(audio)
+        pcm = form.decode(audio)
+        self._loudness += int(np.abs(np.frombuffer(pcm, "<i2").astype(np.int64)).sum())
+        self._samples += len(pcm) // 2
+        if self._samples >= form.rate and self._loudness > TOO_LOUD * self._samples:
+            self.refuse(message, "invalid_value", f"this is no {form.wire['type']}")
+            return
+        self.hear(pcm, form.rate)
+
+    def hear(self, pcm: bytes, rate: int) -> None:
+        """The caller's audio, as PCM."""
+        self.caller += pcm
+
+    def format(self, side: str) -> AudioFormat:
+        """What audio of one side is spoken in: what was confirmed, or else the protocol's usual one."""
+        try:
+            return format_of(((self.session.get("audio") or {}).get(side) or {}).get("format") or {})
+        except UnknownFormat:
+            return PCM24
 
     def _on_conversation_item_create(self, message: Message) -> None:
         item = message["item"]
@@ -404,8 +434,13 @@ class Model:
 
     def _delta(self, response: str, item: str, ms: int) -> Message:
         self.items[item].ms += ms
-        pcm = base64.b64encode(b"\x10\x00" * (ms * BYTES_PER_MS // 2)).decode()
-        return {"type": "response.output_audio.delta", "delta": pcm, **self._at(response, item)}
+        audio = base64.b64encode(self.level(16, ms)).decode()
+        return {"type": "response.output_audio.delta", "delta": audio, **self._at(response, item)}
+
+    def level(self, level: int, ms: int) -> bytes:
+        """``ms`` of a constant, in the format of the model's audio."""
+        form = self.format("output")
+        return form.encode(np.full(ms * form.rate // 1000, level, "<i2").tobytes())
 
 
 # -- the socket ----------------------------------------------------------------------------------------------

@@ -186,9 +186,9 @@ async def test_an_update_changes_only_what_it_names(one: Client) -> None:
         ({"type": "realtime", "tools": [{"type": "mcp"}]}, "unknown|missing|invalid", "session.tools.0"),
         ({"type": "realtime", "max_output_tokens": 0}, "invalid_value", "session.max_output_tokens"),
         (
-            {"type": "realtime", "audio": {"output": {"format": {"type": "audio/pcmu"}}}},
+            {"type": "realtime", "audio": {"output": {"format": {"type": "audio/opus"}}}},
             "invalid_value",
-            "session.audio.output.format.type",
+            "session.audio.output.format",
         ),
         (
             {"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 16000}}}},

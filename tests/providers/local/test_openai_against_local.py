@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import soxr
 
 from audio.vad import VadModel
@@ -24,6 +25,7 @@ from providers.base import (
     ToolSpec,
     Transcript,
 )
+from providers.formats import FORMATS, FormatName
 from providers.local.dialogue import new_engine
 from providers.local.recognition import Recogniser
 from providers.local.server import ModelServer, ServerSettings
@@ -34,22 +36,25 @@ from tests.providers.local.dialogue_house import VISITOR_TOOLS, prompt
 
 GREETING = "Boa tarde! Condomínio Jardim, com quem deseja falar?"
 TOOLS = [ToolSpec(name, name, {"type": "object", "properties": {}}) for name in VISITOR_TOOLS]
-FRAME = 480 * 2
 
 
 async def speak(session: Session, sound: npt.NDArray[np.int16]) -> None:
     """The recording and a second of silence, as a telephone line would bring them: 20 ms at a time."""
-    wide = soxr.resample(sound.astype(np.float32), 8000, 24000).clip(-32768, 32767).astype("<i2").tobytes()
-    line = wide + bytes(24000 * 2)
+    rate = session.capabilities.input_rate
+    wide = soxr.resample(sound.astype(np.float32), 8000, rate).clip(-32768, 32767).astype("<i2").tobytes()
+    line = wide + bytes(rate * 2)
+    frame = rate // 50 * 2
     clock = asyncio.get_running_loop()
     due = clock.time()
-    for at in range(0, len(line), FRAME):
-        session.send_audio(line[at : at + FRAME])
+    for at in range(0, len(line), frame):
+        session.send_audio(line[at : at + frame])
         due += 0.02
         await asyncio.sleep(max(0.0, due - clock.time()))
 
 
+@pytest.mark.parametrize("name", FORMATS)
 async def test_a_greeting_a_turn_and_a_reply(
+    name: FormatName,
     recogniser: Recogniser,
     speaker: Speaker,
     vad: VadModel,
@@ -58,7 +63,11 @@ async def test_a_greeting_a_turn_and_a_reply(
     parts = Parts(recogniser, speaker, vad, new_engine)
     async with ModelServer(parts, ServerSettings(token="segredo")).listening() as url:
         settings = OpenAISettings(
-            api_key="segredo", base_url=url.replace("ws://", "http://"), model="porteiro", voice=""
+            api_key="segredo",
+            base_url=url.replace("ws://", "http://"),
+            model="porteiro",
+            voice="",
+            format=name,
         )
         session = registry.create("local", settings).open(SessionConfig(prompt("visitor"), tools=TOOLS))
         receipt = session.say_exactly(GREETING)
@@ -94,6 +103,6 @@ async def test_a_greeting_a_turn_and_a_reply(
     assert "número do apartamento" in finals[1].text
     for item in (finals[0].item, finals[2].item):
         pcm = b"".join(e.pcm for e in events if isinstance(e, AudioDelta) and e.item == item)
-        assert len(pcm) > 24000, "half a second of speech at least"
+        assert len(pcm) > session.capabilities.output_rate, "half a second of speech at least"
         assert np.abs(np.frombuffer(pcm, "<i2").astype(np.int32)).max() > 1000, "and it can be heard"
         assert AudioDone(item) in events
