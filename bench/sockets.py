@@ -2,25 +2,25 @@
 
 Twenty connections to a server in a process of its own; 50 messages a second on each, as a talking leg's
 audio would be, sent on a shared tick. Given is our CPU time for a message, less that of the empty ticks.
-Beside our way stand the usual one, with a task each way, and picows where it is installed:
-`uv run --with picows python -m bench.sockets`.
+Beside our way stand the usual one, with a task each way, and picows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from rich.console import Console
 from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
@@ -156,29 +156,26 @@ async def _tasks(url: str, context: ssl.SSLContext | None, take: Callable[[int],
     return send, hang_up
 
 
-def _picows() -> Open | None:
-    try:
-        picows = importlib.import_module("picows")
-    except ImportError:
-        return None
+class _PicowsTaker(WSListener):
+    """The same for picows."""
 
-    async def open_(
-        url: str, context: ssl.SSLContext | None, take: Callable[[int], None]
-    ) -> tuple[Send, Hang]:
-        def taken(_: Any, transport: Any, frame: Any) -> None:
-            take(len(frame.get_payload_as_bytes()))
+    def __init__(self, take: Callable[[int], None]) -> None:
+        super().__init__()
+        self._take = take
 
-        listener = type("Listener", (picows.WSListener,), {"on_ws_frame": taken})
-        transport, _ = await picows.ws_connect(listener, url, ssl_context=context)
-        text = picows.WSMsgType.TEXT
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Count it, and take it out of the buffer as a user would."""
+        self._take(len(frame.get_payload_as_bytes()))
 
-        async def hang_up() -> None:
-            transport.disconnect(graceful=False)
-            await transport.wait_disconnected()
 
-        return lambda message: transport.send(text, message), hang_up
+async def _picows(url: str, context: ssl.SSLContext | None, take: Callable[[int], None]) -> tuple[Send, Hang]:
+    transport, _ = await ws_connect(lambda: _PicowsTaker(take), url, ssl_context=context)
 
-    return open_
+    async def hang_up() -> None:
+        transport.disconnect(graceful=False)
+        await transport.wait_disconnected()
+
+    return partial(transport.send, WSMsgType.TEXT), hang_up
 
 
 # -- the measuring -------------------------------------------------------------------------------------------
@@ -215,12 +212,10 @@ async def _cost_us(
 
 
 async def _measure(plain: str, tls: str, context: ssl.SSLContext) -> list[dict[str, Any]]:
-    ways: dict[str, Open | None] = {"a task each way": _tasks, "ours": _ours, "picows": _picows()}
+    ways: dict[str, Open] = {"a task each way": _tasks, "ours": _ours, "picows": _picows}
     idle, _ = await _cost_us(None, plain, None, sending=True)
     rows = []
     for name, way in ways.items():
-        if way is None:
-            continue
         row: dict[str, Any] = {"way": name}
         for label, url, given in (("plain", plain, None), ("TLS", tls, context)):
             for sending in (True, False):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from providers.base import SessionConfig, ToolSpec
@@ -188,6 +189,34 @@ def call_output(event_id: str, call: str, result: Mapping[str, Any]) -> dict[str
 
 class MalformedMessage(ValueError):
     """The server sent something that is not a message of this protocol."""
+
+
+class Delta(msgspec.Struct, tag_field="type", tag="response.output_audio.delta", frozen=True, gc=False):
+    """``response.output_audio.delta``: what is used of it."""
+
+    response_id: str
+    item_id: str
+    delta: bytes
+    """Audio in the confirmed format; the decoder reads base64."""
+
+
+_DELTA = b'"response.output_audio.delta"'
+_HEAD = 256
+"""A message's type comes within so many bytes; where it doesn't, it is decoded the long way."""
+_delta = msgspec.json.Decoder(Delta).decode
+
+
+def decode_delta(frame: bytes) -> Delta | None:
+    """One frame as a piece of speech, in a third of the time that :func:`decode` and base64 take.
+
+    None: it is none, or none that is as it should be: :func:`decode` will tell.
+    """
+    if frame.find(_DELTA, 0, _HEAD) < 0:
+        return None
+    try:
+        return _delta(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def decode(frame: bytes) -> dict[str, Any]:

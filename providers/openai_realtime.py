@@ -269,7 +269,11 @@ class OpenAISession:
             return
         self._due = True  # what this message brings is delivered below, and not by itself
         try:
-            self._conversation.receive(wire.decode(message))
+            delta = wire.decode_delta(message)
+            if delta is not None:
+                self._conversation.receive_audio(delta.response_id, delta.item_id, delta.delta)
+            else:
+                self._conversation.receive(wire.decode(message))
         except SessionOver as over:
             self._fail(over.code, over.message)
         except wire.MalformedMessage as malformed:
