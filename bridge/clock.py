@@ -27,6 +27,10 @@ SHARED_LEGS: Final = 24
 GIVE_UP_FRAMES: Final = 10
 """A backlog of 200 ms is not made good: the loop stood still, and everything in it with it."""
 
+STRAINED_MS: Final = 5.0
+STRAIN_TICKS: Final = 50
+"""How late ticks are is taken over so many of them."""
+
 ROUNDING: Final = 1e-6
 """A tick on its place of the grid counts as there, whatever the floats say."""
 
@@ -49,11 +53,23 @@ class Clock:
     def __init__(self) -> None:
         self.lateness_ms: deque[float] = deque(maxlen=30_000)
         """How late each tick began: the last ten minutes, or with many legs a quarter of that."""
+        self._late_ms = 0.0
+        """What is usual lately."""
         self.frames_skipped = 0
         """Frames that were let go, of each instant's grid."""
         self._before: Callable[[], object] | None = None
         self._phases = tuple(_Phase(self, number * FRAME_S / PHASES) for number in range(PHASES))
         self._of: dict[int, _Phase] = {}
+
+    @property
+    def strained(self) -> bool:
+        """Ticks have been coming late for a while: who can do with less does."""
+        return self._late_ms > STRAINED_MS
+
+    def note(self, late_ms: float) -> None:
+        """A tick began so late."""
+        self.lateness_ms.append(late_ms)
+        self._late_ms += (late_ms - self._late_ms) / STRAIN_TICKS
 
     def start(self, before: Callable[[], object] | None = None) -> None:
         """Begin to tick. `before`: done once for all legs before any play; its fault ends them all."""
@@ -156,7 +172,7 @@ class _Phase:
         assert self._loop is not None
         clock, handle, due = self._clock, self._handle, self._due
         late = self._loop.time() - due
-        clock.lateness_ms.append(late * 1000)
+        clock.note(late * 1000)
         behind = int(late / FRAME_S + ROUNDING)
         skipped = 0
         if behind > GIVE_UP_FRAMES:

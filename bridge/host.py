@@ -149,6 +149,7 @@ class VisitHost:
             visit_started=self._zero,
             ear=self.place.ear(self._house.ears),
             tape=tape,
+            message_ms=self.place.settings.audio_message_ms,
             silence_s=self.place.settings.limits.silence_s,
             pauses=self.place.settings.backchannels == "pause",
             post=lambda leg, posted: self._inbox.put_nowait(_FromLeg(leg, posted)),

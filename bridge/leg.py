@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from audio.frames import TELEPHONE_RATE
+from audio.frames import TELEPHONE_RATE, bytes_of
 from audio.hearing import Ear
 from audio.line import Line
 from audio.playout import Flushed, Playout
@@ -48,6 +48,8 @@ from visits.backchannel import is_backchannel
 from visits.events import Role
 from visits.wording import long_enough, said_as_asked
 
+STRAINED_BYTES = bytes_of(60, TELEPHONE_RATE)
+"""A message holds at least so much of the caller's audio while the clock is late."""
 FLOOR_FRAMES = 15
 """For how many frames it must have been the caller's turn before that is said: 300 ms."""
 STALL_S = 15.0
@@ -153,6 +155,7 @@ class Leg:
         visit_started: float,
         ear: Ear,
         tape: Tape | None,
+        message_ms: int,
         silence_s: float,
         pauses: bool = False,
         post: Callable[[Leg, Posted], None],
@@ -162,6 +165,7 @@ class Leg:
             name: the leg in records: `visitor`, `resident-1`.
             attempt: the dial attempt that a resident's leg answers.
             visit_started: the event loop's time at which the visit began; its clock's zero.
+            message_ms: of the caller's audio, in telephone time, that goes to the session at once.
             silence_s: after so much silence in the caller's turn the host is told.
             pauses: for a short sound of the caller's we only pause (`bridge/overlap.py`). False: whatever
                 they say interrupts us.
@@ -183,6 +187,9 @@ class Leg:
         self._playout = Playout()
         self._to_phone: Resampler | None = None
         self._up: Resampler | None = None
+        self._rising = b""
+        """What the model is to hear and has not been sent: less than a message."""
+        self._message_bytes = bytes_of(message_ms, TELEPHONE_RATE)
         self._down: Resampler | None = None
         self._down_item = ""
         self._session: Session | None = None
@@ -321,8 +328,17 @@ class Leg:
         if self._speaks is not None:
             self._speaks.push(pcm)
             for_model = bytes(len(for_model))  # its turn detection needs time to go on, and not to hear it
-        if self._session is not None and self._up is not None:
-            self._session.send_audio(self._up.process(for_model))
+        self._rise(for_model)
+
+    def _rise(self, pcm: bytes) -> None:
+        """To the model, so much at a time as a message is to hold: it is messages that cost, not bytes."""
+        if self._session is None or self._up is None:
+            return
+        self._rising += pcm
+        enough = max(self._message_bytes, STRAINED_BYTES) if self._clock.strained else self._message_bytes
+        if len(self._rising) >= enough:
+            pcm, self._rising = self._rising, b""
+            self._session.send_audio(self._up.process(pcm))
 
     def key_pressed(self, digit: str) -> None:
         """A DTMF key."""

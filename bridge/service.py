@@ -301,7 +301,6 @@ class Service:
                     base_url=address.base_url,
                     model="porteiro",
                     voice="",
-                    audio_ms=tenant.audio_message_ms,
                     format=tenant.provider_format,
                 ),
             )
@@ -313,7 +312,6 @@ class Service:
                 base_url=tenant.base_url or default.base_url,
                 model=tenant.model or default.model,
                 voice=tenant.voice or default.voice,
-                audio_ms=tenant.audio_message_ms,
                 format=tenant.provider_format,
             ),
         )

@@ -60,8 +60,6 @@ class OpenAISettings:
         noise_reduction: ``near_field`` for handsets, ``far_field`` for door stations, None for none.
         connect_timeout_s: from opening to the confirmed configuration.
         stall_timeout_s: how long the server may refuse to take what we send.
-        audio_ms: the caller's audio waits until there is so much of it, because it is messages that cost, not
-            bytes. 0: it goes as it comes.
         format: of the audio that is asked for, both ways.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
             comes ``going_away_s`` before.
@@ -77,7 +75,6 @@ class OpenAISettings:
     connect_timeout_s: float = 5.0
     close_timeout_s: float = 2.0
     stall_timeout_s: float = 5.0
-    audio_ms: int = 0
     format: FormatName = "pcm24"
     session_limit_s: float = 3600.0
     going_away_s: float = 120.0
@@ -151,7 +148,6 @@ class OpenAISession:
         self._audio_bytes = 0
         self._input = FORMATS[settings.format]
         """The format of the audio that waits."""
-        self._enough = settings.audio_ms * self._input.pcm_bytes_per_ms
         self._odd = b""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -199,8 +195,7 @@ class OpenAISession:
         self._audio.append((now, pcm))
         self._audio_bytes += len(pcm)
         self._let_go(now)
-        if self._audio_bytes >= self._enough:
-            self._flush()
+        self._flush()
 
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`."""
@@ -396,7 +391,6 @@ class OpenAISession:
             self._audio.clear()
             self._audio_bytes = 0
             self._input = self._conversation.input
-            self._enough = self._settings.audio_ms * self._input.pcm_bytes_per_ms
 
     def _finish(self) -> None:
         """Nothing goes in or out any more."""

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,7 @@ TALK = load_wav(DATA / "v05-leticia.wav")
 @pytest.mark.parametrize("name", ["pcmu", "pcma"])
 async def test_g711_is_sent_and_taken_as_the_telephone_has_it(name: FormatName) -> None:
     form = FORMATS[name]
-    async with talking(Reply((Say(200),)), format=name, audio_ms=40) as (server, talk):
+    async with talking(Reply((Say(200),)), format=name) as (server, talk):
         can = talk.session.capabilities
         assert (can.input_rate, can.output_rate) == (8000, 8000)
         assert (can.input_encoding, can.output_encoding) == (name, name)
@@ -228,23 +227,6 @@ async def test_pieces_that_end_within_a_sample_arrive_as_whole_samples() -> None
             talk.session.send_audio(b"\x00" * size)
         await server.until(lambda: server.model.audio == 14)
         assert server.model.violations == []
-
-
-async def test_audio_goes_in_as_few_messages_as_is_allowed_and_with_whatever_else_goes() -> None:
-    async with talking(audio_ms=40) as (server, talk):
-        for pieces in range(1, 6):
-            talk.session.send_audio(CHUNK)
-            whole = pieces // 2 * 2 * len(CHUNK)
-            await server.until(partial(lambda least: server.model.audio >= least, whole))
-            await asyncio.sleep(0.02)
-            assert server.model.audio == whole
-        talk.session.note("Chove.")
-        await server.until(lambda: server.model.audio == 5 * len(CHUNK))
-        kinds = [message["type"] for message in server.model.received[1:]]
-        assert kinds == ["input_audio_buffer.append"] * 2 + [
-            "conversation.item.create",
-            "input_audio_buffer.append",
-        ]
 
 
 async def test_a_barge_in_silences_the_reply_at_once() -> None:
