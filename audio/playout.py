@@ -4,8 +4,9 @@ Rules:
 
 1. Items play strictly in the order in which they were begun, at 8 kHz, one frame of 20 ms at a time.
 2. An item is *finished* once it ended and its last sample was given out. Each is reported once.
-3. An item that runs dry before it ended is waited for: silence goes out, counted as an under-run and never as
-   played, and no later item overtakes it. Who knows that no more will come says so (``end``, ``abandon``).
+3. An item that runs dry before it ended is waited for: comfort noise goes out (``audio/comfort.py``), counted
+   as an under-run and never as played, and no later item overtakes it. Who knows that no more will come says
+   so (``end``, ``abandon``).
 4. The last, partial frame of an item is filled with zeros; only its true samples count as played.
 5. What was flushed is never heard again: audio that arrives late for such an item is dropped.
 6. Where no item has anything to say the bed is heard (ring tone, hold sound), or else silence.
@@ -25,6 +26,7 @@ from typing import Final
 
 import numpy as np
 
+from audio.comfort import begun_softly, comfort, faded_in
 from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_BYTES, SILENCE, samples_of, saturated
 
 REMEMBERED_ITEMS: Final = 256
@@ -163,6 +165,8 @@ class Playout:
         self._bed: _Bed | None = None
         self._bed_interrupted = False
         self._starving = False
+        self._broken_off = False
+        """The item being played was interrupted by a gap or a pause: it comes back softly."""
         self._pending = 0
         self._given: deque[bytes] = deque(maxlen=KEPT_FRAMES)
         """The last pieces given out of the item that is being played."""
@@ -173,7 +177,7 @@ class Playout:
         self.underruns = 0
         """How often an item ran dry in its middle."""
         self.underrun_frames = 0
-        """How many frames of silence that cost."""
+        """How many frames of noise that cost."""
         self.late_samples = 0
         """Audio dropped because its item had been flushed, ended or abandoned before it came."""
 
@@ -240,10 +244,7 @@ class Playout:
         self.audible = False
         if head is not None and head.played:
             # Mid-way: hold music must not burst into a sentence, and less than a frame is kept back.
-            self.underruns += not self._starving
-            self.underrun_frames += 1
-            self._starving = True
-            return SILENCE
+            return self._gap_frame()
         return self._bed_frame()
 
     def set_bed(self, pcm: bytes | None) -> None:
@@ -269,6 +270,7 @@ class Playout:
 
     def resume(self) -> None:
         """Go on where the pause began."""
+        self._broken_off |= self.paused
         self.paused = False
 
     def take_back(self, samples: int) -> int:
@@ -299,6 +301,7 @@ class Playout:
             return None
         if dropped[0] is self._queue[0]:
             self._given.clear()
+            self._broken_off = False
         for account in dropped:
             self._pending -= account.queued
             account.flushed = True
@@ -339,12 +342,24 @@ class Playout:
         piece = head.take()
         self._given.append(piece)
         self._pending -= len(piece) // SAMPLE_BYTES
+        if self._broken_off:
+            self._broken_off = False
+            piece = faded_in(piece)
         self.audible = True
         self._bed_interrupted = True
         self._starving = False
         if not head.open:
             self._settle()
         return piece if len(piece) == FRAME_BYTES else piece + SILENCE[len(piece) :]
+
+    def _gap_frame(self) -> bytes:
+        frame = comfort(self.underrun_frames)
+        self.underrun_frames += 1
+        if not self._starving:
+            self.underruns += 1
+            self._starving = self._broken_off = True
+            frame = begun_softly(self._given[-1] if self._given else b"", frame)
+        return frame
 
     def _bed_frame(self) -> bytes:
         if self._bed is None:
@@ -360,7 +375,7 @@ class Playout:
         while self._queue and not self._queue[0].open and not self._queue[0].queued:
             account = self._queue.popleft()
             self._given.clear()
-            self._starving = False
+            self._starving = self._broken_off = False
             if account.ended:
                 self._finished.append(Played(account.name, account.played))
             self._close(account)
