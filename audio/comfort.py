@@ -31,11 +31,19 @@ def _noise() -> tuple[bytes, ...]:
 
 
 _NOISE: Final = _noise()
+_TAIL_BYTES: Final = (FRAME_SAMPLES - EDGE_SAMPLES) * SAMPLE_BYTES
+"""What a fade leaves as it is."""
+_TAILS: Final = frozenset(frame[-_TAIL_BYTES:] for frame in _NOISE)
 
 
 def comfort(number: int) -> bytes:
     """A frame of noise; ``number`` counts a gap's frames, or any others."""
     return _NOISE[number % _FRAMES]
+
+
+def is_comfort(frame: bytes) -> bool:
+    """Whether a frame is one of a gap's, its first one included. For who counts gaps at the other end."""
+    return frame[-_TAIL_BYTES:] in _TAILS
 
 
 def begun_softly(last: bytes, noise: bytes) -> bytes:

@@ -36,6 +36,7 @@ from random import Random
 from typing import Final, Protocol
 from uuid import UUID
 
+from audio.comfort import is_comfort
 from audio.frames import FRAME_SAMPLES, SILENCE
 from bench import media
 from bridge.endpoints.audiosocket_frames import (
@@ -109,14 +110,15 @@ class AudioSocketWire:
     def sounds(self, data: bytes) -> Sequence[bool]:
         """Of each whole frame; one that comes alone is not even taken apart."""
         if not self._parser.pending and len(data) == len(_SILENT_FRAME) and data.startswith(SLIN8_HEADER):
-            return _ONE_SILENT if data == _SILENT_FRAME else _ONE_AUDIBLE
+            return _ONE_SILENT if data == _SILENT_FRAME or is_comfort(data) else _ONE_AUDIBLE
         try:
             frames = self._parser.feed(data)
         except FrameError as error:
             raise CallLost(str(error)) from error
         if any(isinstance(frame, Hangup) for frame in frames):
             raise CallLost("the service hung up")
-        return [frame.pcm != SILENCE for frame in frames if isinstance(frame, Audio)]
+        came = [frame.pcm for frame in frames if isinstance(frame, Audio)]
+        return [pcm != SILENCE and not is_comfort(pcm) for pcm in came]
 
 
 def _times() -> array[float]:

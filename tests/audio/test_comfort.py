@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio.comfort import EDGE_SAMPLES, LEVEL_DBOV, begun_softly, comfort, faded_in
+from audio.comfort import EDGE_SAMPLES, LEVEL_DBOV, begun_softly, comfort, faded_in, is_comfort
 from audio.frames import FRAME_BYTES, FRAME_SAMPLES, level_dbov, samples_of, saturated
 from audio.playout import Playout
 from audio.vad import SpeechOnset, VoiceActivity
@@ -44,7 +44,9 @@ def test_nobody_takes_it_for_speech() -> None:
 def test_a_gap_clicks_nowhere_in_the_tone(before: int) -> None:
     playout, pcm = Playout(), sine(4 * FRAME_SAMPLES)
     playout.push("a", pcm[: 2 * before])
-    heard = b"".join(playout.next_frame() for _ in range(5))
+    frames = [playout.next_frame() for _ in range(5)]
+    assert [is_comfort(frame) for frame in frames] == [False, False, True, True, True]
+    heard = b"".join(frames)
     playout.push("a", pcm[2 * before :])
     playout.end("a")
     while playout.pending_samples:
