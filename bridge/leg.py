@@ -52,6 +52,8 @@ STRAINED_BYTES = bytes_of(60, TELEPHONE_RATE)
 """A message holds at least so much of the caller's audio while the clock is late."""
 FLOOR_FRAMES = 15
 """For how many frames it must have been the caller's turn before that is said: 300 ms."""
+VOICE_FRAMES = 20
+"""For so many frames after it our voice may still be heard, on its way there or back: 400 ms."""
 STALL_S = 15.0
 """A model that owes a reply and gives neither sound nor sign for so long is lost."""
 CORROBORATION_S = 1.0
@@ -215,6 +217,10 @@ class Leg:
         self._owed_frames = 0
         self._spoken = False
         """We have said something on this leg: whoever is called does not speak first about the matter."""
+        self._voice = False
+        """What we say may be heard on this leg."""
+        self._since_voice = 0
+        """Frames since it was last said."""
         self._on_hold = False
         self._hears: Line | None = None
         """What the other caller says, while the two are connected."""
@@ -589,9 +595,24 @@ class Leg:
         self._ear.played(frame, skipped, ours=self._playout.audible)
         if self._tape is not None:
             self._tape.played(frame, skipped)
+        if self.role is Role.RESIDENT:
+            self._note_voice(skipped)
         if self._items:
             self._follow()
         self._watch_the_floor()
+
+    def _note_voice(self, skipped: int) -> None:
+        """Tell the visit when the resident begins to hear us, and when that is over, echo and all."""
+        if self._playout.audible:
+            self._since_voice = 0
+            if not self._voice:
+                self._voice = True
+                self._post(self, visit_events.OurVoice(self.role, True))
+        elif self._voice:
+            self._since_voice += 1 + skipped
+            if self._since_voice >= VOICE_FRAMES:
+                self._voice = False
+                self._post(self, visit_events.OurVoice(self.role, False))
 
     def _follow(self) -> None:
         """Note when an item began to be heard, and when it was over."""

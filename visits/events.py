@@ -179,6 +179,14 @@ class SpeechEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class OurVoice:
+    """Whether what we say may be heard on this leg, or its echo: it covers a caller who speaks softly."""
+
+    role: Role
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TurnBegan:
     """The provider heard a turn begin; a `Said` or a `TurnLost` of the same item follows."""
 
@@ -296,6 +304,7 @@ Event = (
     | LegClosed
     | SpeechBegan
     | SpeechEnded
+    | OurVoice
     | TurnBegan
     | Said
     | TurnLost

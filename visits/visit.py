@@ -10,9 +10,9 @@ The models *ask*; this file decides. What must always hold, whoever asks and how
 4. It needs evidence from that leg after the briefing: words that the local VAD heard being said and that
    `consent.classify` reads as consent, or the tenant's key. A refusal, a question, a doubt as the last word
    (by when it was said, not by when its transcript came) vetoes the model; so does speech whose words are not
-   known, and so does speech that begins while the decision is held for a moment. Words not transcribed in
-   time are asked for again; then the key; then `unreachable`. A refusal that comes after the order is told as
-   what it is: too late.
+   known, and so does speech that begins while the decision is held for a moment of quiet, in which we say
+   nothing either: our own voice would cover a soft "não". Words not transcribed in time are asked for again;
+   then the key; then `unreachable`. A refusal that comes after the order is told as what it is: too late.
 5. Nothing said on the visitor's leg is ever evidence, nor what may be its echo while it is read to the
    resident, nor anything that the two say to each other. What crosses to the models is typed facts
    (`visits/facts.py`), the resident's question and its answer.
@@ -61,6 +61,7 @@ from visits.events import (
     LegClosed,
     LookupRequested,
     OpenGate,
+    OurVoice,
     Outcome,
     PrepareTransfer,
     Prompt,
@@ -167,6 +168,8 @@ OPEN_TURN_S = 8.0
 HOLD_S = 0.2
 """How long a resident must be quiet once a spoken authorisation was found good: a "não" that begins then is
 heard by the local VAD within it."""
+NO_QUIET_S = 10.0
+"""How long such an authorisation waits for our own voice to be over; then the model is told to ask again."""
 CONNECTING_S = 20.0
 """How long it may take to tell both that they will be connected."""
 PARTING_S = 15.0
@@ -222,6 +225,8 @@ class Visit:
         self._pending: AuthorizeRequested | DenyRequested | None = None
         self._holding = False
         """The pending authorisation was found good, and is held for a moment of quiet."""
+        self._our_voice = False
+        """The resident hears us: quiet means nothing."""
         self._not_yet = 0
         self._told: set[Role] = set()
         """Who has heard that the two will be connected."""
@@ -524,6 +529,7 @@ class Visit:
             return
         self.state = State.CONSULTING
         self.legs.add(Role.RESIDENT)
+        self._our_voice = False
         yield StopTimer("ring")
         yield StopTimer("still_calling")
         yield Record("dial.ended", {"attempt": str(self.attempt), "outcome": "answered"})
@@ -707,7 +713,9 @@ class Visit:
         yield from self._supersede()
         self._pending = event
         self._holding = True
-        yield SetTimer("hold", HOLD_S)
+        yield SetTimer("no_quiet", NO_QUIET_S)
+        if not self._our_voice:
+            yield SetTimer("hold", HOLD_S)
 
     def _hold_broken(self) -> Iterator[Effect]:
         """What begins to be said now may take the authorisation back: its words are waited for."""
@@ -716,9 +724,24 @@ class Visit:
             yield StopTimer("hold")
             yield SetTimer("words", self.rules.transcript_s)
 
+    def our_voice(self, event: OurVoice) -> Iterator[Effect]:
+        """While the resident hears us the quiet is none; it begins when that is over."""
+        if event.role is not Role.RESIDENT:
+            return
+        self._our_voice = event.on
+        if self._holding:
+            yield StopTimer("hold") if event.on else SetTimer("hold", HOLD_S)
+
+    def never_quiet(self) -> Iterator[Effect]:
+        request = self._pending
+        if self._holding and isinstance(request, AuthorizeRequested):
+            self._pending, self._holding = None, False
+            yield StopTimer("hold")
+            yield from self._refuse(request, "no_quiet")
+
     def quiet_held(self) -> Iterator[Effect]:
         request, consent = self._pending, self._consent()
-        if not self._holding or not isinstance(request, AuthorizeRequested):
+        if not self._holding or self._our_voice or not isinstance(request, AuthorizeRequested):
             return
         self._pending, self._holding = None, False
         if isinstance(consent, str):  # the visitor is being asked something meanwhile
@@ -891,7 +914,7 @@ class Visit:
         yield from self._supersede()
         if self._question_put:
             yield from self._question_over()
-        for timer in ("consult", "words", "open_turn", "hold"):
+        for timer in ("consult", "words", "open_turn", "hold", "no_quiet"):
             yield StopTimer(timer)
         yield HoldAudio(False)
         yield AutoReply(Role.VISITOR, False)
@@ -1127,7 +1150,9 @@ class Visit:
         self.reason = reason
         for timer in ("visit", "still_calling", "ring", "consult", "pickup", "words", "open_turn"):
             yield StopTimer(timer)
-        for timer in ("question", "gate", "transfer", "hold", "connecting", "parting", "connected"):
+        for timer in ("question", "gate", "transfer", "hold", "no_quiet"):
+            yield StopTimer(timer)
+        for timer in ("connecting", "parting", "connected"):
             yield StopTimer(timer)
         yield from self._part(outcome.value if reason == "resident_refused" else reason)
         if was is State.DIALING and self.attempt is not None:
@@ -1327,6 +1352,7 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.CONSULTING, CallRequested): Visit.already_dialing,
     (State.CONSULTING, SpeechBegan): Visit.resident_speaks,
     (State.CONSULTING, SpeechEnded): Visit.resident_pauses,
+    (State.CONSULTING, OurVoice): Visit.our_voice,
     (State.CONSULTING, SentencePlayed): Visit.sentence_played,
     (State.CONSULTING, TurnBegan): Visit.turn_began,
     (State.CONSULTING, Said): Visit.said,
@@ -1342,6 +1368,7 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.CONNECTED, KeyPressed): Visit.key_while_connected,
     (State.CONNECTED, SpeechBegan): Visit.resident_speaks_to_visitor,
     (State.CONNECTED, SpeechEnded): Visit.resident_heard_by_visitor,
+    (State.CONNECTED, OurVoice): Visit.our_voice,
     (State.AUTHORIZED, Said): Visit.said_after_order,
     (State.AUTHORIZED, KeyPressed): Visit.key_after_order,
     (State.AUTHORIZED, GateAnswered): Visit.gate_answered,
@@ -1373,6 +1400,7 @@ TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
     (State.CONSULTING, "open_turn"): Visit.turn_never_ended,
     (State.CONSULTING, "question"): Visit.no_answer_to_question,
     (State.CONSULTING, "hold"): Visit.quiet_held,
+    (State.CONSULTING, "no_quiet"): Visit.never_quiet,
     (State.CONSULTING, "consult"): lambda visit: visit._undecided("time_limit"),
     (State.CONNECTED, "connecting"): Visit.not_connected,
     (State.CONNECTED, "parting"): Visit.parting_soon,

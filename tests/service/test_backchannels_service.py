@@ -19,8 +19,8 @@ from tests.simulators.openai_realtime import Call, Reply, Say
 YES = load_wav(AUDIO / "r01-leticia.wav")
 NO = load_wav(AUDIO / "r02-leticia.wav")
 GREETING_MS = 4000
-EDGE_MS = 3.0
-"""Where the resampler begins and ends, the level is on its way up or down."""
+EDGE_MS = 8.0
+"""Where the resampler begins and ends, and for 5 ms after a pause, the level is on its way up or down."""
 QUESTION: dict[str, Any] = {"greeting": "Com quem deseja falar?", "recording": {"enabled": False}}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.visits.visit_stage import R, Stage, V, answer, of, records, said_to
 from visits import events as e
-from visits.visit import HOLD_S, PARTING_S, RETURN_KEYS, State
+from visits.visit import HOLD_S, NO_QUIET_S, PARTING_S, RETURN_KEYS, State
 
 TALK: list[e.Event] = [
     e.SpeechBegan(R),
@@ -228,7 +228,10 @@ def test_a_resident_who_hangs_up_has_not_decided() -> None:
 def test_a_spoken_consent_is_held_and_a_key_is_not() -> None:
     stage = Stage.briefed()
     stage.says("Pode entrar.")
-    assert stage.play(e.AuthorizeRequested("a")) == [e.SetTimer("hold", HOLD_S)]
+    assert stage.play(e.AuthorizeRequested("a")) == [
+        e.SetTimer("no_quiet", NO_QUIET_S),
+        e.SetTimer("hold", HOLD_S),
+    ]
     assert not stage.opened
     assert of(stage.play(e.KeyPressed(R, "1")), e.OpenGate)
 
@@ -244,6 +247,46 @@ def test_a_refusal_that_begins_meanwhile_takes_it_back(begins: e.Event, then: st
     assert e.StopTimer("hold") in told and not stage.play(e.TimerFired("hold"))
     told = stage.play(e.SpeechEnded(R), e.Said(R, "second", then, stage.now, True))
     assert answer(told) == {"status": "not_yet", "reason": reason}
+    assert not stage.opened
+
+
+def test_quiet_that_our_own_voice_covers_is_none() -> None:
+    stage = Stage.briefed()
+    stage.says("Pode entrar.")
+    stage.play(e.OurVoice(R, True))
+    assert stage.play(e.AuthorizeRequested("a")) == [e.SetTimer("no_quiet", NO_QUIET_S)]
+    assert not stage.play(e.TimerFired("hold")), "no moment of quiet has begun"
+    assert stage.play(e.OurVoice(R, False)) == [e.SetTimer("hold", HOLD_S)]
+    assert stage.play(e.OurVoice(R, True)) == [e.StopTimer("hold")]
+    assert not stage.play(e.TimerFired("hold"))
+    stage.play(e.OurVoice(R, False))
+    assert answer(stage.quiet()) == {"status": "authorized"}
+    assert stage.opened
+
+
+def test_our_voice_on_the_visitors_leg_covers_nothing() -> None:
+    stage = Stage.briefed()
+    stage.says("Pode entrar.")
+    stage.play(e.OurVoice(V, True), e.AuthorizeRequested("a"))
+    assert answer(stage.quiet()) == {"status": "authorized"}
+
+
+def test_a_refusal_over_our_voice_takes_the_held_consent_back() -> None:
+    stage = Stage.briefed()
+    stage.says("Pode entrar.")
+    stage.play(e.OurVoice(R, True), e.AuthorizeRequested("a"))
+    told = stage.says("Não, não autorizo.")
+    assert answer(told) == {"status": "not_yet", "reason": "refusal"}
+    assert not stage.opened
+    assert not stage.play(e.OurVoice(R, False)) and not stage.play(e.TimerFired("no_quiet"))
+
+
+def test_where_it_never_gets_quiet_the_gate_stays_closed_and_the_model_is_told() -> None:
+    stage = Stage.briefed()
+    stage.says("Pode entrar.")
+    stage.play(e.OurVoice(R, True), e.AuthorizeRequested("a"))
+    assert answer(stage.ring("no_quiet")) == {"status": "not_yet", "reason": "no_quiet"}
+    assert not stage.play(e.OurVoice(R, False)) and not stage.play(e.TimerFired("hold"))
     assert not stage.opened
 
 

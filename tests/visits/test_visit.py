@@ -15,7 +15,7 @@ from visits.audit import KINDS, draft, stamp
 from visits.directory import Apartment, Directory
 from visits.events import DialOutcome, Outcome
 from visits.facts import Facts, Intent
-from visits.visit import BRIEFING_LIMIT, HOLD_S, UNCLEAR_LIMIT, State, VisitRules
+from visits.visit import BRIEFING_LIMIT, HOLD_S, NO_QUIET_S, UNCLEAR_LIMIT, State, VisitRules
 
 STRANGER = UUID(int=7)
 Scene = Callable[..., Stage]
@@ -62,7 +62,10 @@ def test_a_delivery_is_let_in_by_the_residents_word() -> None:
     assert e.AutoReply(R, True) in told
 
     stage.says("Pode entrar.", "item-1")
-    assert stage.play(e.AuthorizeRequested("d")) == [e.SetTimer("hold", HOLD_S)]
+    assert stage.play(e.AuthorizeRequested("d")) == [
+        e.SetTimer("no_quiet", NO_QUIET_S),
+        e.SetTimer("hold", HOLD_S),
+    ]
     told = stage.quiet()
     assert answer(told) == {"status": "authorized"}
     gate = told.index(e.OpenGate(stage.visit.facts))

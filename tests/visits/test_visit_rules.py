@@ -99,6 +99,10 @@ class Oracle:
     quiet_since: int | None = None
     """The step at which a moment of quiet was asked for."""
     quiet_broken: bool = False
+    our_voice: bool = False
+    """The resident hears us, or may still."""
+    quiet_covered: bool = False
+    """They did, since that moment began: a soft refusal may have been missed."""
     quiet_over: bool = False
     """The event that is judged is the end of that moment."""
     refused_after_order: bool = False
@@ -120,11 +124,14 @@ class Oracle:
         self.quiet_over = event == e.TimerFired("hold")
         if self.resident and isinstance(event, e.SpeechBegan | e.TurnBegan) and event.role is R:
             self.quiet_broken = True
+        if self.resident and isinstance(event, e.OurVoice) and event.role is R:
+            self.our_voice = event.on
+            self.quiet_covered |= event.on
         if self.orders and self.resident and isinstance(event, e.Said) and event.role is R and event.voiced:
             self.refused_after_order |= classify(event.text) is Reading.REFUSAL
         match event:
             case e.DialAnswered(attempt) if attempt == self.dialling:
-                self.resident, self.dialling = attempt, None
+                self.resident, self.dialling, self.our_voice = attempt, None, False
             case e.LegClosed(role, attempt):
                 if role is V:
                     self.visitor_here = False
@@ -190,7 +197,7 @@ class Oracle:
                 assert self.connected, "they were not connected"
                 self.connected = False
             case e.SetTimer("hold"):
-                self.quiet_since, self.quiet_broken = self.step, False
+                self.quiet_since, self.quiet_broken, self.quiet_covered = self.step, False, self.our_voice
 
     def judge_opening(self, rules: VisitRules) -> str:
         """Hold an `OpenGate` that is asked for now against rules 1 to 6; returns what it rests on."""
@@ -206,6 +213,7 @@ class Oracle:
         assert not self.connecting, "rule 5: what the two say to each other is no evidence"
         assert self.quiet_over, "rule 4: held for a moment of quiet"
         assert self.quiet_since is not None and not self.quiet_broken, "rule 4: they began to speak"
+        assert not self.quiet_covered, "rule 4: our own voice covered it"
         assert not self.vad_speaking, "rule 4: they are still speaking"
         last = self._last_turn()
         assert last is not None, "rule 4: something was said"
@@ -484,6 +492,21 @@ class AnyOrder(RuleBasedStateMachine):
     def the_local_vad_hears(self, role: Role, began: bool) -> None:
         self.happen(e.SpeechBegan(role) if began else e.SpeechEnded(role))
 
+    @rule(role=ROLES, on=st.booleans())
+    def we_are_heard(self, role: Role, on: bool) -> None:
+        self.happen(e.OurVoice(role, on))
+
+    @rule(again=st.booleans())
+    def a_consent_comes_while_we_speak(self, again: bool) -> None:
+        self.happen(e.OurVoice(R, True))
+        self.the_resident_speaks_as_one_does(YES[0], True, True)
+        self.happen(e.OurVoice(R, False))
+        if again:
+            self.happen(e.OurVoice(R, True))
+        if "hold" in self.timers:
+            self.timers.discard("hold")
+            self.happen(e.TimerFired("hold"))
+
     @rule(role=ROLES, item=ITEMS, lost=st.booleans())
     def a_turn_begins_or_is_lost(self, role: Role, item: str, lost: bool) -> None:
         self.happen(e.TurnLost(role, item) if lost else e.TurnBegan(role, item))
@@ -550,7 +573,7 @@ class AnyOrder(RuleBasedStateMachine):
         name=st.sampled_from(
             [
                 *("ring", "pickup", "words", "open_turn", "question", "gate", "transfer", "closing"),
-                *("hold", "connecting", "parting", "connected", "nonsense"),
+                *("hold", "no_quiet", "connecting", "parting", "connected", "nonsense"),
             ]
         )
     )
@@ -750,3 +773,21 @@ def test_the_oracle_wants_a_moment_of_quiet() -> None:
     oracle.happens(e.TimerFired("hold"), 11.3)
     with pytest.raises(AssertionError, match="began to speak"):
         oracle.judge_opening(VisitRules())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_oracle_wants_our_own_voice_out_of_that_moment(before: bool) -> None:
+    oracle = consulted()
+    oracle.happens(e.Said(R, "i", "Pode entrar.", 10.0, True), 11.0)
+    if before:
+        oracle.happens(e.OurVoice(R, True), 11.0)
+    oracle.asks_for(e.SetTimer("hold", 0.2))
+    if not before:
+        oracle.happens(e.OurVoice(R, True), 11.1)
+    oracle.happens(e.OurVoice(R, False), 11.1)
+    oracle.happens(e.TimerFired("hold"), 11.3)
+    with pytest.raises(AssertionError, match="our own voice"):
+        oracle.judge_opening(VisitRules())
+    oracle.asks_for(e.SetTimer("hold", 0.2))
+    oracle.happens(e.TimerFired("hold"), 11.6)
+    assert oracle.judge_opening(VisitRules()) == "voice"

@@ -21,7 +21,7 @@ EVENTS: frozenset[type] = frozenset(get_args(e.Event))
 NAMED: dict[str, type] = {kind.__name__: kind for kind in sorted(EVENTS, key=str)}
 
 # What was said or played on a leg on which nothing rests yet, what was timed for another phase.
-_NO_SPEECH: set[type] = {e.SpeechBegan, e.SpeechEnded, e.TurnLost}
+_NO_SPEECH: set[type] = {e.SpeechBegan, e.SpeechEnded, e.OurVoice, e.TurnLost}
 _NO_RESIDENT: set[type] = {*_NO_SPEECH, e.Said, e.KeyPressed}
 _NO_DIAL: set[type] = {e.DialFailed}
 _NO_GATE: set[type] = {e.GateAnswered}
@@ -155,6 +155,7 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         e.LegClosed: [e.LegClosed(V)],
         e.SpeechBegan: [e.SpeechBegan(V), e.SpeechBegan(R)],
         e.SpeechEnded: [e.SpeechEnded(V), e.SpeechBegan(R), e.SpeechEnded(R)],
+        e.OurVoice: [e.OurVoice(V, True), e.OurVoice(R, True)],
         e.TurnBegan: [e.TurnBegan(V, "x"), e.TurnBegan(R, "x")],
         e.Said: [
             e.Said(V, "x", "Oi.", stage.now, True),
@@ -225,6 +226,7 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
     (State.CONSULTING, "open_turn"): lambda: _played(e.TurnBegan(R, "i"), e.AuthorizeRequested("a")),
     (State.CONSULTING, "question"): lambda: _played(e.QuestionRequested("q", "De onde?")),
     (State.CONSULTING, "hold"): lambda: _held(),
+    (State.CONSULTING, "no_quiet"): lambda: _held(),
     (State.CONSULTING, "consult"): Stage.briefed,
     (State.CONNECTED, "visit"): Stage.connected,
     (State.CONNECTED, "connecting"): lambda: _played(e.ConnectRequested("c")),
