@@ -62,7 +62,8 @@ CONNECT_S = 5.0
 GREETED_S = 10.0
 """How long a caller may wait for the first sound of the greeting."""
 MARK = media.mark()
-READ_BYTES = 1 << 16
+READ_BYTES = 4096
+"""Twelve frames. What there is more of is read at the next tick, 5 ms later."""
 
 SO_TIMESTAMPNS: Final = 35
 _STAMP: Final = struct.Struct("@ll")
@@ -182,7 +183,6 @@ class Caller:
         self._marked = True
         """Whether the last reply was followed by a mark."""
         self._wire = wire
-        self._silent = b""
         self.socket = socket.create_connection(("127.0.0.1", port), CONNECT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -203,13 +203,15 @@ class Caller:
         now = time.monotonic()
         if self._hearing_since is not None and now - self._last_audible > REPLY_OVER_S:
             self._hearing_since = None  # here, as peers send nothing where they are silent
-        if self._at >= len(self._saying):
+        at = self._at
+        if at >= len(self._saying):
             self._choose(now)
-        frame = SILENCE
-        if self._at < len(self._saying):
-            frame = self._saying[self._at]
-            self._at += 1
-        data = self._wire.encoded(frame)
+            at = self._at
+        if at < len(self._saying):
+            data = self._wire.encoded(self._saying[at])
+            self._at = at + 1
+        else:
+            data = self._wire.encoded(SILENCE)
         self.log.sent.append(time.monotonic())
         try:
             sent = self.socket.send(data)
@@ -261,17 +263,18 @@ class Caller:
 
     def _choose(self, now: float) -> None:
         """Nothing is being said: whether that should change."""
-        if not self.greeted:
-            return
-        said, hearing = len(self.log.says), self._hearing_since
+        hearing = self._hearing_since
         if hearing is not None:
+            said = len(self.log.says)
             every = self._manner.barge_every
             barges = said % every == (1 + self.number) % every and said > 0
             if barges and now - hearing >= self._barge_after_s:
                 self._begin(True)
             return
         quiet = now - self._quiet_since
-        if not self._marked and quiet >= MARK_AFTER_S:
+        if quiet < MARK_AFTER_S or not self.greeted:
+            return
+        if not self._marked:
             self._marked = True
             self.log.marks.append(len(self.log.sent) * FRAME_SAMPLES)
             self._saying, self._at = (MARK,), 0

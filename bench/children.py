@@ -6,6 +6,7 @@ A child prints one line when it is ready, answers each line with one, and ends w
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import select
 import subprocess
@@ -151,10 +152,17 @@ async def serve_parent(answer: Answer) -> None:
     await over.wait()
 
 
+def without_garbage() -> None:
+    """Have the collector pass over all that has been loaded: searched for nothing, in long runs."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+
+
 def say(what: Mapping[str, Any]) -> None:
     """In the child: one line to the parent."""
     sys.stdout.buffer.write(orjson.dumps(what) + b"\n")
     sys.stdout.buffer.flush()
 
 
-__all__ = ["Child", "ChildError", "say", "serve_parent"]
+__all__ = ["Child", "ChildError", "say", "serve_parent", "without_garbage"]

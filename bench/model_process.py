@@ -30,7 +30,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 from audio.frames import TELEPHONE_RATE
 from audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from bench import media
-from bench.children import say, serve_parent
+from bench.children import say, serve_parent, without_garbage
 
 LOUD = 500
 """A piece whose highest sample is above this has sound in it; the recordings' pauses are digital silence."""
@@ -470,6 +470,7 @@ async def run(voice: Voice) -> None:
     def listener(_: WSUpgradeRequest) -> WSListener:
         return voice.session()
 
+    without_garbage()
     server = await ws_create_server(listener, "127.0.0.1", 0)
     async with server:
         port = next(iter(server.sockets)).getsockname()[1]

@@ -19,7 +19,7 @@ import numpy as np
 
 from bench import figures
 from bench.callers import PHASES, AudioSocketWire, Callers, CallLost, Manner, Wire
-from bench.children import Child
+from bench.children import Child, without_garbage
 from bench.model_process import PACE
 from bench.processes import Usage, usage, usage_here
 
@@ -112,6 +112,7 @@ class Bench:
             port = self.service.ready()["port"]
             stack.enter_context(explained(self.service))
             self.machine = machine()
+            without_garbage()
             try_out(port)
             self.service.tell({"trim": True})
             self.service.heard()
@@ -154,14 +155,14 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> dict[str, Any]:
         bench.place_all()
         callers = bench.callers
         measured = figures.Window(*window(plan.seconds))
-        for name, at in (("start", measured.start), ("end", measured.end)):
-            bench.service.tell({"snapshot": name, "at": at})
         tell(f"measuring {plan.seconds:g} s …")
         callers.go_on(measured.start)
         del callers.lateness_s[:]
         before = bench.usages()
+        bench.service.tell({"snapshot": "start"})
         callers.go_on(measured.end)
         after = bench.usages()
+        bench.service.tell({"snapshot": "end"})
         lateness = spread_of(callers.lateness_s)
         callers.go_on(measured.end + COOL_DOWN_S)
         bench.service.tell({"report": [str(caller.call_id) for caller in callers.callers]})

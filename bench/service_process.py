@@ -77,13 +77,12 @@ class Probe:
     def answer(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is asked before and after the measured window, and the snapshots at its ends.
 
-        `{"snapshot": name, "at": monotonic}` takes one then, `{"report": [visits]}` gives them all,
+        `{"snapshot": name}` takes one, `{"report": [visits]}` gives them all,
         `{"count": true}` says how many tasks there are, and `{"trim": true}` gives memory that was freed back
         to the system.
         """
         if "snapshot" in command:
-            loop = asyncio.get_running_loop()
-            loop.call_later(max(0.0, command["at"] - time.monotonic()), self._snapshot, command["snapshot"])
+            self._snapshot(command["snapshot"])
             return {}
         if "count" in command:
             return {"tasks": len(asyncio.all_tasks())}
