@@ -47,6 +47,8 @@ class Plan:
         talk: the share of the time that callers aim to speak; barge-ins come on top.
         record: with each leg recorded.
         pace: how much faster than real time the model's replies come.
+        provider_format: how audio goes over the wire to the model and back.
+        workers: processes that run the visits; with several a front is beside them.
     """
 
     calls: int
@@ -54,6 +56,8 @@ class Plan:
     talk: float = 0.4
     record: bool = False
     pace: float = PACE
+    provider_format: str = "pcm24"
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.calls <= 1000:
@@ -62,6 +66,8 @@ class Plan:
             raise ValueError(f"seconds: found {self.seconds:g}; allowed are 2 to 36000")
         if not 0 < self.talk <= 1:
             raise ValueError(f"talk: found {self.talk:g}; allowed is more than 0, and at most 1")
+        if not 1 <= self.workers <= 64:
+            raise ValueError(f"workers: found {self.workers}; allowed are 1 to 64")
         if not 1 <= self.pace <= 100:
             raise ValueError(f"pace: found {self.pace:g}; allowed are 1 to 100")
 
@@ -106,6 +112,8 @@ class Bench:
                 "calls": self._room,
                 "seconds": self.plan.seconds,
                 "record": self.plan.record,
+                "provider_format": self.plan.provider_format,
+                "workers": self.plan.workers,
                 "keeps": self._keeps,
             }
             self.service = stack.enter_context(Child("bench.service_process", asked, folder / "service.log"))
@@ -209,15 +217,10 @@ def _result(
 ) -> dict[str, Any]:
     plan = bench.plan
     call_seconds = plan.calls * plan.seconds
-    start, end = service["snapshots"]["start"], service["snapshots"]["end"]
     costs = {who: figures.cpu(before[who].as_dict(), after[who].as_dict(), call_seconds) for who in after}
-    edges["lost"] |= {
-        "frames_skipped_by_clock": end["frames_skipped"] - start["frames_skipped"],
-        "frames_dropped_by_endpoint": service["frames_dropped"],
-    }
     idle, loaded = bench.idle.rss_bytes, after["service"].rss_bytes
     own = edges.pop("own")
-    return {
+    found = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": version("porteiro"),
         "machine": bench.machine,
@@ -225,18 +228,31 @@ def _result(
         "cpu": costs["service"],
         "load_cpu": {who: costs[who] for who in ("callers", "model")},
         "memory": {
+            "processes": after["service"].processes,
             "idle_mb": round(idle / 1e6, 1),
             "loaded_mb": round(loaded / 1e6, 1),
             "mb_per_call": round((loaded - idle) / 1e6 / plan.calls, 3),
             "mb_grown_while_measured": round((loaded - before["service"].rss_bytes) / 1e6, 1),
         },
         **edges,
-        "service_says": {
-            "tick_lateness_ms": figures.spread(end["lateness_ms"]),
-            "barge_in_ms": figures.spread(ms for at, ms in service["barge_ins"] if at in window),
-            "collections": [b - a for a, b in zip(start["collections"], end["collections"], strict=True)],
-        },
         "callers_say": {"tick_lateness_ms": own},
+    }
+    if service["snapshots"] is not None:
+        _add_what_it_says(found, service, window)
+    return found
+
+
+def _add_what_it_says(found: dict[str, Any], service: Mapping[str, Any], window: figures.Window) -> None:
+    """What the service itself knows; of several processes nobody does."""
+    start, end = service["snapshots"]["start"], service["snapshots"]["end"]
+    found["lost"] |= {
+        "frames_skipped_by_clock": end["frames_skipped"] - start["frames_skipped"],
+        "frames_dropped_by_endpoint": service["frames_dropped"],
+    }
+    found["service_says"] = {
+        "tick_lateness_ms": figures.spread(end["lateness_ms"]),
+        "barge_in_ms": figures.spread(ms for at, ms in service["barge_ins"] if at in window),
+        "collections": [b - a for a, b in zip(start["collections"], end["collections"], strict=True)],
     }
 
 

@@ -31,12 +31,20 @@ TENANT = "bench"
 DIRECTORY = Path(__file__).resolve().parent.parent / "data" / "apartamentos.json"
 
 
-def settings(folder: Path, model_url: str, calls: int, seconds: float, record: bool) -> Settings:
+def settings(
+    folder: Path,
+    model_url: str,
+    calls: int,
+    seconds: float,
+    record: bool,
+    provider_format: str = "pcm24",
+    workers: int = 1,
+) -> Settings:
     """Settings for `calls` visits at a time with a model at `model_url`; everything is kept in `folder`.
 
     The callers are to talk for as long as it takes: no silence and no time limit ends a visit.
     """
-    service = {
+    service: dict[str, Any] = {
         "data_dir": str(folder),
         "visitor_port": 0,
         "resident_port": 0,
@@ -44,10 +52,13 @@ def settings(folder: Path, model_url: str, calls: int, seconds: float, record: b
         "max_calls": calls + 1,
         "drain_s": 0,
     }
+    if workers != 1:
+        service["workers"] = workers
     tenant = {
         "directory": str(DIRECTORY),
         "provider": "openai",
         "base_url": model_url,
+        "provider_format": provider_format,
         "recording": {"enabled": record},
         "echo": {"gate_uplink": False},  # what callers say while we talk is measured too
         "limits": {
@@ -62,10 +73,15 @@ def settings(folder: Path, model_url: str, calls: int, seconds: float, record: b
 
 
 class Probe:
-    """Answers what the benchmark asks about this process and the service in it."""
+    """Answers what the benchmark asks about this process and the service in it.
 
-    def __init__(self) -> None:
+    With several workers the visits run in processes of their own: this one is their front, and knows nothing
+    of their clocks, tasks and endpoints.
+    """
+
+    def __init__(self, alone: bool) -> None:
         self.service: Service | None = None
+        self._alone = alone
         self._barge_ins: list[tuple[float, float]] = []
         self._taken: dict[str, dict[str, Any]] = {}
 
@@ -89,6 +105,8 @@ class Probe:
         if "trim" in command:
             _trim()
             return {}
+        if not self._alone:
+            return {"snapshots": None}
         assert self.service is not None
         visits = [self.service.visit(UUID(visit)) for visit in command["report"]]
         endpoints = [visit.visitor.endpoint for visit in visits if visit is not None]
@@ -99,6 +117,8 @@ class Probe:
         }
 
     def _snapshot(self, name: str) -> None:
+        if not self._alone:
+            return
         assert self.service is not None
         clock = self.service.clock
         self._taken[name] = {
@@ -116,9 +136,14 @@ def _trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-async def serve(given: Settings, keeps: bool) -> None:
-    """Run the service until the benchmark is through. ``keeps``: what it says itself, for the figures."""
-    probe = Probe()
+async def serve(given: Settings, *, alone: bool, keeps: bool) -> None:
+    """Run the service until the benchmark is through.
+
+    Args:
+        alone: its visits run in this process.
+        keeps: what it says itself is kept, for the figures.
+    """
+    probe = Probe(alone)
     probe.service = service = Service(given, watchers=(probe.watch,) if keeps else ())
     await service.start()
     collector.settle()
@@ -132,11 +157,10 @@ async def serve(given: Settings, keeps: bool) -> None:
 def main() -> None:
     """`python -m bench.service_process '{"folder": …}'`; started by `bench.run`."""
     asked = orjson.loads(sys.argv[1])
-    given = settings(
-        Path(asked["folder"]), asked["model_url"], asked["calls"], asked["seconds"], asked["record"]
-    )
+    keeps = asked.pop("keeps", True)
+    given = settings(Path(asked.pop("folder")), **asked)
     with logs.configure(given.service.log.format, given.service.log.level):
-        uvloop.run(serve(given, asked.get("keeps", True)))
+        uvloop.run(serve(given, alone=asked.get("workers", 1) == 1, keeps=keeps))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A new call comes each second and stays for 2 to 38 s: set-up, greeting, talk, barge-ins, and a hang-up at any
 instant; about 20 at a time. Each 10 s the kernel tells what the service's processes hold, and the service
-itself how many tasks it has. What is judged is growth, so it may run on a busy machine.
+itself how many tasks it has (with several workers, the front alone). What is judged is growth, so it may run on a busy machine.
 
 The first fifth of the time is not judged: caches and histories of a fixed length fill up in it.
 """
@@ -39,7 +39,9 @@ VAD_LOSS: Final = 0.01
 """By so much fewer onsets may be heard after the noise than before."""
 
 
-def measure_soak(minutes: float, calls: int, model: VadModel, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure_soak(
+    minutes: float, calls: int, workers: int, model: VadModel, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Run for so long, with about so many calls at a time. `tell` is told, in words, what goes on.
 
     Raises:
@@ -51,7 +53,8 @@ def measure_soak(minutes: float, calls: int, model: VadModel, tell: Callable[[st
     if not least <= minutes <= most:
         raise ValueError(f"minutes: found {minutes:g}; allowed are {least:g} to {most:g}")
     manner = Manner(0.4, barge_every=2, barge_after_s=(0.3, 2.0))
-    with Bench(Plan(calls, minutes * 60), tell, manner, room=2 * calls + 10, keeps=False) as bench:
+    plan = Plan(calls, minutes * 60, workers=workers)
+    with Bench(plan, tell, manner, room=2 * calls + 10, keeps=False) as bench:
         samples, placed = _soak(bench, tell)
         bench.model.tell({"count": True})
         model_says = bench.model.heard()
@@ -63,6 +66,7 @@ def measure_soak(minutes: float, calls: int, model: VadModel, tell: Callable[[st
         "machine": bench.machine,
         "minutes": minutes,
         "calls_at_a_time": calls,
+        "workers": workers,
         "calls": placed,
         "barge_ins": model_says["truncations"],
         "replies": model_says["replies"],

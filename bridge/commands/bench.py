@@ -45,6 +45,7 @@ SPREADS = (
     ("the service's ticks behind", "service_says", "tick_lateness_ms"),
     ("the callers' own ticks behind", "callers_say", "tick_lateness_ms"),
 )
+FORMATS = ("pcm24", "pcmu", "pcma")
 COLUMNS = ("count", "p50", "p95", "p99", "max")
 
 
@@ -76,6 +77,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=PACE,
         metavar="X",
         help=f"how much faster than real time the model's replies come ({PACE:g})",
+    )
+    parser.add_argument(
+        "--provider-format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help=f"how audio goes to the model and back ({FORMATS[0]})",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that run the visits (1)"
     )
     parser.add_argument("--record", action="store_true", help="with each leg recorded")
     parser.add_argument(
@@ -156,14 +166,14 @@ def run(arguments: argparse.Namespace) -> int:
             found = measure_clock(seconds, tell)
         elif arguments.soak:
             minutes = 60.0 if arguments.minutes is None else arguments.minutes
-            found = measure_soak(minutes, _one(arguments.calls), VadModel(silero_onnx()), tell)
+            model, workers = VadModel(silero_onnx()), arguments.workers
+            found = measure_soak(minutes, _one(arguments.calls), workers, model, tell)
         elif arguments.heard is not None:
             found = measure_heard(arguments.heard, _one(arguments.calls), tell)
         elif arguments.peer:
             found = compare(arguments.peer, arguments.calls, seconds, arguments.talk, tell)
         else:
-            calls, record = _one(arguments.calls), arguments.record
-            found = measure(Plan(calls, seconds, arguments.talk, record, arguments.pace), tell)
+            found = measure(_plan(arguments, seconds), tell)
     except (ValueError, CallLost, ChildError, PeerError, OSError) as error:
         sys.stderr.write(f"porteiro bench: {error}\n")
         return 1
@@ -183,6 +193,18 @@ def run(arguments: argparse.Namespace) -> int:
     for line in wrong:
         sys.stderr.write(f"porteiro bench: {line}\n")
     return 1 if wrong or (arguments.heard is not None and not kept(found)) else 0
+
+
+def _plan(arguments: argparse.Namespace, seconds: float) -> Plan:
+    return Plan(
+        _one(arguments.calls),
+        seconds,
+        talk=arguments.talk,
+        record=arguments.record,
+        pace=arguments.pace,
+        provider_format=arguments.provider_format,
+        workers=arguments.workers,
+    )
 
 
 def _one(counts: Sequence[int]) -> int:
@@ -387,8 +409,9 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     """The figures, for people."""
     plan, cpu, memory = (found[part] for part in ("plan", "cpu", "memory"))
     console.print(
-        f"{found['at']}  {plan['calls']} calls, {plan['seconds']:g} s, recording "
-        f"{'on' if plan['record'] else 'off'}; callers spoke {found['spoken_share']:.0%} of the time",
+        f"{found['at']}  {plan['calls']} calls, {plan['seconds']:g} s, {plan['workers']} worker(s), "
+        f"{plan['provider_format']}, recording {'on' if plan['record'] else 'off'}; callers spoke "
+        f"{found['spoken_share']:.0%} of the time",
         soft_wrap=True,
     )
     show_machine(found, console)
@@ -414,6 +437,8 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     for column in COLUMNS:
         table.add_column(column, justify="right")
     for label, part, within in SPREADS:
+        if part not in found:
+            continue  # of several workers the service says nothing
         values = found[part][within] if within else found[part]
         table.add_row(label, *("–" if values[name] is None else f"{values[name]:g}" for name in COLUMNS))
     console.print(table)

@@ -37,7 +37,8 @@ def found() -> dict[str, Any]:
 
 def test_it_measured_the_calls_it_was_asked_for(found: dict[str, Any]) -> None:
     assert found["plan"] == {
-        "calls": 2, "seconds": 4.0, "talk": 0.4, "record": True, "pace": 4.0, "phases": 4
+        "calls": 2, "seconds": 4.0, "talk": 0.4, "record": True, "pace": 4.0,
+        "provider_format": "pcm24", "workers": 1, "phases": 4,
     }  # fmt: skip
     assert 0 < found["cpu"]["ms_per_call_second"] < 1000
     for who in ("callers", "model"):
@@ -72,6 +73,17 @@ def test_no_sound_was_lost(found: dict[str, Any]) -> None:
     assert found["lost"]["unmatched_marks"] == 0
 
 
+def test_g711_goes_all_the_way_without_a_resampler(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--calls", "1", "--seconds", "3", "--provider-format", "pcmu", "--pace", "1", "--json")
+    assert bench.run(bench_arguments(*given)) == 0
+    found = json.loads(capsys.readouterr().out)
+    up = found["latency_up_ms"]
+    assert up["total"]["count"] > 50
+    assert up["algorithmic"]["max"] == 0.0
+    assert found["latency_down_ms"]["total"]["count"] + found["frames"] > 100
+    assert found["lost"]["up_ms"] == 0 and found["lost"]["unmatched_marks"] == 0
+
+
 def test_it_is_shown_to_people_as_well(found: dict[str, Any]) -> None:
     out = io.StringIO()
     bench.show(found, Console(file=out, width=120))
@@ -84,6 +96,8 @@ def test_it_is_shown_to_people_as_well(found: dict[str, Any]) -> None:
     [
         (("--calls", "0"), "calls: found 0; allowed are 1 to 1000"),
         (("--seconds", "1"), "seconds: found 1; allowed are 2 to 36000"),
+        (("--workers", "0"), "workers: found 0; allowed are 1 to 64"),
+        (("--pace", "0.5"), "pace: found 0.5; allowed are 1 to 100"),
         (("--talk", "1.5"), "talk: found 1.5; allowed is more than 0, and at most 1"),
     ],
 )
