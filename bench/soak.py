@@ -2,7 +2,8 @@
 
 A new call comes each second and stays for 2 to 38 s: set-up, greeting, talk, barge-ins, and a hang-up at any
 instant; about 20 at a time. Each 10 s the kernel tells what the service's processes hold, and the service
-itself how many tasks it has (with several workers, the front alone). What is judged is growth, so it may run on a busy machine.
+itself how many tasks it has (with several workers, the front alone). What is judged is growth, so it may run
+on a busy machine.
 
 The first fifth of the time is not judged: caches and histories of a fixed length fill up in it.
 """
