@@ -1,8 +1,8 @@
 """Who speaks when: silero's voice-activity model at 8 kHz, and speech onsets and offsets of one leg from it.
 
 The model judges windows of 256 samples (32 ms), each preceded by the last 32 samples of the one before, and
-carries a recurrent state. Measured with the ONNX file of silero-vad 6: 61 µs a window alone, 18 µs each when
-many legs' windows are judged together; the results are the same.
+carries a recurrent state. Many legs' windows judged together cost a fraction of what each alone would, with
+the same results; :mod:`audio.silero` says what.
 
 What it does not tell from speech: a telephone key's tone, of which about one in ten is taken for speech while
 it lasts (ring-back, busy and hold sounds are not). Whoever gets a DTMF event knows better.
@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from audio.frames import FLOOR_DBOV, FULL_SCALE, SAMPLE_BYTES, TELEPHONE_RATE
+from audio.silero import Silero, UnknownFile
 
 WINDOW_SAMPLES: Final = 256
 CONTEXT_SAMPLES: Final = 32
@@ -39,19 +39,18 @@ Floats = npt.NDArray[np.float32]
 
 
 class VadModel:
-    """The network, loaded once. Holds no state of any leg: one serves them all."""
+    """The network, loaded once. Holds no state of any leg: one serves them all, on any thread."""
 
     def __init__(self, onnx: bytes) -> None:
-        """``onnx``: the bytes of silero's ``silero_vad.onnx`` (the others in its package differ at 8 kHz)."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        # A spinning worker would burn a core between windows.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._session: Any = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        self._rate = np.array(TELEPHONE_RATE, dtype=np.int64)
+        """``onnx``: the bytes of silero's ``silero_vad.onnx`` (the others in its package differ at 8 kHz).
+
+        The file that :mod:`audio.silero` knows is computed by it, any other one by onnxruntime.
+        """
+        self._network: Silero | OnnxNetwork
+        try:
+            self._network = Silero(onnx)
+        except UnknownFile:
+            self._network = OnnxNetwork(onnx)
 
     def infer(self, windows: Floats, states: Floats) -> tuple[Floats, Floats]:
         """Judge one window of each of N legs.
@@ -63,6 +62,28 @@ class VadModel:
         Returns:
             The probability of speech, [N], and the new states, [2, N, 128].
         """
+        return self._network.infer(windows, states)
+
+
+class OnnxNetwork:
+    """The network as its file describes it, computed by onnxruntime."""
+
+    def __init__(self, onnx: bytes) -> None:
+        """``onnx``: the bytes of a file of silero's that takes 8 kHz."""
+        import onnxruntime  # 40 MB, which a service whose file is known does without
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        # A spinning worker would burn a core between windows.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self._rate = np.array(TELEPHONE_RATE, dtype=np.int64)
+
+    def infer(self, windows: Floats, states: Floats) -> tuple[Floats, Floats]:
+        """As :meth:`VadModel.infer`."""
         probabilities, after = self._session.run(None, {"input": windows, "state": states, "sr": self._rate})
         return probabilities[:, 0], after
 
@@ -322,7 +343,7 @@ class VoiceActivity:
 
 
 class VadBatch:
-    """Judges the windows of many legs together: at 20 legs a third of what each alone would cost.
+    """Judges the windows of many legs together: at 20 legs a sixth of what each alone would cost.
 
     A leg's windows are judged in their order and with that leg's own state: it makes no difference to a leg
     who else joins or leaves, or how much they have heard.

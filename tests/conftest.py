@@ -11,6 +11,9 @@ from collections.abc import Generator
 
 import pytest
 
+# As the service has it (bridge/__init__.py), for those tests too that import nothing of bridge/ before numpy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def _skips_fail() -> bool:
     return os.environ.get("CI", "").lower() in ("1", "true", "yes")
