@@ -21,7 +21,8 @@ each after 20 ms asleep   710, 447  206, 122   122, 65  72, 35  50, 22  44, 17
 =======================  =========  ========  ========  ======  ======  ======
 
 What the second row has more, about 0.4 ms a call, is the way of the weights and the code back into the
-processor's cache. The probabilities differ from onnxruntime's by less than 3·10⁻⁵ over all recordings.
+processor's cache. Over all recordings, down to 30 dB quieter, the probabilities of either are within
+5·10⁻⁶ of what doubles give.
 """
 
 from __future__ import annotations
@@ -136,12 +137,21 @@ class Silero:
         """Nobody's at the moment: there come to be as many as threads have used the network at once."""
 
     def infer(self, windows: Floats, states: Floats) -> tuple[Floats, Floats]:
-        """Judge one window of each of N legs, as :meth:`audio.vad.VadModel.infer` says."""
+        """Judge one window of each of N legs, as :meth:`audio.vad.VadModel.infer` says.
+
+        Raises:
+            ValueError: the arrays have other shapes.
+        """
+        legs = len(windows)
+        if windows.shape != (legs, _CONTEXT_AND_WINDOW) or states.shape != (2, legs, _WIDTH):
+            raise ValueError(
+                f"found windows {windows.shape} and states {states.shape}; "
+                f"allowed are [N, {_CONTEXT_AND_WINDOW}] and [2, N, {_WIDTH}]"
+            )
         try:
             scratch = self._idle.pop()
         except IndexError:
             scratch = _Scratch()
-        legs = len(windows)
         found: Floats = np.empty(legs, np.float32)
         after: Floats = np.empty((2, legs, _WIDTH), np.float32)
         for begin in range(0, legs, _MOST):
@@ -222,7 +232,7 @@ class _Layer(NamedTuple):
     product: Floats
     """[N · frames, channels]."""
     result: Floats
-    """The same as [N, frames · channels]."""
+    """The same as [N, frames, channels]."""
     into: Floats
     """Where that goes: what the next layer sees, or the LSTM."""
 
