@@ -148,6 +148,8 @@ class OpenAISession:
         self._audio_bytes = 0
         self._input = FORMATS[settings.format]
         """The format of the audio that waits."""
+        self._flushing = False
+        """Audio is going to be sent at the end of the loop's turn."""
         self._odd = b""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -195,7 +197,10 @@ class OpenAISession:
         self._audio.append((now, pcm))
         self._audio_bytes += len(pcm)
         self._let_go(now)
-        self._flush()
+        if not self._flushing:
+            # At the end of the loop's turn: a loop that is late gets many frames at once, for one message.
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`."""
@@ -348,6 +353,7 @@ class OpenAISession:
 
     def _flush(self) -> None:
         """Send what waits: messages first (a cancel must overtake audio), then the audio, in one piece."""
+        self._flushing = False
         socket = self._socket
         if socket is None or self._over or not self._ready.is_set():
             return

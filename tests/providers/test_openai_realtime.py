@@ -229,6 +229,15 @@ async def test_pieces_that_end_within_a_sample_arrive_as_whole_samples() -> None
         assert server.model.violations == []
 
 
+async def test_what_a_late_loop_gets_at_once_goes_in_one_message() -> None:
+    async with talking() as (server, talk):
+        for _ in range(10):
+            talk.session.send_audio(CHUNK)
+        await server.until(lambda: server.model.audio == 10 * len(CHUNK))
+        kinds = [message["type"] for message in server.model.received[1:]]
+        assert kinds == ["input_audio_buffer.append"]
+
+
 async def test_a_barge_in_silences_the_reply_at_once() -> None:
     faults = Faults(pace_s=0.005, late_deltas=3)
     async with talking(Reply((Say(5000),)), faults=faults) as (server, talk):
