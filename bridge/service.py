@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import json
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TextIO
 from uuid import UUID
 
 import structlog
 
-from audio.hearing import Ears
-from audio.vad import VadModel
-from bridge.amqp import Brokers
 from bridge.calls import (
     AlreadyRegisteredError,
     CallRegistry,
@@ -28,67 +23,36 @@ from bridge.calls import (
 )
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
-from bridge.dialing.build import Dialers
 from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route, tls_of
 from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer, Refusal
 from bridge.endpoints.base import Endpoint, LegSink
-from bridge.endpoints.intake import Intake
-from bridge.gates.build import build_gate
 from bridge.host import VisitHost
-from bridge.house import Condominium, House
 from bridge.http.application import application
 from bridge.http.calls import Registration
 from bridge.http.server import HttpServer
-from bridge.log import bound
 from bridge.model_server import ModelServerAddress, ModelServerProcess
-from bridge.recorder import Recorder
-from bridge.sentences import Sentences
+from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
-from bridge.transfer import build_transfer
 from bridge.watch import Watcher
-from providers.base import Provider
-from providers.openai_realtime import OpenAISettings
-from providers.registry import create
 from storage.base import StorageError
 from storage.lock import DatabaseLock
 from storage.sqlite import SqliteStorage
-from tools.registry import porteiro_tools
 from visits.audit import stamp
-from visits.directory import Directory
-
-STOP_S = 10.0
-"""How long visits may take to end once they are told to."""
 
 log = structlog.get_logger(__name__)
 
 
-def silero_onnx() -> bytes:
-    """Silero's model out of the silero-vad package, without importing it: that would need torch.
-
-    Raises:
-        FileNotFoundError: the package, or its file, is not installed.
-    """
-    found = importlib.util.find_spec("silero_vad")
-    places = (found.submodule_search_locations if found else None) or []
-    for place in places:
-        file = Path(place, "data", "silero_vad.onnx")
-        if file.is_file():
-            return file.read_bytes()
-    raise FileNotFoundError("the package silero-vad is not installed, or lacks data/silero_vad.onnx")
-
-
 @dataclass(slots=True)
 class _Gatehouse:
-    """A tenant's ports, and the visits that run there."""
+    """A tenant's ports."""
 
-    place: Condominium
     visitors: AudioSocketServer
     residents: AudioSocketServer
 
 
 class Service:
-    """The whole service in one process."""
+    """The whole service: its ports, its audit log, who is let in; a runner runs the visits behind it."""
 
     def __init__(
         self,
@@ -105,18 +69,12 @@ class Service:
             model_log: where the embedded model server's log goes; None: to our standard error.
         """
         self.settings = settings
-        self._watchers = tuple(watchers)
-        self._dialers = dict(dialers or {})
-        self._brokers = Brokers()
-        self._make_dialers = Dialers(settings.secret, self._brokers)
+        self._local = LocalRunner(settings, watchers=watchers, dialers=dialers)
+        self._runner: Runner = self._local
         self._model_log = model_log
         self._lock: DatabaseLock | None = None
         self._storage: SqliteStorage | None = None
-        self._recorder: Recorder | None = None
         self._model_server: ModelServerProcess | None = None
-        self._clock = Clock()
-        self._intake = Intake()
-        self._house: House | None = None
         self._gatehouses: dict[str, _Gatehouse] = {}
         self._websocket: AsteriskWebsocketServer | None = None
         self._http: HttpServer | None = None
@@ -127,8 +85,6 @@ class Service:
             expires_s=settings.service.registration_s,
             most=settings.service.max_registrations,
         )
-        self._visits: dict[UUID, VisitHost] = {}
-        self._tasks: dict[UUID, asyncio.Task[None]] = {}
 
     # ----------------------------------------------------------------------------------------------------
     # Start
@@ -158,41 +114,15 @@ class Service:
         self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.database_path)
         self._storage = await SqliteStorage.open(settings.service.database_path)
         await self._recover(self._storage)
-        self._recorder = Recorder(settings.service.recordings_path)
-        self._house = House(
-            self._clock,
-            self._storage,
-            self._recorder,
-            porteiro_tools(),
-            Ears(VadModel(silero_onnx())),
-            self._watchers,
-        )
-        address = None
-        if any(tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()):
-            self._model_server = ModelServerProcess(
-                settings.service.model_server,
-                settings.service.models_path,
-                self._model_log,
-                settings.service.log if self._model_log is None else None,
-            )
-            address = await self._model_server.start()
         for tenant in settings.tenants.values():
-            await self._furnish(tenant, address)
-        # After all that takes long (clients, certificates), and before the first visitor: from here on ticks
-        # come in time.
-        self._clock.start(self._before_each_tick)
+            await self._listen(tenant)
+        await self._runner.start(self._storage, self._resident_ports(), await self._start_models())
         await self._open_http()
-        for gatehouse in self._gatehouses.values():
-            await self._open(gatehouse)
+        for tenant in settings.tenants.values():
+            await self._open(tenant)
         await self._open_websocket()
         self._open_to_visitors = True
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
-
-    def _before_each_tick(self) -> None:
-        """Hear what all callers said since the last."""
-        assert self._house is not None
-        self._intake.run()
-        self._house.ears.run()
 
     async def _record_itself(self, storage: SqliteStorage, kind: str, data: Mapping[str, object]) -> None:
         """A record of the service's own chain, with the heads of the tenants' chains: a witness within."""
@@ -205,8 +135,23 @@ class Service:
         if closed:
             log.warning("visits.recovered", count=len(closed), visits=closed)
 
-    async def _furnish(self, tenant: Tenant, address: ModelServerAddress | None) -> None:
-        """All that a tenant's visits need; visitors are let in later."""
+    async def _start_models(self) -> ModelServerAddress | None:
+        """The embedded model server, where a tenant uses it."""
+        settings = self.settings
+        if not any(
+            tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()
+        ):
+            return None
+        self._model_server = ModelServerProcess(
+            settings.service.model_server,
+            settings.service.models_path,
+            self._model_log,
+            settings.service.log if self._model_log is None else None,
+        )
+        return await self._model_server.start()
+
+    async def _listen(self, tenant: Tenant) -> None:
+        """A tenant's ports; visitors are let in later."""
         service = self.settings.service
         limits = AudioSocketLimits(handshake_s=service.handshake_s)
 
@@ -218,33 +163,29 @@ class Service:
                 allowed=service.peers,
                 accept=lambda endpoint: take(tenant.id, endpoint),
                 limits=limits,
-                intake=self._intake,
+                intake=self._local.intake,
             )
 
         visitors, residents = server(tenant.visitor_port, "visitor"), server(tenant.resident_port, "resident")
+        self._gatehouses[tenant.id] = _Gatehouse(visitors, residents)
         await residents.start()
-        place = Condominium(
-            tenant,
-            Directory.from_records(json.loads(tenant.directory.read_bytes())),
-            Sentences.load(tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye),
-            self._provider(tenant, address),
-            self._dialers.get(tenant.id) or self._make_dialers.build(tenant),
-            build_gate(tenant, self.settings.secret, self._brokers),
-            tuple(_reachable(host) for host in residents.ports),
-            residents.port,
-            build_transfer(tenant, self.settings.secret),
-        )
-        self._gatehouses[tenant.id] = _Gatehouse(place, visitors, residents)
-        await place.dialer.start()
 
-    async def _open(self, gatehouse: _Gatehouse) -> None:
+    def _resident_ports(self) -> dict[str, ResidentPort]:
+        """Where each tenant's residents' calls come in."""
+        return {
+            name: ResidentPort(tuple(map(_reachable, each.residents.ports)), each.residents.port)
+            for name, each in self._gatehouses.items()
+        }
+
+    async def _open(self, tenant: Tenant) -> None:
+        gatehouse = self._gatehouses[tenant.id]
         await gatehouse.visitors.start()
         log.info(
             "tenant.open",
-            tenant=gatehouse.place.id,
+            tenant=tenant.id,
             visitor_port=gatehouse.visitors.port,
             resident_port=gatehouse.residents.port,
-            provider=gatehouse.place.settings.provider,
+            provider=tenant.provider,
         )
 
     async def _open_websocket(self) -> None:
@@ -276,7 +217,7 @@ class Service:
             routes=routes,
             limits=AsteriskWebsocketLimits(handshake_s=service.handshake_s),
             tls=tls,
-            intake=self._intake,
+            intake=self._local.intake,
         )
         await self._websocket.start()
         log.info("websocket.open", port=self._websocket.port, tls=tls is not None)
@@ -291,46 +232,20 @@ class Service:
         await self._http.start()
         log.info("http.open", port=self._http.port, key=key is not None)
 
-    def _provider(self, tenant: Tenant, address: ModelServerAddress | None) -> Provider:
-        if tenant.provider == "local" and not tenant.base_url:
-            assert address is not None
-            return create(
-                "local",
-                OpenAISettings(
-                    api_key=address.token,
-                    base_url=address.base_url,
-                    model="porteiro",
-                    voice="",
-                    format=tenant.provider_format,
-                ),
-            )
-        default = OpenAISettings(api_key=self.settings.secret(tenant.key_variable) or "")
-        return create(
-            tenant.provider,
-            replace(
-                default,
-                base_url=tenant.base_url or default.base_url,
-                model=tenant.model or default.model,
-                voice=tenant.voice or default.voice,
-                format=tenant.provider_format,
-            ),
-        )
-
     # ----------------------------------------------------------------------------------------------------
     # Calls
     # ----------------------------------------------------------------------------------------------------
 
-    def _visitor(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal:
+    def _visitor(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
         """A visitor's call came in."""
-        assert self._house is not None
-        place = self._gatehouses[tenant].place
-        if endpoint.call_id in self._visits:
+        own = self.settings.tenants[tenant]
+        if self._runner.runs(endpoint.call_id):
             return Refusal(f"a visit with the id {endpoint.call_id} is running")
         if (legs := self.open_legs()) >= self.settings.service.max_calls:
             return Refusal(
                 f"{legs} calls are running; service.max_calls allows {self.settings.service.max_calls}"
             )
-        allowed = place.settings.limits.max_calls
+        allowed = own.limits.max_calls
         if (legs := self.open_legs(tenant)) >= allowed:
             return Refusal(
                 f"{legs} calls of {tenant} are running; tenants.{tenant}.limits.max_calls allows {allowed}"
@@ -339,24 +254,22 @@ class Service:
             call = self._calls.claim(endpoint.call_id, tenant, now=asyncio.get_running_loop().time())
         except WrongTenantError as error:
             return Refusal(str(error))
-        if call is None and place.settings.registration == "required":
+        if call is None and own.registration == "required":
             return Refusal(
                 f"the call {endpoint.call_id} is not registered, or was more than "
                 f"{self.settings.service.registration_s:g} s ago; tenants.{tenant}.registration is required"
             )
-        host = VisitHost(self._house, place, endpoint, call)
-        self._visits[endpoint.call_id] = host
-        with bound(tenant=tenant, visit=host.id):
-            task = asyncio.get_running_loop().create_task(host.run(), name=f"visit {endpoint.call_id}")
-        self._tasks[endpoint.call_id] = task
-        task.add_done_callback(lambda _: self._forget(endpoint.call_id))
-        return host.visitor
+        return self._runner.visitor(tenant, endpoint, call)
+
+    def _resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
+        """A resident's call came in."""
+        return self._runner.resident(tenant, endpoint)
 
     def register_call(self, registration: Registration) -> tuple[RegisteredCall, float]:
         """Note a call that will come; see :class:`bridge.http.calls.Registrar`."""
         if not self._open_to_visitors:
             raise NotTakingCallsError("found a service that takes no calls now; /ready says why")
-        if registration.uuid in self._visits:
+        if self._runner.runs(registration.uuid):
             raise AlreadyRegisteredError(
                 f"uuid: found {registration.uuid}, under which a visit is running; allowed: one uuid a call"
             )
@@ -379,41 +292,19 @@ class Service:
             "full": self.open_legs() >= self.settings.service.max_calls,
             "model_server_down": self._model_server is not None and not self._model_server.ready,
         }
-        return [reason for reason, holds in reasons.items() if holds]
-
-    def _forget(self, visit: UUID) -> None:
-        self._visits.pop(visit, None)
-        self._tasks.pop(visit, None)
-
-    def _resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal:
-        """A resident's call came in. Never refused for being one too many: it belongs to a running visit."""
-        came = endpoint.call_id
-        for host in self._visits.values():
-            attempt = host.visit.attempt
-            if host.place.id != tenant or attempt is None:
-                continue
-            by_visit = host.place.settings.dialer.visit_uuid_on_resident_port and came == host.visit.id
-            if (came == attempt or by_visit) and host.visit.expects(attempt) and not host.claimed(attempt):
-                return host.resident_arrived(endpoint, attempt)
-        return Refusal(f"no running dial of {tenant} expects the id {came}")
+        return [reason for reason, holds in reasons.items() if holds] + self._runner.not_ready()
 
     def open_legs(self, tenant: str | None = None) -> int:
         """Calls that run, of one tenant or of all."""
-        return sum(
-            host.open_legs for host in self._visits.values() if tenant is None or host.place.id == tenant
-        )
+        return self._runner.open_legs(tenant)
 
     def visit(self, visit: UUID) -> VisitHost | None:
-        """A running visit."""
-        return self._visits.get(visit)
+        """A visit that runs in this process."""
+        return self._local.visit(visit)
 
     async def visit_over(self, visit: UUID, timeout_s: float = 60.0) -> bool:
-        """Wait until a visit has ended and let everything go; False where it has not in time."""
-        task = self._tasks.get(visit)
-        if task is None:
-            return True
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        return bool(done)
+        """Wait until a visit in this process has ended and let everything go; False where not in time."""
+        return await self._local.over(visit, timeout_s)
 
     def ports(self, tenant: str) -> tuple[int, int]:
         """A tenant's visitor and resident port, as they are listened on."""
@@ -433,7 +324,7 @@ class Service:
     @property
     def clock(self) -> Clock:
         """The tick, for its figures."""
-        return self._clock
+        return self._local.clock
 
     @property
     def storage(self) -> SqliteStorage:
@@ -457,26 +348,21 @@ class Service:
     async def drain(self) -> None:
         """Take no new visitor, and let the visits that run come to their end, for `service.drain_s`."""
         self._close_to_visitors()
-        for gatehouse in self._gatehouses.values():
+        for tenant, gatehouse in self._gatehouses.items():
             gatehouse.visitors.stop_accepting()
             if self._websocket is not None:
-                self._websocket.close_route(_websocket_path(gatehouse.place.id, "visitor"))
-        tasks = set(self._tasks.values())
-        if tasks:
-            log.info("service.draining", visits=len(tasks), seconds=self.settings.service.drain_s)
-            await asyncio.wait(tasks, timeout=self.settings.service.drain_s)
+                self._websocket.close_route(_websocket_path(tenant, "visitor"))
+        if visits := self._runner.visits:
+            drain_s = self.settings.service.drain_s
+            log.info("service.draining", visits=visits, seconds=drain_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_s):
+                    await self._runner.quiet()
 
     async def stop(self) -> None:
         """End what is left, closed, and let everything go. More than once is harmless."""
         self._close_to_visitors()
-        for host in tuple(self._visits.values()):
-            await host.end("the service stops")
-        if tasks := set(self._tasks.values()):
-            _, late = await asyncio.wait(tasks, timeout=STOP_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=STOP_S)
+        await self._runner.end("the service stops")
         if self._http is not None:  # late: until here it says that we are draining
             await self._http.stop()
             self._http = None
@@ -486,17 +372,11 @@ class Service:
         for gatehouse in self._gatehouses.values():
             await gatehouse.visitors.stop()
             await gatehouse.residents.stop()
-            await gatehouse.place.dialer.stop()
         self._gatehouses.clear()
-        await self._brokers.stop()
-        self._clock.stop()
-        self._intake.close()
+        await self._runner.stop()
         if self._model_server is not None:
             await self._model_server.stop()
             self._model_server = None
-        if self._recorder is not None:
-            await self._recorder.stop()
-            self._recorder = None
         if self._storage is not None:
             try:
                 await self._record_itself(self._storage, "service.stopped", {})
@@ -519,4 +399,4 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-__all__ = ["Service", "silero_onnx"]
+__all__ = ["Service"]

@@ -25,7 +25,7 @@ from bench.run import Plan, measure
 from bench.soak import complaints, measure_soak
 from bench.visits import measure_visits, strays
 from bridge.model_server import ModelServerError
-from bridge.service import silero_onnx
+from bridge.runner import silero_onnx
 from bridge.settings import SettingsError, load
 from providers.local.models import ModelError, verified_dir
 from providers.local.recognition import Recogniser

@@ -450,8 +450,9 @@ class AsteriskWebsocketEndpoint(Connection):
         }
 
 
-Accept = Callable[[AsteriskWebsocketEndpoint], LegSink | Refusal]
-"""Called synchronously when MEDIA_START came: the leg that takes the call, or why none does."""
+Accept = Callable[[AsteriskWebsocketEndpoint], LegSink | Refusal | None]
+"""Called synchronously when MEDIA_START came: the leg that takes the call, or why none does.
+None: somebody else has taken the connection over, and this endpoint is over."""
 
 
 def _call_of(start: MediaStart) -> UUID:

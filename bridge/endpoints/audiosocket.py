@@ -289,8 +289,9 @@ class AudioSocketEndpoint(Connection):
         return {"port": self._server.port}
 
 
-Accept = Callable[[AudioSocketEndpoint], LegSink | Refusal]
-"""Called synchronously when a UUID came: the leg that takes the call, or why none does."""
+Accept = Callable[[AudioSocketEndpoint], LegSink | Refusal | None]
+"""Called synchronously when a UUID came: the leg that takes the call, or why none does.
+None: somebody else has taken the connection over, and this endpoint is over."""
 
 
 class AudioSocketServer:

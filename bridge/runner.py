@@ -1,0 +1,322 @@
+"""Runs visits: the seam behind the service's ports, and the runner whose visits run in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from audio.hearing import Ears
+from audio.vad import VadModel
+from bridge.amqp import Brokers
+from bridge.calls import RegisteredCall
+from bridge.clock import Clock
+from bridge.dialing.base import Dialer
+from bridge.dialing.build import Dialers
+from bridge.endpoints.audiosocket import Refusal
+from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.intake import Intake
+from bridge.gates.build import build_gate
+from bridge.host import VisitHost
+from bridge.house import Condominium, House
+from bridge.log import bound
+from bridge.model_server import ModelServerAddress
+from bridge.recorder import Recorder
+from bridge.sentences import Sentences
+from bridge.settings import Settings, Tenant
+from bridge.transfer import build_transfer
+from bridge.watch import Watcher
+from providers.base import Provider
+from providers.openai_realtime import OpenAISettings
+from providers.registry import create
+from storage.base import Storage
+from tools.registry import porteiro_tools
+from visits.directory import Directory
+
+STOP_S = 10.0
+"""How long visits may take to end once they are told to."""
+
+
+def silero_onnx() -> bytes:
+    """Silero's model out of the silero-vad package, without importing it: that would need torch.
+
+    Raises:
+        FileNotFoundError: the package, or its file, is not installed.
+    """
+    found = importlib.util.find_spec("silero_vad")
+    places = (found.submodule_search_locations if found else None) or []
+    for place in places:
+        file = Path(place, "data", "silero_vad.onnx")
+        if file.is_file():
+            return file.read_bytes()
+    raise FileNotFoundError("the package silero-vad is not installed, or lacks data/silero_vad.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentPort:
+    """Where a tenant's residents' calls come in: the addresses to connect to, and their port."""
+
+    hosts: tuple[str, ...]
+    port: int
+
+
+class Runner(Protocol):
+    """Runs the visits of all tenants. Who is let in, and how many, is decided before it is asked."""
+
+    async def start(
+        self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
+    ) -> None:
+        """Make all that visits need; no call comes before it is done.
+
+        Args:
+            residents: by tenant.
+            models: the embedded model server, where a tenant uses it.
+
+        Raises:
+            SettingsError: what the settings name can't be used.
+        """
+
+    def visitor(
+        self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
+    ) -> LegSink | Refusal | None:
+        """Begin a visit with a visitor's call; None: another process has taken the connection over."""
+
+    def resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
+        """Join a resident's call to the visit that dialled it; None as with :meth:`visitor`."""
+
+    @property
+    def visits(self) -> int:
+        """How many visits run."""
+
+    def runs(self, visit: UUID) -> bool:
+        """Whether a visit of this id runs."""
+
+    def open_legs(self, tenant: str | None = None) -> int:
+        """Calls that run, of one tenant or of all."""
+
+    def not_ready(self) -> list[str]:
+        """Why no visit could begin now, in fixed words; empty where one could."""
+
+    async def quiet(self) -> None:
+        """Return once no visit of those that run now is left. Without a deadline of its own."""
+
+    async def end(self, reason: str) -> None:
+        """End the visits that run, closed, within seconds."""
+
+    async def stop(self) -> None:
+        """Let everything go. After :meth:`end`; more than once is harmless."""
+
+
+class LocalRunner:
+    """Runs visits in this process; see :class:`Runner`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        watchers: Sequence[Watcher] = (),
+        dialers: Mapping[str, Dialer] | None = None,
+        around_dialer: Callable[[Dialer], Dialer] = lambda dialer: dialer,
+        on_over: Callable[[UUID], None] = lambda visit: None,
+    ) -> None:
+        """
+        Args:
+            watchers: told of everything that happens in visits.
+            dialers: in place of those that the settings name, by tenant.
+            around_dialer: put around each tenant's dialer.
+            on_over: told of each visit that is over.
+        """
+        self.settings = settings
+        self.clock = Clock()
+        """The tick, for its figures."""
+        self.intake = Intake()
+        """Reads the sockets of calls at each tick; for the servers that have them."""
+        self._watchers = tuple(watchers)
+        self._dialers = dict(dialers or {})
+        self._around_dialer = around_dialer
+        self._on_over = on_over
+        self._brokers = Brokers()
+        self._make_dialers = Dialers(settings.secret, self._brokers)
+        self._recorder: Recorder | None = None
+        self._house: House | None = None
+        self._places: dict[str, Condominium] = {}
+        self._visits: dict[UUID, VisitHost] = {}
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+
+    # ----------------------------------------------------------------------------------------------------
+    # Start
+    # ----------------------------------------------------------------------------------------------------
+
+    async def start(
+        self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
+    ) -> None:
+        """See :class:`Runner`."""
+        self._recorder = Recorder(self.settings.service.recordings_path)
+        self._house = House(
+            self.clock,
+            storage,
+            self._recorder,
+            porteiro_tools(),
+            Ears(VadModel(silero_onnx())),
+            self._watchers,
+        )
+        for tenant in self.settings.tenants.values():
+            place = self._furnish(tenant, residents[tenant.id], models)
+            self._places[tenant.id] = place
+            await place.dialer.start()
+        # After all that takes long (clients, certificates): from here on ticks come in time.
+        self.clock.start(self._before_each_tick)
+
+    def _before_each_tick(self) -> None:
+        """Hear what all callers said since the last."""
+        assert self._house is not None
+        self.intake.run()
+        self._house.ears.run()
+
+    def _furnish(
+        self, tenant: Tenant, residents: ResidentPort, models: ModelServerAddress | None
+    ) -> Condominium:
+        """All that a tenant's visits need."""
+        return Condominium(
+            tenant,
+            Directory.from_records(json.loads(tenant.directory.read_bytes())),
+            Sentences.load(tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye),
+            self._provider(tenant, models),
+            self._around_dialer(self._dialers.get(tenant.id) or self._make_dialers.build(tenant)),
+            build_gate(tenant, self.settings.secret, self._brokers),
+            residents.hosts,
+            residents.port,
+            build_transfer(tenant, self.settings.secret),
+        )
+
+    def _provider(self, tenant: Tenant, models: ModelServerAddress | None) -> Provider:
+        if tenant.provider == "local" and not tenant.base_url:
+            assert models is not None
+            return create(
+                "local",
+                OpenAISettings(
+                    api_key=models.token,
+                    base_url=models.base_url,
+                    model="porteiro",
+                    voice="",
+                    format=tenant.provider_format,
+                ),
+            )
+        default = OpenAISettings(api_key=self.settings.secret(tenant.key_variable) or "")
+        return create(
+            tenant.provider,
+            replace(
+                default,
+                base_url=tenant.base_url or default.base_url,
+                model=tenant.model or default.model,
+                voice=tenant.voice or default.voice,
+                format=tenant.provider_format,
+            ),
+        )
+
+    # ----------------------------------------------------------------------------------------------------
+    # Calls
+    # ----------------------------------------------------------------------------------------------------
+
+    def visitor(
+        self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
+    ) -> LegSink | Refusal | None:
+        """See :class:`Runner`."""
+        assert self._house is not None
+        if endpoint.call_id in self._visits:  # two visits of one id would share their records
+            return Refusal(f"a visit with the id {endpoint.call_id} is running")
+        host = VisitHost(self._house, self._places[tenant], endpoint, call)
+        self._visits[endpoint.call_id] = host
+        with bound(tenant=tenant, visit=host.id):
+            task = asyncio.get_running_loop().create_task(host.run(), name=f"visit {endpoint.call_id}")
+        self._tasks[endpoint.call_id] = task
+        task.add_done_callback(lambda _: self._forget(endpoint.call_id))
+        return host.visitor
+
+    def _forget(self, visit: UUID) -> None:
+        self._visits.pop(visit, None)
+        self._tasks.pop(visit, None)
+        self._on_over(visit)
+
+    def resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
+        """See :class:`Runner`. Never refused for being one too many: it belongs to a running visit."""
+        came = endpoint.call_id
+        for host in self._visits.values():
+            attempt = host.visit.attempt
+            if host.place.id != tenant or attempt is None:
+                continue
+            by_visit = host.place.settings.dialer.visit_uuid_on_resident_port and came == host.visit.id
+            if (came == attempt or by_visit) and host.visit.expects(attempt) and not host.claimed(attempt):
+                return host.resident_arrived(endpoint, attempt)
+        return Refusal(f"no running dial of {tenant} expects the id {came}")
+
+    @property
+    def visits(self) -> int:
+        """See :class:`Runner`."""
+        return len(self._visits)
+
+    def runs(self, visit: UUID) -> bool:
+        """See :class:`Runner`."""
+        return visit in self._visits
+
+    def open_legs(self, tenant: str | None = None) -> int:
+        """See :class:`Runner`."""
+        return sum(
+            host.open_legs for host in self._visits.values() if tenant is None or host.place.id == tenant
+        )
+
+    def not_ready(self) -> list[str]:
+        """See :class:`Runner`."""
+        return []
+
+    def visit(self, visit: UUID) -> VisitHost | None:
+        """A running visit."""
+        return self._visits.get(visit)
+
+    async def over(self, visit: UUID, timeout_s: float) -> bool:
+        """Wait until a visit has ended and let everything go; False where it has not in time."""
+        task = self._tasks.get(visit)
+        if task is None:
+            return True
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        return bool(done)
+
+    # ----------------------------------------------------------------------------------------------------
+    # Stop
+    # ----------------------------------------------------------------------------------------------------
+
+    async def quiet(self) -> None:
+        """See :class:`Runner`."""
+        if tasks := set(self._tasks.values()):
+            await asyncio.wait(tasks)
+
+    async def end(self, reason: str) -> None:
+        """See :class:`Runner`."""
+        for host in tuple(self._visits.values()):
+            await host.end(reason)
+        if tasks := set(self._tasks.values()):
+            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=STOP_S)
+
+    async def stop(self) -> None:
+        """See :class:`Runner`."""
+        for place in self._places.values():
+            await place.dialer.stop()
+        self._places.clear()
+        await self._brokers.stop()
+        self.clock.stop()
+        self.intake.close()
+        if self._recorder is not None:
+            await self._recorder.stop()
+            self._recorder = None
+
+
+__all__ = ["STOP_S", "LocalRunner", "ResidentPort", "Runner", "silero_onnx"]
