@@ -59,7 +59,7 @@ MAX_FOREIGN = 300
 """Characters of a library's own message."""
 CLOSE_S = 2.0
 
-_FIRST = ("timestamp", "level", "event", "tenant", "visit", "leg", "room")
+_FIRST = ("timestamp", "level", "event", "worker", "tenant", "visit", "leg", "room")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _MESSAGE_IS_SAFE = ("websockets", "httpx2", "sqlite3", "ssl", "bridge.settings_problems")
 """Modules whose exceptions' messages speak of connections and files, never of people."""
@@ -157,6 +157,13 @@ def in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     }
 
 
+def _of_worker(worker: int) -> Processor:
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return {"worker": worker, **event}
+
+    return add
+
+
 def to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     """One line of JSON, whatever the values are."""
     try:
@@ -225,13 +232,14 @@ class Writer:
                 return
 
     def _write(self, batch: list[str]) -> None:
-        text = "\n".join(batch) + "\n"
         try:
             if self._file is None:
-                self._stream.write(text)
+                self._stream.write("\n".join(batch) + "\n")
                 self._stream.flush()
             else:
-                _write_all(self._file, text.encode("utf-8", "backslashreplace"))
+                # One by one: other processes may write to the same pipe, which keeps a short line together.
+                for line in batch:
+                    _write_all(self._file, f"{line}\n".encode("utf-8", "backslashreplace"))
         except (OSError, ValueError):  # the reader is gone, or the stream was closed
             with self._changed:
                 self.dropped += len(batch)
@@ -315,13 +323,19 @@ def configure(
     form: Literal["auto", "json", "pretty"] = "auto",
     level: Literal["debug", "info", "warning", "error"] = "info",
     stream: TextIO | None = None,
+    worker: int | None = None,
 ) -> Logging:
-    """Set the log up for this process, once at its start; the settings' `service.log` has the arguments."""
+    """Set the log up for this process, once at its start; the settings' `service.log` has the arguments.
+
+    Args:
+        worker: which one this process is, for each of its lines; None: it is none.
+    """
     out = sys.stderr if stream is None else stream
     pretty = form == "pretty" or (form == "auto" and out.isatty())
     render: Processor = structlog.dev.ConsoleRenderer(colors=out.isatty()) if pretty else to_json
     writer = Writer(out)
     finish: list[Processor] = [
+        *([] if worker is None else [_of_worker(worker)]),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         render_exception,
         remove_forbidden,

@@ -24,8 +24,18 @@ from bridge.calls import (
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
 from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
-from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route, tls_of
-from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer, Refusal
+from bridge.endpoints.asterisk_websocket_server import (
+    AsteriskWebsocketServer,
+    IncomingEndpoint,
+    Route,
+    tls_of,
+)
+from bridge.endpoints.audiosocket import (
+    AudioSocketEndpoint,
+    AudioSocketLimits,
+    AudioSocketServer,
+    Refusal,
+)
 from bridge.endpoints.base import Endpoint, LegSink
 from bridge.host import VisitHost
 from bridge.http.application import application
@@ -35,6 +45,8 @@ from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
 from bridge.watch import Watcher
+from bridge.workers.lending import LendingAudioSocket, LendingWebsocket
+from bridge.workers.pool import PROCESS, WorkerPool
 from storage.base import StorageError
 from storage.lock import DatabaseLock
 from storage.sqlite import SqliteStorage
@@ -61,17 +73,25 @@ class Service:
         watchers: Sequence[Watcher] = (),
         dialers: Mapping[str, Dialer] | None = None,
         model_log: TextIO | None = None,
+        worker_process: str = PROCESS,
     ) -> None:
         """
         Args:
             watchers: told of everything that happens in visits.
             dialers: in place of those that the settings name, by tenant.
             model_log: where the embedded model server's log goes; None: to our standard error.
+            worker_process: the module that a worker runs, where there is more than one.
+
+        Raises:
+            ValueError: watchers or dialers for visits that run in other processes.
         """
+        if settings.service.worker_count > 1 and (watchers or dialers):
+            raise ValueError("found watchers or dialers for several workers; allowed: with one worker")
         self.settings = settings
         self._local = LocalRunner(settings, watchers=watchers, dialers=dialers)
         self._runner: Runner = self._local
         self._model_log = model_log
+        self._worker_process = worker_process
         self._lock: DatabaseLock | None = None
         self._storage: SqliteStorage | None = None
         self._model_server: ModelServerProcess | None = None
@@ -97,6 +117,7 @@ class Service:
             SettingsError: what the settings need is not there; all problems at once.
             StorageError: the audit log can't be opened, or another service answers for it.
             ModelServerError: the embedded model server does not start.
+            WorkerError: a worker does not start.
             OSError: a port can't be had.
         """
         problems = self.settings.problems_at_start()
@@ -114,6 +135,8 @@ class Service:
         self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.database_path)
         self._storage = await SqliteStorage.open(settings.service.database_path)
         await self._recover(self._storage)
+        if settings.service.worker_count > 1:
+            self._runner = WorkerPool(settings, self._lock.fileno(), self._worker_process)
         for tenant in settings.tenants.values():
             await self._listen(tenant)
         await self._runner.start(self._storage, self._resident_ports(), await self._start_models())
@@ -164,6 +187,7 @@ class Service:
                 accept=lambda endpoint: take(tenant.id, endpoint),
                 limits=limits,
                 intake=self._local.intake,
+                endpoint=LendingAudioSocket if self.pool else AudioSocketEndpoint,
             )
 
         visitors, residents = server(tenant.visitor_port, "visitor"), server(tenant.resident_port, "resident")
@@ -218,6 +242,7 @@ class Service:
             limits=AsteriskWebsocketLimits(handshake_s=service.handshake_s),
             tls=tls,
             intake=self._local.intake,
+            endpoint=LendingWebsocket if self.pool else IncomingEndpoint,
         )
         await self._websocket.start()
         log.info("websocket.open", port=self._websocket.port, tls=tls is not None)
@@ -322,8 +347,13 @@ class Service:
         return self._http.port if self._http is not None else None
 
     @property
+    def pool(self) -> WorkerPool | None:
+        """The workers, where there is more than one."""
+        return self._runner if isinstance(self._runner, WorkerPool) else None
+
+    @property
     def clock(self) -> Clock:
-        """The tick, for its figures."""
+        """The tick of the visits in this process, for its figures."""
         return self._local.clock
 
     @property

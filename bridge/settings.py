@@ -212,6 +212,9 @@ class Service(Part):
     networks hold no IPv4 addresses: everybody is `["0.0.0.0/0", "::/0"]`."""
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Legs at the same time, over all tenants. The next one is refused."""
+    workers: Annotated[int, Field(ge=0, le=64)] = 1
+    """Processes that run the visits, behind the same ports. 1: the service's own, and no other. 0: one for
+    each CPU that the service may use. More than one need Linux."""
     handshake_s: Seconds = 5.0
     """A connection that has not said its UUID by then is closed."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
@@ -242,6 +245,14 @@ class Service(Part):
                 "bring a key; or 127.0.0.1 and ::1 alone"
             )
         return self
+
+    @property
+    def worker_count(self) -> int:
+        """`workers`, counted where it is 0."""
+        if self.workers:
+            return self.workers
+        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        return len(usable)
 
     @property
     def database_path(self) -> Path:
@@ -876,6 +887,18 @@ class Settings(Part):
     def secret(self, variable: str | None) -> str | None:
         """The value of an environment variable that a setting names; None where it is unset or empty."""
         return (self._environ.get(variable) or None) if variable else None
+
+    def with_workers(self, workers: int) -> Settings:
+        """The same with another number of workers.
+
+        Raises:
+            SettingsError: there can't be so many.
+        """
+        try:
+            service = Service.model_validate({**dict(self.service), "workers": workers})
+        except ValidationError as error:
+            raise SettingsError([f"service.{line}" for line in problems_of(error, Service, {})]) from None
+        return self.model_copy(update={"service": service})
 
     @property
     def source(self) -> str:

@@ -259,11 +259,24 @@ class Storage(ABC):
         """Visits without a ``visit.ended``, the oldest first."""
 
     @abstractmethod
-    async def recover(self, at: str, tenants: Collection[str] | None = None) -> list[str]:
+    async def recover(
+        self,
+        at: str,
+        tenants: Collection[str] | None = None,
+        *,
+        visits: Collection[str] | None = None,
+        why: str = "the service ended while the visit was running",
+    ) -> list[str]:
         """Close the visits that a crash left open: ``visit.recovered``, then ``visit.ended`` with ``failed``.
 
         For the start of a service, before it takes calls, and only for the tenants that no other running
-        service answers for. Returns the ids of the visits that were closed.
+        service answers for; or with ``visits`` for those of them that are open and whose process is gone.
+
+        Args:
+            why: the reason on record.
+
+        Returns:
+            The ids of the visits that were closed.
         """
 
     @abstractmethod

@@ -63,6 +63,16 @@ class DatabaseLock:
             raise
         return cls(handle)
 
+    def fileno(self) -> int:
+        """For a process that is started with it: the lock then ends with the last process that has it.
+
+        Raises:
+            ValueError: it was released.
+        """
+        if self._handle is None:
+            raise ValueError("the lock was released")
+        return self._handle
+
     def release(self) -> None:
         """Let another have it. More than once is harmless."""
         handle, self._handle = self._handle, None

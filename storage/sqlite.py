@@ -96,9 +96,17 @@ class SqliteStorage(Storage):
         record = _draft(tenant, visit, at, kind, data)
         return await self._write(partial(_append, record=record))
 
-    async def recover(self, at: str, tenants: Collection[str] | None = None) -> list[str]:
+    async def recover(
+        self,
+        at: str,
+        tenants: Collection[str] | None = None,
+        *,
+        visits: Collection[str] | None = None,
+        why: str = "the service ended while the visit was running",
+    ) -> list[str]:
         """See :meth:`Storage.recover`. All in one transaction."""
-        return await self._write(partial(_recover, at=at, tenants=tenants))
+        only = None if visits is None else frozenset(visits)
+        return await self._write(partial(_recover, at=at, tenants=tenants, visits=only, why=why))
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -257,8 +265,14 @@ def _append(connection: sqlite3.Connection, record: Draft) -> AuditRecord:
     return sealed
 
 
-def _recover(connection: sqlite3.Connection, at: str, tenants: Collection[str] | None) -> list[str]:
-    open_ = _open_visits(connection, tenants)
+def _recover(
+    connection: sqlite3.Connection,
+    at: str,
+    tenants: Collection[str] | None,
+    visits: Collection[str] | None,
+    why: str,
+) -> list[str]:
+    open_ = [each for each in _open_visits(connection, tenants) if visits is None or each.id in visits]
     for visit in open_:
         if visit.gate_requested_at is None:
             gate = "untouched"
@@ -266,7 +280,6 @@ def _recover(connection: sqlite3.Connection, at: str, tenants: Collection[str] |
             gate = "unknown"
         else:
             gate = "opened" if visit.gate_opened else "refused"
-        why = "the service ended while the visit was running"
         for kind, data in (
             ("visit.recovered", {"reason": why, "gate": gate}),
             ("visit.ended", {"outcome": "failed", "reason": "recovered"}),

@@ -15,6 +15,7 @@ from bridge import log as logs
 from bridge.model_server import ModelServerError
 from bridge.service import Service
 from bridge.settings import Settings, SettingsError, load
+from bridge.workers.pool import WorkerError
 from storage.base import StorageError
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "run come to their end. A second signal ends them at once, with the gate closed.",
     )
     parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that run the visits, behind the same ports; 0: one for each CPU (service.workers)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,12 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve; 1 where the service can't start."""
     try:
         settings = load(arguments.config)
+        if arguments.workers is not None:
+            settings = settings.with_workers(arguments.workers)
         with logs.configure(settings.service.log.format, settings.service.log.level):
             uvloop.run(serve(settings))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except (StorageError, ModelServerError, OSError) as error:
+    except (StorageError, ModelServerError, WorkerError, OSError) as error:
         sys.stderr.write(f"porteiro can't start: {error}\n")
         return 1
     return 0
@@ -62,7 +71,7 @@ async def serve(settings: Settings) -> None:
     await service.start()
     collector.settle()
     try:
-        log.info("service.ready", tenants=len(settings.tenants))
+        log.info("service.ready", tenants=len(settings.tenants), workers=settings.service.worker_count)
         await asked.wait()
         drained = asyncio.create_task(service.drain(), name="drain")
         hurry = asyncio.create_task(at_once.wait(), name="second signal")

@@ -11,7 +11,7 @@ import asyncio
 import hmac
 import http
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_authorization_basic
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from bridge.endpoints.allow_list import AllowList, Network
@@ -64,11 +65,11 @@ class _Refused(Exception):
         self.detail = detail
 
 
-class _IncomingEndpoint(AsteriskWebsocketEndpoint):
-    """A connection that Asterisk made."""
+class IncomingEndpoint(AsteriskWebsocketEndpoint):
+    """A connection that Asterisk made; `state`: open where the HTTP request has been answered already."""
 
-    def __init__(self, server: AsteriskWebsocketServer) -> None:
-        wire = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
+    def __init__(self, server: AsteriskWebsocketServer, state: State = State.CONNECTING) -> None:
+        wire = ServerProtocol(max_size=MAX_MESSAGE_BYTES, state=state)
         super().__init__(wire, None, server.limits, server.intake)
         self._server = server
         self._serving = wire
@@ -130,6 +131,7 @@ class AsteriskWebsocketServer:
         limits: what a peer may do.
         tls: for ``wss``; None: ``ws``.
         intake: reads the sockets of calls; whoever gives one runs it at each tick. None: the event loop.
+        endpoint: makes what carries a connection.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class AsteriskWebsocketServer:
         limits: AsteriskWebsocketLimits | None = None,
         tls: ssl.SSLContext | None = None,
         intake: Intake | None = None,
+        endpoint: Callable[[AsteriskWebsocketServer], IncomingEndpoint] = IncomingEndpoint,
     ) -> None:
         self.intake = intake
         self.hosts = tuple(hosts)
@@ -151,8 +154,9 @@ class AsteriskWebsocketServer:
         self._routes = dict(routes)
         self._closed_routes: set[str] = set()
         self._tls = tls
+        self._endpoint = endpoint
         self._servers: list[asyncio.Server] = []
-        self.roster: Roster[_IncomingEndpoint] = Roster(
+        self.roster: Roster[IncomingEndpoint] = Roster(
             self.limits.waiting, crowd=self.limits.crowd, spared_s=self.limits.spared_s
         )
         """Kept by the endpoints: each says when it arrives, has a call, and leaves."""
@@ -179,7 +183,7 @@ class AsteriskWebsocketServer:
         for listener in sockets:
             self._servers.append(
                 await loop.create_server(
-                    lambda: _IncomingEndpoint(self),
+                    lambda: self._endpoint(self),
                     sock=listener,
                     backlog=BACKLOG,
                     ssl=self._tls,

@@ -307,6 +307,7 @@ class AudioSocketServer:
             AudioSocket starves its channel otherwise, bug asterisk#2089).
         limits: what a peer may do.
         intake: reads the sockets of calls; whoever gives one runs it at each tick. None: the event loop.
+        endpoint: makes what carries a connection.
     """
 
     def __init__(
@@ -318,8 +319,10 @@ class AudioSocketServer:
         accept: Accept,
         limits: AudioSocketLimits | None = None,
         intake: Intake | None = None,
+        endpoint: Callable[[AudioSocketServer], AudioSocketEndpoint] = AudioSocketEndpoint,
     ) -> None:
         self.intake = intake
+        self._endpoint = endpoint
         self.hosts = tuple(hosts)
         self.port = port
         self.allowed = AllowList(allowed)
@@ -361,7 +364,7 @@ class AudioSocketServer:
         self.port = sockets[0].getsockname()[1]
         for listener in sockets:
             self._servers.append(
-                await loop.create_server(lambda: AudioSocketEndpoint(self), sock=listener, backlog=BACKLOG)
+                await loop.create_server(lambda: self._endpoint(self), sock=listener, backlog=BACKLOG)
             )
             address = listener.getsockname()
             self._ports[address[0]] = address[1]

@@ -93,7 +93,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Check where it comes from, before a byte is read, and give it its deadline."""
         # A cast, not a check: uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        address = transport.get_extra_info("peername")
+        address = self._address(self._transport)
         if address is None:
             self._mark("network_error", "the peer was gone before its address was known")
             self._abort()
@@ -102,6 +102,11 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self.peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
         if self._connected():
             self._arm(self._handshake_s, self._handshake_late)
+
+    def _address(self, transport: asyncio.Transport) -> tuple[Any, ...] | None:
+        """Where it comes from: host, port and, with IPv6, more. None: the peer is gone."""
+        address: tuple[Any, ...] | None = transport.get_extra_info("peername")
+        return address
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Where the next bytes go: always the same few kilobytes."""

@@ -1,0 +1,82 @@
+"""A worker's endpoints: connections that the front accepted, and what came on them before they were given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from websockets.protocol import State
+
+from bridge.endpoints.asterisk_websocket import Accept as WebsocketAccept
+from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, IncomingEndpoint
+from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer
+from bridge.endpoints.connection import Connection
+from bridge.workers.lending import Given
+from bridge.workers.messages import Take
+
+
+class Adopted(Connection):
+    """A connection that the front gave to this process.
+
+    Args:
+        take: what the front said of it.
+        given: its socket is not used here: who makes the endpoint connects the two.
+        on_gone: told once that the connection is gone.
+    """
+
+    def __init__(self, take: Take, given: Given, on_gone: Callable[[], None]) -> None:
+        self.take = take
+        self._given = given
+        self._on_gone = on_gone
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Read what came before the connection was ours; nothing else has been read yet."""
+        super().connection_made(transport)
+        rest = memoryview(self._given.raw)
+        while rest and not self.ended:
+            buffer = self.get_buffer(-1)
+            size = min(len(rest), len(buffer))
+            buffer[:size] = rest[:size]
+            rest = rest[size:]
+            self.buffer_updated(size)
+
+    def _address(self, transport: asyncio.Transport) -> tuple[Any, ...] | None:
+        """The peer's, as the front saw it: with TLS our own connection leads to the front alone."""
+        return self._given.host, self._given.port
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        super().connection_lost(exc)
+        self._on_gone()
+
+
+class AdoptedAudioSocket(Adopted, AudioSocketEndpoint):
+    """An AudioSocket connection, from its UUID on."""
+
+    def __init__(
+        self, server: AudioSocketServer, take: Take, given: Given, on_gone: Callable[[], None]
+    ) -> None:
+        Adopted.__init__(self, take, given, on_gone)
+        AudioSocketEndpoint.__init__(self, server)
+        self._port = given.connection.getsockname()[1]
+
+    def _particulars(self) -> Mapping[str, object]:
+        """With the port at which the front accepted it."""
+        return {"port": self._port}
+
+
+class AdoptedWebsocket(Adopted, IncomingEndpoint):
+    """A WebSocket connection, from its first frame on."""
+
+    def __init__(
+        self,
+        server: AsteriskWebsocketServer,
+        accept: WebsocketAccept,
+        take: Take,
+        given: Given,
+        on_gone: Callable[[], None],
+    ) -> None:
+        Adopted.__init__(self, take, given, on_gone)
+        IncomingEndpoint.__init__(self, server, State.OPEN)
+        self._accept = accept

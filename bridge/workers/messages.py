@@ -1,0 +1,155 @@
+"""What the front and a worker say to each other: one JSON object a message, and what goes with a call.
+
+A message is a packet of a Unix socket: a line of JSON, and behind it raw bytes. A call's connection comes
+along as a file descriptor.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from bridge.calls import RegisteredCall
+
+MAX_BYTES = 128 * 1024
+"""Of a packet; Linux holds over 200 KB of them by default."""
+
+T = TypeVar("T")
+Number = Annotated[int, Field(ge=1)]
+
+
+class MessageError(ValueError):
+    """What came is no message."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+# ---- From the front ----
+
+
+class Take(_Message):
+    """A call for the worker: its connection, and behind the JSON what came on it so far."""
+
+    kind: Literal["take"] = "take"
+    number: Number
+    role: Literal["visitor", "resident"]
+    tenant: str
+    endpoint: Literal["audiosocket", "asterisk_websocket"]
+    call_id: UUID
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    """Where it comes from; the connection itself may not know."""
+    call: RegisteredCall | None = None
+
+
+class Known(_Message):
+    """The front knows of a dial attempt: a call that comes back with it finds the worker."""
+
+    kind: Literal["known"] = "known"
+    attempt: UUID
+
+
+class Stop(_Message):
+    """End the visits that run, closed, and go."""
+
+    kind: Literal["stop"] = "stop"
+    reason: str
+
+
+class Ping(_Message):
+    """Is anybody there?"""
+
+    kind: Literal["ping"] = "ping"
+
+
+# ---- From a worker ----
+
+
+class Ready(_Message):
+    """It takes calls."""
+
+    kind: Literal["ready"] = "ready"
+
+
+class Failed(_Message):
+    """It could not start."""
+
+    kind: Literal["failed"] = "failed"
+    problems: list[str]
+    of_settings: bool
+
+
+class Expects(_Message):
+    """A visit is about to have a resident called; the worker waits for :class:`Known`."""
+
+    kind: Literal["expects"] = "expects"
+    visit: UUID
+    attempt: UUID
+
+
+class LegGone(_Message):
+    """A call is over."""
+
+    kind: Literal["leg_gone"] = "leg_gone"
+    number: Number
+
+
+class VisitOver(_Message):
+    """The visit that began with a call is over, or never began."""
+
+    kind: Literal["visit_over"] = "visit_over"
+    number: Number
+
+
+class Pong(_Message):
+    """The answer to :class:`Ping`."""
+
+    kind: Literal["pong"] = "pong"
+
+
+ToWorker = Take | Known | Stop | Ping
+ToFront = Ready | Failed | Expects | LegGone | VisitOver | Pong
+Message = ToWorker | ToFront
+
+_TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])
+_TO_FRONT: TypeAdapter[ToFront] = TypeAdapter(Annotated[ToFront, Field(discriminator="kind")])
+
+
+def packed(message: Message, raw: bytes = b"") -> bytes:
+    """A packet.
+
+    Raises:
+        MessageError: it would be too long.
+    """
+    packet = message.model_dump_json().encode() + b"\n" + raw
+    if len(packet) > MAX_BYTES:
+        raise MessageError(f"found a packet of {len(packet)} bytes; allowed are {MAX_BYTES}")
+    return packet
+
+
+def for_worker(packet: bytes) -> tuple[ToWorker, bytes]:
+    """A packet of the front's: the message, and the bytes behind it.
+
+    Raises:
+        MessageError: it is none.
+    """
+    head, _, raw = packet.partition(b"\n")
+    return _read(_TO_WORKER, head), raw
+
+
+def for_front(packet: bytes) -> tuple[ToFront, bytes]:
+    """A packet of a worker's; as :func:`for_worker`."""
+    head, _, raw = packet.partition(b"\n")
+    return _read(_TO_FRONT, head), raw
+
+
+def _read(adapter: TypeAdapter[T], head: bytes) -> T:
+    try:
+        return adapter.validate_json(head)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise MessageError(f"found no message ({first['type']}); allowed: the kinds of this side") from None

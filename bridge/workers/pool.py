@@ -1,0 +1,420 @@
+"""The front's side: keeps the workers running, gives them their calls, and tidies up behind one that died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+import structlog
+
+from bridge.calls import RegisteredCall
+from bridge.endpoints.audiosocket import Refusal
+from bridge.endpoints.base import Endpoint, LegSink
+from bridge.model_server import ModelServerAddress
+from bridge.runner import ResidentPort
+from bridge.settings import Settings, SettingsError
+from bridge.workers.channel import Channel, channel_pair
+from bridge.workers.lending import Given, Lending
+from bridge.workers.messages import (
+    Expects,
+    Failed,
+    Known,
+    LegGone,
+    MessageError,
+    Ping,
+    Pong,
+    Ready,
+    Stop,
+    Take,
+    VisitOver,
+    for_front,
+)
+from bridge.workers.order import WorkerOrder
+from bridge.workers.routes import Routes
+from storage.base import Storage, StorageError
+from visits.audit import stamp
+
+PROCESS = "bridge.workers.process"
+"""The module that a worker runs."""
+START_S = 60.0
+"""A worker loads everything that visits need, on a machine that may be busy."""
+STOP_S = 30.0
+"""How long a worker may take to end its visits and itself."""
+RESTART_S = (0.5, 1.0, 2.0, 5.0)
+"""Pauses before a worker is started again, the last for every further time."""
+STEADY_S = 60.0
+"""Having run for so long, it starts anew with the shortest pause."""
+PING_S = 5.0
+UNANSWERED = 4
+"""So many pings without a word, and a worker is taken for dead: its callers have long heard nothing."""
+MOST_WAITING = 64
+"""Calls and other things that wait for a worker to read them, before it gets no further call."""
+LAST_WORDS_S = 1.0
+"""From a process's end to the end of what it said."""
+RECOVER_PAUSES_S = (0.0, 1.0, 5.0)
+"""Before each attempt to close a dead worker's visits in the audit log."""
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerError(RuntimeError):
+    """A worker did not start; the text says why."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A running worker."""
+
+    number: int
+    process: asyncio.subprocess.Process
+    ready: asyncio.Future[None]
+    closed: asyncio.Future[None]
+    """Done when its end of the channel is gone."""
+    unanswered: int = 0
+    """Pings since it last said something."""
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class WorkerPool:
+    """Runs visits in other processes; see :class:`bridge.runner.Runner`."""
+
+    def __init__(self, settings: Settings, lock: int, process: str = PROCESS) -> None:
+        """
+        Args:
+            lock: the file descriptor of the database's lock, which workers hold as well: where the front is
+                killed, no other service may begin before the last of them is gone.
+            process: the module that a worker runs.
+        """
+        self._settings = settings
+        self._lock = lock
+        self._module = process
+        self._routes = Routes()
+        self._workers: dict[int, _Worker] = {}
+        self._channels: dict[int, Channel] = {}
+        self._keepers: dict[int, asyncio.Task[None]] = {}
+        self._restarting: set[int] = set()
+        """Workers that died, and what they left is closed."""
+        self._pinging: asyncio.Task[None] | None = None
+        self._storage: Storage | None = None
+        self._residents: dict[str, ResidentPort] = {}
+        self._models: ModelServerAddress | None = None
+        self._ending = False
+        self._no_visits = asyncio.Event()
+        self._no_visits.set()
+
+    # ----------------------------------------------------------------------------------------------------
+    # Start
+    # ----------------------------------------------------------------------------------------------------
+
+    async def start(
+        self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
+    ) -> None:
+        """See :class:`bridge.runner.Runner`.
+
+        Raises:
+            SettingsError: what the settings name can't be used.
+            WorkerError: a worker did not start.
+            OSError: no process could be made.
+        """
+        self._storage, self._residents, self._models = storage, dict(residents), models
+        numbers = range(1, self._settings.service.worker_count + 1)
+        started = await asyncio.gather(*map(self._begin, numbers), return_exceptions=True)
+        for failure in started:
+            if failure is not None:
+                raise failure
+        self._pinging = asyncio.create_task(self._ping(), name="pings of the workers")
+
+    async def _begin(self, number: int) -> None:
+        """Start a worker, and keep it running."""
+        worker = await self._launch(number)
+        self._keepers[number] = asyncio.create_task(self._kept(worker), name=f"keeper of worker {number}")
+
+    async def _launch(self, number: int) -> _Worker:
+        """Start a worker, and wait until it takes calls."""
+        ours, theirs = channel_pair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", self._module),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(), self._lock),
+                start_new_session=True,  # Ctrl-C is for the front, which tells the workers
+            )
+        except BaseException:
+            ours.close()
+            raise
+        else:
+            order = WorkerOrder.of(number, theirs.fileno(), self._settings, self._residents, self._models)
+        finally:
+            theirs.close()
+        loop = asyncio.get_running_loop()
+        worker = _Worker(number, process, loop.create_future(), loop.create_future())
+        self._channels[number] = Channel(
+            ours,
+            lambda packet, given: self._heard(worker, packet, given),
+            lambda why: self._hung_up(worker, why),
+        )
+        self._workers[number] = worker
+        try:
+            await self._until_ready(worker, order)
+        except BaseException:
+            worker.kill()
+            await self._bury(worker)
+            raise
+        log.info("worker.ready", number=number, pid=process.pid)
+        return worker
+
+    async def _until_ready(self, worker: _Worker, order: WorkerOrder) -> None:
+        assert worker.process.stdin is not None
+        worker.process.stdin.write(order.model_dump_json().encode())
+        worker.process.stdin.write_eof()
+        try:
+            async with asyncio.timeout(START_S):
+                await worker.ready
+        except TimeoutError:
+            raise WorkerError(f"worker {worker.number} was not ready after {START_S:g} s") from None
+
+    async def _kept(self, worker: _Worker) -> None:
+        """Start a worker again whenever it dies."""
+        deaths = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            status = await worker.process.wait()
+            lost = await self._bury(worker)
+            if self._ending:
+                return
+            log.error("worker.died", number=worker.number, status=status, visits=lost)
+            deaths = 0 if asyncio.get_running_loop().time() - began >= STEADY_S else deaths + 1
+            worker, deaths = await self._again(worker.number, deaths)
+
+    async def _again(self, number: int, deaths: int) -> tuple[_Worker, int]:
+        self._restarting.add(number)
+        while True:
+            await asyncio.sleep(RESTART_S[min(max(deaths, 1), len(RESTART_S)) - 1])
+            try:
+                worker = await self._launch(number)
+            except (WorkerError, SettingsError, OSError) as error:
+                deaths += 1
+                log.error("worker.not_started", number=number, reason=str(error))
+            else:
+                self._restarting.discard(number)
+                return worker, deaths
+
+    async def _bury(self, worker: _Worker) -> list[str]:
+        """A worker's process has ended, or is about to: close in the audit log what it left open."""
+        await worker.process.wait()
+        await asyncio.wait({worker.closed}, timeout=LAST_WORDS_S)
+        self._workers.pop(worker.number, None)
+        if channel := self._channels.pop(worker.number, None):
+            channel.close()
+        visits = [str(visit) for visit in self._routes.lost(worker.number)]
+        if visits:
+            await self._recover(worker.number, visits)
+        self._look_for_visits()
+        return visits
+
+    async def _recover(self, number: int, visits: list[str]) -> None:
+        assert self._storage is not None
+        why = f"worker {number} of the service ended while the visit was running"
+        for pause in RECOVER_PAUSES_S:
+            await asyncio.sleep(pause)
+            try:
+                closed = await self._storage.recover(
+                    stamp(datetime.now(UTC)), tuple(self._settings.tenants), visits=visits, why=why
+                )
+            except StorageError as error:
+                log.error("visits.not_recovered", number=number, visits=visits, reason=str(error))
+            else:
+                log.warning("visits.recovered", count=len(closed), visits=closed)
+                return
+
+    async def _ping(self) -> None:
+        """Kill workers that hang: they are started again as if they had died by themselves."""
+        while True:
+            await asyncio.sleep(PING_S)
+            for worker in tuple(self._workers.values()):
+                if not worker.ready.done():
+                    continue
+                if worker.unanswered >= UNANSWERED:
+                    log.error("worker.hangs", number=worker.number, seconds=worker.unanswered * PING_S)
+                    worker.kill()
+                worker.unanswered += 1
+                with contextlib.suppress(ConnectionError):  # it is gone, and its keeper is on the way
+                    self._channels[worker.number].send(Ping())
+
+    # ----------------------------------------------------------------------------------------------------
+    # What workers say
+    # ----------------------------------------------------------------------------------------------------
+
+    def _heard(self, worker: _Worker, packet: bytes, given: object) -> None:
+        if given is not None:
+            raise MessageError("found a connection from a worker; allowed is none")
+        message, _ = for_front(packet)
+        worker.unanswered = 0
+        number = worker.number
+        match message:
+            case Ready():
+                self._routes.joined(number)
+                worker.ready.set_result(None)
+            case Failed(problems=problems, of_settings=of_settings):
+                text = f"worker {number}: {'; '.join(problems)}"
+                worker.ready.set_exception(SettingsError(problems) if of_settings else WorkerError(text))
+            case Expects(visit=visit, attempt=attempt):
+                self._routes.expects(number, visit, attempt)
+                self._channels[number].send(Known(attempt=attempt))
+            case LegGone(number=leg):
+                self._routes.leg_gone(number, leg)
+            case VisitOver(number=leg):
+                self._routes.visit_over(number, leg)
+                self._look_for_visits()
+            case Pong():
+                pass
+
+    def _hung_up(self, worker: _Worker, why: str) -> None:
+        """The channel is over: whatever the worker still is, it gets no call any more."""
+        if not worker.closed.done():
+            worker.closed.set_result(None)
+        if not worker.ready.done():
+            worker.ready.set_exception(
+                WorkerError(f"worker {worker.number} ended ({why}); its log above says more")
+            )
+        elif not self._ending:
+            log.warning("worker.hung_up", number=worker.number, reason=why)
+        worker.kill()
+
+    def _look_for_visits(self) -> None:
+        if not self._routes.visits:
+            self._no_visits.set()
+
+    # ----------------------------------------------------------------------------------------------------
+    # Calls
+    # ----------------------------------------------------------------------------------------------------
+
+    def visitor(
+        self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
+    ) -> LegSink | Refusal | None:
+        """See :class:`bridge.runner.Runner`: to the worker that has the fewest calls."""
+        worker = self._routes.least_loaded()
+        if worker is None:
+            return Refusal("no worker is running")
+        number = self._routes.visitor(worker, tenant, endpoint.call_id)
+        self._no_visits.clear()
+        refusal = self._give(worker, number, "visitor", tenant, endpoint, call)
+        if refusal is not None:
+            self._routes.visit_over(worker, number)
+            self._look_for_visits()
+        return refusal
+
+    def resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
+        """See :class:`bridge.runner.Runner`: to the worker whose visit may expect it, which then decides."""
+        worker = self._routes.owner(tenant, endpoint.call_id)
+        if worker is None:
+            return Refusal(f"no running dial of {tenant} expects the id {endpoint.call_id}")
+        number = self._routes.resident(worker, tenant)
+        return self._give(worker, number, "resident", tenant, endpoint, None)
+
+    def _give(
+        self,
+        worker: int,
+        number: int,
+        role: Literal["visitor", "resident"],
+        tenant: str,
+        endpoint: Endpoint,
+        call: RegisteredCall | None,
+    ) -> Refusal | None:
+        """Give a worker the connection of a call."""
+        assert isinstance(endpoint, Lending)
+        channel = self._channels[worker]
+        call_id = endpoint.call_id
+
+        def send(given: Given) -> None:
+            take = Take(
+                number=number,
+                role=role,
+                tenant=tenant,
+                endpoint="audiosocket" if endpoint.kind == "audiosocket" else "asterisk_websocket",
+                call_id=call_id,
+                host=given.host,
+                port=given.port,
+                call=call,
+            )
+            channel.send(take, given.raw, given.connection)
+
+        try:
+            if channel.queued >= MOST_WAITING:
+                raise ConnectionError("it does not read")
+            endpoint.give(send)
+        except (OSError, MessageError) as error:
+            self._routes.leg_gone(worker, number)
+            return Refusal(f"worker {worker} can't be given the call: {error}")
+        log.debug("call.given", number=worker, call_id=str(call_id), peer=endpoint.peer)
+        return None
+
+    @property
+    def visits(self) -> int:
+        """See :class:`bridge.runner.Runner`."""
+        return self._routes.visits
+
+    def runs(self, visit: UUID) -> bool:
+        """See :class:`bridge.runner.Runner`."""
+        return self._routes.runs(visit)
+
+    def open_legs(self, tenant: str | None = None) -> int:
+        """See :class:`bridge.runner.Runner`."""
+        return self._routes.open_legs(tenant)
+
+    def not_ready(self) -> list[str]:
+        """See :class:`bridge.runner.Runner`."""
+        return [] if self._routes.workers else ["workers_down"]
+
+    @property
+    def pids(self) -> Mapping[int, int]:
+        """The processes of the workers that run, by their numbers."""
+        return {number: worker.process.pid for number, worker in self._workers.items()}
+
+    # ----------------------------------------------------------------------------------------------------
+    # Stop
+    # ----------------------------------------------------------------------------------------------------
+
+    async def quiet(self) -> None:
+        """See :class:`bridge.runner.Runner`."""
+        await self._no_visits.wait()
+
+    async def end(self, reason: str) -> None:
+        """See :class:`bridge.runner.Runner`. The workers end with their visits."""
+        self._ending = True
+        if self._pinging is not None:
+            self._pinging.cancel()
+        for number in self._restarting:
+            self._keepers[number].cancel()
+        for worker in tuple(self._workers.values()):
+            try:
+                self._channels[worker.number].send(Stop(reason=reason))
+            except ConnectionError:
+                worker.kill()
+        await self._until_kept(STOP_S)
+        for worker in tuple(self._workers.values()):
+            log.error("worker.stop_late", number=worker.number, seconds=STOP_S)
+            worker.kill()
+        await self._until_kept(STOP_S)
+
+    async def _until_kept(self, timeout_s: float) -> None:
+        """Wait until every worker is gone and what it left is closed."""
+        if keepers := set(self._keepers.values()):
+            await asyncio.wait(keepers, timeout=timeout_s)
+
+    async def stop(self) -> None:
+        """See :class:`bridge.runner.Runner`."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        if self._keepers:
+            await asyncio.wait(set(self._keepers.values()))
+        self._keepers.clear()
