@@ -88,10 +88,13 @@ class Service:
         if settings.service.worker_count > 1 and (watchers or dialers):
             raise ValueError("found watchers or dialers for several workers; allowed: with one worker")
         self.settings = settings
-        self._local = LocalRunner(settings, watchers=watchers, dialers=dialers)
-        self._runner: Runner = self._local
+        self._local: LocalRunner | None = None
+        self._runner: Runner
+        if settings.service.worker_count == 1:
+            self._local = self._runner = LocalRunner(settings, watchers=watchers, dialers=dialers)
+        else:
+            self._runner = WorkerPool(settings, self._lock_handle, worker_process)
         self._model_log = model_log
-        self._worker_process = worker_process
         self._lock: DatabaseLock | None = None
         self._storage: SqliteStorage | None = None
         self._model_server: ModelServerProcess | None = None
@@ -135,8 +138,6 @@ class Service:
         self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.database_path)
         self._storage = await SqliteStorage.open(settings.service.database_path)
         await self._recover(self._storage)
-        if settings.service.worker_count > 1:
-            self._runner = WorkerPool(settings, self._lock.fileno(), self._worker_process)
         for tenant in settings.tenants.values():
             await self._listen(tenant)
         await self._runner.start(self._storage, self._resident_ports(), await self._start_models())
@@ -146,6 +147,11 @@ class Service:
         await self._open_websocket()
         self._open_to_visitors = True
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
+
+    def _lock_handle(self) -> int:
+        """The database's lock, for the workers to hold as well."""
+        assert self._lock is not None
+        return self._lock.fileno()
 
     async def _record_itself(self, storage: SqliteStorage, kind: str, data: Mapping[str, object]) -> None:
         """A record of the service's own chain, with the heads of the tenants' chains: a witness within."""
@@ -186,7 +192,7 @@ class Service:
                 allowed=service.peers,
                 accept=lambda endpoint: take(tenant.id, endpoint),
                 limits=limits,
-                intake=self._local.intake,
+                intake=self._local.intake if self._local else None,
                 endpoint=LendingAudioSocket if self.pool else AudioSocketEndpoint,
             )
 
@@ -241,7 +247,7 @@ class Service:
             routes=routes,
             limits=AsteriskWebsocketLimits(handshake_s=service.handshake_s),
             tls=tls,
-            intake=self._local.intake,
+            intake=self._local.intake if self._local else None,
             endpoint=LendingWebsocket if self.pool else IncomingEndpoint,
         )
         await self._websocket.start()
@@ -325,11 +331,11 @@ class Service:
 
     def visit(self, visit: UUID) -> VisitHost | None:
         """A visit that runs in this process."""
-        return self._local.visit(visit)
+        return self._own.visit(visit)
 
     async def visit_over(self, visit: UUID, timeout_s: float = 60.0) -> bool:
         """Wait until a visit in this process has ended and let everything go; False where not in time."""
-        return await self._local.over(visit, timeout_s)
+        return await self._own.over(visit, timeout_s)
 
     def ports(self, tenant: str) -> tuple[int, int]:
         """A tenant's visitor and resident port, as they are listened on."""
@@ -347,6 +353,12 @@ class Service:
         return self._http.port if self._http is not None else None
 
     @property
+    def _own(self) -> LocalRunner:
+        """What runs visits in this process, where one does."""
+        assert self._local is not None
+        return self._local
+
+    @property
     def pool(self) -> WorkerPool | None:
         """The workers, where there is more than one."""
         return self._runner if isinstance(self._runner, WorkerPool) else None
@@ -354,7 +366,7 @@ class Service:
     @property
     def clock(self) -> Clock:
         """The tick of the visits in this process, for its figures."""
-        return self._local.clock
+        return self._own.clock
 
     @property
     def storage(self) -> SqliteStorage:

@@ -41,6 +41,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._read_buffer = bytearray(read_bytes)
+        # A view: asyncio's TLS reads a second record into a slice of it, which of a bytearray is a copy.
         self._read_view = memoryview(self._read_buffer)
         self._transport: asyncio.Transport | None = None
         self._call_id: UUID | None = None
@@ -108,9 +109,9 @@ class Connection(asyncio.BufferedProtocol, ABC):
         address: tuple[Any, ...] | None = transport.get_extra_info("peername")
         return address
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go: always the same few kilobytes."""
-        return self._read_buffer
+        return self._read_view
 
     def _read_with_the_tick(self) -> None:
         """From now on the intake reads the socket, until the call is over."""

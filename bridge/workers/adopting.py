@@ -29,17 +29,29 @@ class Adopted(Connection):
         self.take = take
         self._given = given
         self._on_gone = on_gone
+        self._unread: bytearray | None = bytearray(given.raw)
+        """Until it begins."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Read what came before the connection was ours; nothing else has been read yet."""
-        super().connection_made(transport)
-        rest = memoryview(self._given.raw)
+    def begin(self) -> None:
+        """Read what came before the connection was ours, and then what has come since.
+
+        Not at once when the connection is made: reading can't be paused there (uvloop begins it right after,
+        whatever the protocol said), and a leg's socket is read with the tick.
+        """
+        unread, self._unread = self._unread, None
+        rest = memoryview(unread or b"")
         while rest and not self.ended:
-            buffer = self.get_buffer(-1)
-            size = min(len(rest), len(buffer))
-            buffer[:size] = rest[:size]
+            size = min(len(rest), len(self._read_view))
+            self._read_view[:size] = rest[:size]
             rest = rest[size:]
             self.buffer_updated(size)
+
+    def _put_by(self, nbytes: int) -> bool:
+        """Keep what comes before :meth:`begin`."""
+        if self._unread is None:
+            return False
+        self._unread += self._read_view[:nbytes]
+        return True
 
     def _address(self, transport: asyncio.Transport) -> tuple[Any, ...] | None:
         """The peer's, as the front saw it: with TLS our own connection leads to the front alone."""
@@ -61,6 +73,11 @@ class AdoptedAudioSocket(Adopted, AudioSocketEndpoint):
         AudioSocketEndpoint.__init__(self, server)
         self._port = given.connection.getsockname()[1]
 
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        if not self._put_by(nbytes):
+            super().buffer_updated(nbytes)
+
     def _particulars(self) -> Mapping[str, object]:
         """With the port at which the front accepted it."""
         return {"port": self._port}
@@ -80,3 +97,8 @@ class AdoptedWebsocket(Adopted, IncomingEndpoint):
         Adopted.__init__(self, take, given, on_gone)
         IncomingEndpoint.__init__(self, server, State.OPEN)
         self._accept = accept
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        if not self._put_by(nbytes):
+            super().buffer_updated(nbytes)

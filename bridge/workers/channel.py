@@ -103,13 +103,13 @@ class Channel:
     def _readable(self) -> None:
         for _ in range(AT_ONCE):
             try:
-                packet, handles, flags, _ = socket.recv_fds(self._end, MAX_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+                packet, handles, flags, _ = socket.recv_fds(self._end, MAX_BYTES, 1)
             except BlockingIOError:
                 return
             except OSError as error:
                 self._over(f"can't be read: {error.strerror}")
                 return
-            given = socket.socket(fileno=handles[0]) if handles else None
+            given = _received(handles[0]) if handles else None
             if not packet:
                 self._over("the other side is gone")
                 return
@@ -155,5 +155,10 @@ def channel_pair() -> tuple[socket.socket, socket.socket]:
 
 def end_of(handle: int) -> socket.socket:
     """The end that a process was started with."""
+    return _received(handle)
+
+
+def _received(handle: int) -> socket.socket:
+    # Python 3.11's recv_fds takes flags and forgets them: MSG_CMSG_CLOEXEC does nothing there.
     os.set_inheritable(handle, False)
     return socket.socket(fileno=handle)

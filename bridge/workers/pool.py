@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -87,17 +87,18 @@ class _Worker:
 class WorkerPool:
     """Runs visits in other processes; see :class:`bridge.runner.Runner`."""
 
-    def __init__(self, settings: Settings, lock: int, process: str = PROCESS) -> None:
+    def __init__(self, settings: Settings, lock: Callable[[], int], process: str = PROCESS) -> None:
         """
         Args:
-            lock: the file descriptor of the database's lock, which workers hold as well: where the front is
-                killed, no other service may begin before the last of them is gone.
+            lock: gives the file descriptor of the database's lock, which workers hold as well: where the
+                front is killed, no other service may begin before the last of them is gone.
             process: the module that a worker runs.
         """
         self._settings = settings
         self._lock = lock
         self._module = process
-        self._routes = Routes()
+        self.routes = Routes()
+        """Who runs what."""
         self._workers: dict[int, _Worker] = {}
         self._channels: dict[int, Channel] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
@@ -145,7 +146,7 @@ class WorkerPool:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self._module),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(), self._lock),
+                pass_fds=(theirs.fileno(), self._lock()),
                 start_new_session=True,  # Ctrl-C is for the front, which tells the workers
             )
         except BaseException:
@@ -215,7 +216,7 @@ class WorkerPool:
         self._workers.pop(worker.number, None)
         if channel := self._channels.pop(worker.number, None):
             channel.close()
-        visits = [str(visit) for visit in self._routes.lost(worker.number)]
+        visits = [str(visit) for visit in self.routes.lost(worker.number)]
         if visits:
             await self._recover(worker.number, visits)
         self._look_for_visits()
@@ -262,18 +263,18 @@ class WorkerPool:
         number = worker.number
         match message:
             case Ready():
-                self._routes.joined(number)
+                self.routes.joined(number)
                 worker.ready.set_result(None)
             case Failed(problems=problems, of_settings=of_settings):
                 text = f"worker {number}: {'; '.join(problems)}"
                 worker.ready.set_exception(SettingsError(problems) if of_settings else WorkerError(text))
             case Expects(visit=visit, attempt=attempt):
-                self._routes.expects(number, visit, attempt)
+                self.routes.expects(number, visit, attempt)
                 self._channels[number].send(Known(attempt=attempt))
             case LegGone(number=leg):
-                self._routes.leg_gone(number, leg)
+                self.routes.leg_gone(number, leg)
             case VisitOver(number=leg):
-                self._routes.visit_over(number, leg)
+                self.routes.visit_over(number, leg)
                 self._look_for_visits()
             case Pong():
                 pass
@@ -291,7 +292,7 @@ class WorkerPool:
         worker.kill()
 
     def _look_for_visits(self) -> None:
-        if not self._routes.visits:
+        if not self.routes.visits:
             self._no_visits.set()
 
     # ----------------------------------------------------------------------------------------------------
@@ -302,23 +303,23 @@ class WorkerPool:
         self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
     ) -> LegSink | Refusal | None:
         """See :class:`bridge.runner.Runner`: to the worker that has the fewest calls."""
-        worker = self._routes.least_loaded()
+        worker = self.routes.least_loaded()
         if worker is None:
             return Refusal("no worker is running")
-        number = self._routes.visitor(worker, tenant, endpoint.call_id)
+        number = self.routes.visitor(worker, tenant, endpoint.call_id)
         self._no_visits.clear()
         refusal = self._give(worker, number, "visitor", tenant, endpoint, call)
         if refusal is not None:
-            self._routes.visit_over(worker, number)
+            self.routes.visit_over(worker, number)
             self._look_for_visits()
         return refusal
 
     def resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
         """See :class:`bridge.runner.Runner`: to the worker whose visit may expect it, which then decides."""
-        worker = self._routes.owner(tenant, endpoint.call_id)
+        worker = self.routes.owner(tenant, endpoint.call_id)
         if worker is None:
             return Refusal(f"no running dial of {tenant} expects the id {endpoint.call_id}")
-        number = self._routes.resident(worker, tenant)
+        number = self.routes.resident(worker, tenant)
         return self._give(worker, number, "resident", tenant, endpoint, None)
 
     def _give(
@@ -353,7 +354,7 @@ class WorkerPool:
                 raise ConnectionError("it does not read")
             endpoint.give(send)
         except (OSError, MessageError) as error:
-            self._routes.leg_gone(worker, number)
+            self.routes.leg_gone(worker, number)
             return Refusal(f"worker {worker} can't be given the call: {error}")
         log.debug("call.given", number=worker, call_id=str(call_id), peer=endpoint.peer)
         return None
@@ -361,19 +362,19 @@ class WorkerPool:
     @property
     def visits(self) -> int:
         """See :class:`bridge.runner.Runner`."""
-        return self._routes.visits
+        return self.routes.visits
 
     def runs(self, visit: UUID) -> bool:
         """See :class:`bridge.runner.Runner`."""
-        return self._routes.runs(visit)
+        return self.routes.runs(visit)
 
     def open_legs(self, tenant: str | None = None) -> int:
         """See :class:`bridge.runner.Runner`."""
-        return self._routes.open_legs(tenant)
+        return self.routes.open_legs(tenant)
 
     def not_ready(self) -> list[str]:
         """See :class:`bridge.runner.Runner`."""
-        return [] if self._routes.workers else ["workers_down"]
+        return [] if self.routes.workers else ["workers_down"]
 
     @property
     def pids(self) -> Mapping[int, int]:

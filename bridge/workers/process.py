@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 import uvloop
 
+from bridge import collector
 from bridge import log as logs
 from bridge.dialing.base import Dialer, DialOrder, DialResult
 from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
@@ -100,6 +101,7 @@ class Worker:
             allowed=settings.service.peers,
             accept=self._accept,
             limits=AudioSocketLimits(handshake_s=settings.service.handshake_s),
+            intake=self.runner.intake,
         )
         """Listens on nothing: it has the connections that the front gives."""
         self._websocket = AsteriskWebsocketServer(
@@ -108,6 +110,7 @@ class Worker:
             allowed=settings.service.peers,
             routes={},
             limits=AsteriskWebsocketLimits(handshake_s=settings.service.handshake_s),
+            intake=self.runner.intake,
         )
         """Likewise."""
         self._begun: dict[UUID, int] = {}
@@ -128,6 +131,7 @@ class Worker:
         try:
             await self._start()
             self._tell(Ready())
+            collector.settle()
             started(self.runner)
             await self.runner.end(await self._stopping)
         except SettingsError as error:
@@ -196,11 +200,15 @@ class Worker:
     async def _adopt(self, take: Take, given: Given) -> None:
         given.connection.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(lambda: self._endpoint(take, given), given.connection)
+            _, endpoint = await self._loop.connect_accepted_socket(
+                lambda: self._endpoint(take, given), given.connection
+            )
         except OSError as error:
             log.warning("call.not_adopted", call_id=str(take.call_id), error=error.strerror)
             given.connection.close()
             self._gone(take)
+        else:
+            endpoint.begin()
 
     def _endpoint(self, take: Take, given: Given) -> Adopted:
         if take.endpoint == "audiosocket":

@@ -6,6 +6,7 @@ what stands here only says which worker to ask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -58,6 +59,11 @@ class Routes:
         for number in gone:
             self._forget(number)
         return [visit.id for visit in gone.values()]
+
+    @property
+    def attempts(self) -> Mapping[UUID, int]:
+        """The dial attempts that may come back, and the numbers of their visits."""
+        return self._attempts
 
     @property
     def workers(self) -> int:
