@@ -33,10 +33,10 @@ class Adopted(Connection):
         """Until it begins."""
 
     def begin(self) -> None:
-        """Read what came before the connection was ours, and then what has come since.
+        """Read what came before the connection was ours. More than once is harmless.
 
-        Not at once when the connection is made: reading can't be paused there (uvloop begins it right after,
-        whatever the protocol said), and a leg's socket is read with the tick.
+        Not when the connection is made: reading can't be paused there (uvloop begins it right after, whatever
+        the protocol said), and a leg's socket is read with the tick.
         """
         unread, self._unread = self._unread, None
         rest = memoryview(unread or b"")
@@ -47,11 +47,17 @@ class Adopted(Connection):
             self.buffer_updated(size)
 
     def _put_by(self, nbytes: int) -> bool:
-        """Keep what comes before :meth:`begin`."""
+        """What comes before :meth:`begin`: it goes behind what came earlier."""
         if self._unread is None:
             return False
         self._unread += self._read_view[:nbytes]
+        self.begin()
         return True
+
+    def eof_received(self) -> bool:
+        """The peer closed its side; what it said before that still counts."""
+        self.begin()
+        return bool(super().eof_received())
 
     def _address(self, transport: asyncio.Transport) -> tuple[Any, ...] | None:
         """The peer's, as the front saw it: with TLS our own connection leads to the front alone."""
