@@ -505,7 +505,8 @@ class AriDialer(AnyDialer):
     password_env: EnvName
     """The environment variable that holds that user's password."""
     app: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "porteiro"
-    """The name under which Asterisk knows us. Each running service needs its own."""
+    """The name under which Asterisk knows us. Each running service needs its own; several workers put their
+    number behind it (`porteiro-1`)."""
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "PJSIP/{number}"
     """What Asterisk dials. `{number}` is the directory's extension, or the user of its SIP address; `{host}`
     is that address's host: `Local/{number}@from-porteiro`, `PJSIP/trunk/sip:{number}@{host}`."""

@@ -18,7 +18,7 @@ from bench.drift import drift
 from bench.growth import Growth, growth
 from bench.soak import ALLOWED_PER_HOUR, complaints, judged
 from bridge.commands import bench
-from bridge.service import silero_onnx
+from bridge.runner import silero_onnx
 
 TIMES = [10.0 * n for n in range(360)]
 
