@@ -118,6 +118,7 @@ class LendingWebsocket(Lending, IncomingEndpoint):
             super()._send(send)
             return
         ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         relay = Relay(ours, self._transport)
         try:
             send(self._given(theirs))
@@ -162,11 +163,12 @@ class Relay:
 
     def __init__(self, ours: socket.socket, transport: asyncio.Transport) -> None:
         ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._ours = ours
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._stopped = False
+        self._waiting = bytearray()
+        """What the peer said and the worker has no room for yet; meanwhile nothing more is read."""
 
     def start(self) -> None:
         """Begin, or go on, with what the worker says."""
@@ -180,16 +182,29 @@ class Relay:
             self._loop.remove_reader(self._ours)
 
     def pass_in(self, data: memoryview) -> None:
-        """What the peer said, to the worker. One that does not read it is no worker any more."""
+        """What the peer said, to the worker."""
         if self._stopped:
             return
+        self._waiting += data
+        if len(self._waiting) == len(data):
+            self._flush()
+
+    def _flush(self) -> None:
         try:
-            whole = self._ours.send(data) == len(data)
-        except OSError:
-            whole = False
-        if not whole:
+            sent = self._ours.send(self._waiting)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the worker is gone
             self.stop()
             self._transport.abort()
+            return
+        del self._waiting[:sent]
+        if self._waiting:
+            self._transport.pause_reading()
+            self._loop.add_writer(self._ours, self._flush)
+        else:
+            self._loop.remove_writer(self._ours)
+            self._transport.resume_reading()
 
     def _pass_out(self) -> None:
         try:
@@ -209,4 +224,5 @@ class Relay:
         if not self._stopped:
             self._stopped = True
             self._loop.remove_reader(self._ours)
+            self._loop.remove_writer(self._ours)
             self._ours.close()

@@ -59,7 +59,7 @@ class Served:
 
     async def line(self, event: str) -> dict[str, Any]:
         """The first line of an event, once it is there."""
-        await until(lambda: self.process.returncode is not None or self.lines(event), 30, event)
+        await until(lambda: self.process.returncode is not None or self.lines(event), 90, event)
         assert self.lines(event), self._log.read_text()
         return self.lines(event)[0]
 

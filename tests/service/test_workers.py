@@ -371,7 +371,7 @@ async def legs(service: Service, visit: UUID) -> list[str]:
 async def test_a_worker_that_hangs_is_ended_and_another_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "PING_S", 0.2)
+    monkeypatch.setattr(pool, "PING_S", 0.8)
     async with Cast(Part(exact_ms=20_000)) as cast, front(tmp_path, cast) as service:
         assert service.pool is not None
         before = dict(service.pool.pids)
