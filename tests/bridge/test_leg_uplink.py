@@ -15,7 +15,7 @@ from audio.vad import VadModel, VoiceActivity
 from bridge.clock import STRAIN_TICKS, STRAINED_MS, Clock
 from bridge.endpoints.base import Endpoint
 from bridge.leg import Leg
-from bridge.service import silero_onnx
+from bridge.runner import silero_onnx
 from providers.base import Capabilities, Session
 from visits.events import Role
 
