@@ -144,7 +144,7 @@ async def serve(given: Settings, *, alone: bool, keeps: bool) -> None:
         keeps: what it says itself is kept, for the figures.
     """
     probe = Probe(alone)
-    probe.service = service = Service(given, watchers=(probe.watch,) if keeps else ())
+    probe.service = service = Service(given, watchers=(probe.watch,) if keeps and alone else ())
     await service.start()
     collector.settle()
     try:
