@@ -163,3 +163,15 @@ def test_the_grid_is_the_one_that_fits_best() -> None:
 def test_so_much_speech_is_not_measured(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.run(bench_arguments("--clock", "--seconds", seconds)) == 1
     assert f"seconds: found {seconds}; allowed are 2 to 500" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- --workers
+
+
+def test_all_processes_of_the_service_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.run(bench_arguments("--calls", "2", "--seconds", "2", "--workers", "2", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["memory"]["processes"] >= 3, "a front and two workers"
+    assert found["frames"] > 100 and found["cpu"]["ms_per_call_second"] > 0
+    assert "service_says" not in found, "nobody knows it of all of them"
+    bench.show(found, Console(file=io.StringIO(), width=120))
