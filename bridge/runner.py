@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -29,11 +29,9 @@ from bridge.model_server import ModelServerAddress
 from bridge.recorder import Recorder
 from bridge.sentences import Sentences
 from bridge.settings import Settings, Tenant
+from bridge.tenant_provider import provider_of
 from bridge.transfer import build_transfer
 from bridge.watch import Watcher
-from providers.base import Provider
-from providers.openai_realtime import OpenAISettings
-from providers.registry import create
 from storage.base import Storage
 from tools.registry import porteiro_tools
 from visits.directory import Directory
@@ -186,37 +184,12 @@ class LocalRunner:
             tenant,
             Directory.from_records(json.loads(tenant.directory.read_bytes())),
             Sentences.load(tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye),
-            self._provider(tenant, models),
+            provider_of(tenant, self.settings.secret, models),
             self._around_dialer(self._dialers.get(tenant.id) or self._make_dialers.build(tenant)),
             build_gate(tenant, self.settings.secret, self._brokers),
             residents.hosts,
             residents.port,
             build_transfer(tenant, self.settings.secret),
-        )
-
-    def _provider(self, tenant: Tenant, models: ModelServerAddress | None) -> Provider:
-        if tenant.provider == "local" and not tenant.base_url:
-            assert models is not None
-            return create(
-                "local",
-                OpenAISettings(
-                    api_key=models.token,
-                    base_url=models.base_url,
-                    model="porteiro",
-                    voice="",
-                    format=tenant.provider_format,
-                ),
-            )
-        default = OpenAISettings(api_key=self.settings.secret(tenant.key_variable) or "")
-        return create(
-            tenant.provider,
-            replace(
-                default,
-                base_url=tenant.base_url or default.base_url,
-                model=tenant.model or default.model,
-                voice=tenant.voice or default.voice,
-                format=tenant.provider_format,
-            ),
         )
 
     # ----------------------------------------------------------------------------------------------------

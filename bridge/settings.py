@@ -38,6 +38,8 @@ from bridge.dialing.ari_numbers import check_template as check_dial_string
 from bridge.gates.template import check as check_template
 from bridge.settings_disk import problems as disk_problems
 from bridge.settings_problems import SettingsError, found_secrets, no_bools_for_numbers, problems_of
+from providers.access import TERMS
+from providers.formats import FormatName
 from providers.local.models import models_root, own_checkout
 from visits.facts import Intent
 
@@ -687,21 +689,30 @@ class Tenant(Part):
     its address is enough."""
     websocket_password_env: EnvName | None = None
     """The environment variable that holds the password. Together with websocket_username_env."""
-    provider: Literal["local", "openai"] = "local"
-    """Whose voice model talks: `local` runs in the service and needs no key."""
+    provider: Literal["local", "openai", "azure-openai"] = "local"
+    """Whose voice model talks: `local` runs in the service and needs no key. See docs/providers.md."""
     model: str = ""
-    """Empty: the provider's default."""
+    """Empty: the provider's default. For azure-openai: the deployment's name, which must be given."""
     voice: str = ""
     """Empty: the provider's default."""
     base_url: Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)] = ""
-    """Another server that speaks the provider's protocol. Empty: the provider's own."""
+    """Another server that speaks the provider's protocol. Empty: the provider's own. For azure-openai the
+    resource's, which must be given: `https://NAME.openai.azure.com`."""
     audio_message_ms: Annotated[int, Field(ge=20, le=200)] = 40
     """How much of a caller's audio goes to the provider at once: less comes sooner, more costs less."""
-    provider_format: Literal["pcm24", "pcmu", "pcma"] = "pcm24"
+    provider_format: FormatName | None = None
     """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
-    (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network."""
+    (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network. Not set: what
+    fits the provider best, `pcm24` for local, openai and azure-openai. Which ones a provider has is in
+    docs/providers.md."""
     api_key_env: EnvName | None = None
-    """The environment variable that holds the key. Default for openai: OPENAI_API_KEY."""
+    """The environment variable that holds the key. Default for openai: OPENAI_API_KEY, for azure-openai:
+    AZURE_OPENAI_API_KEY."""
+    token_file: FilePath | None = None
+    """For Azure, in place of a key: a file with an Entra access token, which is read anew for each call.
+    Whoever renews the token writes it there."""
+    noise_suppression: bool = True
+    """The provider takes noise out of a caller's audio before it listens, where it can."""
     greeting: str | None = None
     """In place of the usual first sentence."""
     goodbye: str | None = None
@@ -761,6 +772,25 @@ class Tenant(Part):
             raise ValueError(f"{needed} tells the dialplan to ring the attendant")
         return self
 
+    @model_validator(mode="after")
+    def _provider_there(self) -> Self:
+        terms = TERMS[self.provider]
+        if self.token_file is not None and not terms.token:
+            raise ValueError(f"no token_file: provider {self.provider!r} takes a key alone")
+        if self.token_file is not None and self.api_key_env is not None:
+            raise ValueError("api_key_env or token_file, and not both")
+        if self.provider_format is not None and self.provider_format not in terms.formats:
+            raise ValueError(
+                f"provider_format {' or '.join(terms.formats)}: provider {self.provider!r} has no "
+                f"{self.provider_format!r}"
+            )
+        # The key is in the environment; the address of the model server of our own nobody has to know.
+        embedded = "base_url" if self.provider == "local" else ""
+        for name in terms.needs:
+            if name not in ("api_key", embedded) and not getattr(self, name):
+                raise ValueError(f"{name} as well: provider {self.provider!r} needs it")
+        return self
+
     @property
     def title(self) -> str:
         """The name, or the id where there is none."""
@@ -771,7 +801,7 @@ class Tenant(Part):
         """The environment variable with the provider's key; None where none is needed."""
         if self.api_key_env is not None:
             return self.api_key_env
-        return "OPENAI_API_KEY" if self.provider == "openai" else None
+        return (TERMS[self.provider].key_variable or None) if self.token_file is None else None
 
     @property
     def amqp_parts(self) -> tuple[tuple[str, AmqpDialer | AmqpGate], ...]:

@@ -1,8 +1,8 @@
-"""The audio formats of the OpenAI Realtime protocol: their names on the wire, and their bytes as PCM.
+"""Audio formats: their names in settings and in OpenAI's Realtime protocol, and their bytes as PCM.
 
 G.711 is what the telephone network itself speaks: with it nothing is resampled on our side, and a message is
 a sixth as long. Field names are those of the openai SDK's ``types.realtime.realtime_audio_formats`` (3.52);
-the protocol has no other rates than these.
+that protocol has no other rates than those in :data:`FORMATS`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from providers.base import Encoding
 PCM_RATE: Final = 24000
 """Samples per second of ``audio/pcm``, the only rate that the protocol has for it."""
 
-FormatName = Literal["pcm24", "pcmu", "pcma"]
+FormatName = Literal["pcm24", "pcm16", "pcm8", "pcmu", "pcma"]
+"""In settings: PCM at 24, 16 or 8 kHz, µ-law, A-law. Which of them a provider has is its own matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class AudioFormat:
         encoding: in :class:`providers.base.Capabilities`.
         rate: samples per second, of its PCM too.
         sample_bytes: of one sample on the wire.
-        wire: as messages name it.
+        wire: as OpenAI's messages name it; empty where they can't.
     """
 
     name: FormatName
@@ -60,10 +61,12 @@ PCM24: Final = AudioFormat(
     _as_it_is,
     _as_it_is,
 )
+PCM16: Final = AudioFormat("pcm16", "pcm", 16000, SAMPLE_BYTES, {}, _as_it_is, _as_it_is)
+PCM8: Final = AudioFormat("pcm8", "pcm", TELEPHONE_RATE, SAMPLE_BYTES, {}, _as_it_is, _as_it_is)
 PCMU: Final = AudioFormat("pcmu", "pcmu", TELEPHONE_RATE, 1, {"type": "audio/pcmu"}, ulaw_encode, ulaw_decode)
 PCMA: Final = AudioFormat("pcma", "pcma", TELEPHONE_RATE, 1, {"type": "audio/pcma"}, alaw_encode, alaw_decode)
 FORMATS: Final[Mapping[FormatName, AudioFormat]] = {one.name: one for one in (PCM24, PCMU, PCMA)}
-"""By their names in settings."""
+"""Those of OpenAI's protocol, by their names in settings."""
 
 
 class UnknownFormat(ValueError):

@@ -101,13 +101,13 @@ class Conversation:
     def __init__(
         self,
         config: SessionConfig,
-        settings: wire.Wire,
+        dialect: wire.Dialect,
         epoch: int,
         emit: Callable[[Event], None],
         send: Callable[[Message], None],
     ) -> None:
         self._config = config
-        self._settings = settings
+        self._dialect = dialect
         self._epoch = epoch
         self._emit = emit
         self._send = send
@@ -122,14 +122,14 @@ class Conversation:
         self._outputs: dict[str, Message] = {}
         self._metadata_returns = False
         self.ready = False
-        self.input = self.output = settings.audio
+        self.input = self.output = dialect.audio
         """The formats of the caller's and of the model's audio; once ready, as the server confirmed them."""
 
     # -- intents ---------------------------------------------------------------------------------------------
 
     def open(self) -> Message:
         """The first message of a connection."""
-        return wire.session_update(self._config, self._settings)
+        return self._dialect.session_update(self._config)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -138,7 +138,7 @@ class Conversation:
             input_rate=self.input.rate,
             output_rate=self.output.rate,
             truncation=True,
-            exact_speech=False,
+            exact_speech=self._dialect.exact_speech,
             owns_turns=False,
             input_encoding=self.input.encoding,
             output_encoding=self.output.encoding,
@@ -242,7 +242,7 @@ class Conversation:
         if self.ready:
             return
         try:
-            self.input, self.output = wire.confirmed_formats(message["session"], self._settings.audio)
+            self.input, self.output = self._dialect.confirmed_formats(message["session"])
         except UnknownFormat as unknown:
             raise SessionOver("unsupported_format", str(unknown)) from unknown
         self.ready = True
@@ -359,6 +359,8 @@ class Conversation:
         if code in wire.SESSION_ERRORS:
             raise SessionOver(code, f"{wire.SESSION_ERRORS[code]}: {text}")
         if not self.ready:
+            if "voice" in (error.get("param") or ""):
+                raise SessionOver("unsupported_voice", f"the voice is not known there: {text}")
             raise SessionOver(code, f"the provider refused the configuration: {text}")
         # A truncation or deletion that came too late changes only what the model remembers.
         benign = code in wire.BENIGN_ERRORS or cause.startswith(("truncate_", "delete_"))
@@ -375,6 +377,10 @@ class Conversation:
                 if state.tag == cause:  # taken for ours by its order, and wasn't
                     state.receipts = ()
             self._act(self._sequencer.create_refused(cause, busy), text)
+
+    def _warning(self, message: Message) -> None:
+        warning = message["warning"]
+        self._emit(Failed("benign", warning.get("code") or "warning", warning["message"]))
 
     _HANDLERS: ClassVar[Mapping[str, Callable[[Conversation, Message], None]]] = {
         "session.updated": _session_updated,
@@ -393,6 +399,12 @@ class Conversation:
         "response.output_audio_transcript.done": _agent_transcript,
         "response.done": _response_done,
         "error": _error,
+        # The same by the names that they had before the protocol was released: Azure VoiceLive keeps them.
+        "response.audio.delta": _audio_delta,
+        "response.audio.done": _audio_done,
+        "response.audio_transcript.delta": _agent_transcript_delta,
+        "response.audio_transcript.done": _agent_transcript,
+        "warning": _warning,
     }
 
     # -- inside ----------------------------------------------------------------------------------------------
@@ -404,7 +416,7 @@ class Conversation:
                 case Create(tag, receipts, exact):
                     self._asked[tag] = action
                     receipt = receipts[0] if receipts else None
-                    self._send(wire.response_create(tag, receipt, exact, self._config.language))
+                    self._send(self._dialect.response_create(tag, receipt, exact, self._config.language))
                 case Cancel(response):
                     if response is None:
                         self._interrupted_tags.update(self._asked)

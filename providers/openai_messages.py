@@ -6,9 +6,9 @@ Field names are those of the openai SDK's ``types.realtime`` (3.52).
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 import orjson
@@ -43,22 +43,78 @@ _HTTP_REFUSALS: Mapping[int, tuple[str, str]] = {
     401: ("key_refused", "the key was refused"),
     403: ("key_refused", "the key is not allowed to use this model"),
     404: ("unknown_model", "the address or the model is not known there"),
-    429: ("quota", "too many requests, or the quota is used up"),
+    429: ("rate_limit", "too many requests"),
 }
+
+_BODY_REFUSALS: Mapping[bytes, tuple[str, str]] = {
+    b"insufficient_quota": ("quota", "the account's quota is used up"),
+    b"DeploymentNotFound": ("unknown_model", "there is no deployment of this name"),
+    b"model_not_found": ("unknown_model", "the model is not known there"),
+}
+"""Error codes in the body of a refusal, which say more than its status. The second one is Azure's."""
 
 
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
+class Dialect(Protocol):
+    """What differs between the servers that speak this protocol: words, and never who says what when."""
+
+    @property
+    def audio(self) -> AudioFormat:
+        """What is asked for, both ways."""
+
+    @property
+    def exact_speech(self) -> bool:
+        """See :attr:`providers.base.Capabilities.exact_speech`."""
+
+    def session_update(self, config: SessionConfig) -> dict[str, Any]:
+        """The whole configuration."""
+
+    def confirmed_formats(self, session: Mapping[str, Any]) -> tuple[AudioFormat, AudioFormat]:
+        """The formats of the caller's and of the model's audio, as ``session.updated`` has them.
+
+        Raises:
+            UnknownFormat: one of them is not confirmed, or nobody here can read it.
+        """
+
+    def response_create(
+        self, tag: str, receipt: str | None, exact: str | None, language: str
+    ) -> dict[str, Any]:
+        """Ask for a response; ``tag`` comes back in its metadata and, if it is refused, as the event's id."""
+
+    def decode_delta(self, frame: bytes) -> Delta | None:
+        """One frame as a piece of speech, the short way; None: :func:`decode` will tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What a session's configuration needs beside :class:`SessionConfig`."""
+    """The protocol as OpenAI itself speaks it; what is configured beside :class:`SessionConfig`."""
 
     voice: str
     transcription_model: str
     noise_reduction: NoiseReduction | None
     audio: AudioFormat = PCM24
     """What is asked for, both ways; see :func:`confirmed_formats`."""
+    exact_speech: ClassVar[bool] = False
+
+    def session_update(self, config: SessionConfig) -> dict[str, Any]:
+        """See :func:`session_update`."""
+        return session_update(config, self)
+
+    def confirmed_formats(self, session: Mapping[str, Any]) -> tuple[AudioFormat, AudioFormat]:
+        """See :func:`confirmed_formats`."""
+        return confirmed_formats(session, self.audio)
+
+    def response_create(
+        self, tag: str, receipt: str | None, exact: str | None, language: str
+    ) -> dict[str, Any]:
+        """See :func:`response_create`."""
+        return response_create(tag, receipt, exact, language)
+
+    def decode_delta(self, frame: bytes) -> Delta | None:
+        """See :func:`decode_delta`."""
+        return decode_delta(frame)
 
 
 # -- ours ----------------------------------------------------------------------------------------------------
@@ -200,23 +256,30 @@ class Delta(msgspec.Struct, tag_field="type", tag="response.output_audio.delta",
     """Audio in the confirmed format; the decoder reads base64."""
 
 
-_DELTA = b'"response.output_audio.delta"'
 _HEAD = 256
 """A message's type comes within so many bytes; where it doesn't, it is decoded the long way."""
-_delta = msgspec.json.Decoder(Delta).decode
 
 
-def decode_delta(frame: bytes) -> Delta | None:
-    """One frame as a piece of speech, in a third of the time that :func:`decode` and base64 take.
+def delta_decoder(kind: type[Delta]) -> Callable[[bytes], Delta | None]:
+    """Reads one frame as a piece of speech, in a third of the time that :func:`decode` and base64 take.
 
-    None: it is none, or none that is as it should be: :func:`decode` will tell.
+    It gives None for what is none, or none that is as it should be: :func:`decode` will tell.
     """
-    if frame.find(_DELTA, 0, _HEAD) < 0:
-        return None
-    try:
-        return _delta(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    mark = f'"{kind.__struct_config__.tag}"'.encode()
+    decode_it = msgspec.json.Decoder(kind).decode
+
+    def decode_delta(frame: bytes) -> Delta | None:
+        if frame.find(mark, 0, _HEAD) < 0:
+            return None
+        try:
+            return decode_it(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    return decode_delta
+
+
+decode_delta = delta_decoder(Delta)
 
 
 def decode(frame: bytes) -> dict[str, Any]:
@@ -261,8 +324,9 @@ def _confirmed(audio: Mapping[str, Any], side: str, asked: AudioFormat) -> Audio
 
 def http_refusal(status: int, body: bytes) -> tuple[str, str]:
     """Code and plain words for a handshake that was answered with an HTTP status."""
-    if b"insufficient_quota" in body:
-        return "quota", "the account's quota is used up (HTTP 429)"
+    for mark, (code, words) in _BODY_REFUSALS.items():
+        if mark in body:
+            return code, f"{words} (HTTP {status})"
     code, words = _HTTP_REFUSALS.get(status, ("refused", "the provider refused the connection"))
     if status >= 500:
         code, words = "unavailable", "the provider is out of order"

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
-from openai import AsyncOpenAI, OpenAIError
+from openai import AsyncOpenAI, Omit, OpenAIError
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from providers import openai_messages as wire
+from providers.access import AccessError
 from providers.base import (
     Capabilities,
     Event,
@@ -64,6 +65,7 @@ class OpenAISettings:
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
             comes ``going_away_s`` before.
         headers, query: added to the connection's request.
+        authentication: gives the headers that say who we are, anew for each connection; None: the key does.
     """
 
     api_key: str = field(repr=False)
@@ -80,6 +82,9 @@ class OpenAISettings:
     going_away_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    authentication: Callable[[], Coroutine[Any, Any, Mapping[str, str]]] | None = field(
+        default=None, repr=False
+    )
 
 
 class OpenAIProvider:
@@ -100,14 +105,28 @@ class OpenAIProvider:
 
     def open(self, config: SessionConfig) -> OpenAISession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""
-        return OpenAISession(self.name, self._settings, config, self._connect)
+        return OpenAISession(self.name, self._settings, self._dialect(), config, self._connect)
+
+    def _dialect(self) -> wire.Dialect:
+        settings = self._settings
+        return wire.Wire(
+            settings.voice,
+            settings.transcription_model,
+            settings.noise_reduction,
+            FORMATS[settings.format],
+        )
 
     async def _connect(self, listener: Listener) -> None:
         """Open a connection for a session, which is told of it as its listener."""
         options = connect_options(self._settings.base_url, listener, self._limits, self._context)
+        headers: dict[str, str | Omit] = {}
+        if self._settings.authentication is not None:
+            # Without Omit the SDK would send its own key as well.
+            headers = {"Authorization": Omit(), **await self._settings.authentication()}
         await self._client.realtime.connect(
             model=self._settings.model,
             extra_query=dict(self._settings.query),
+            extra_headers=headers,
             # The SDK hands on more than its type names.
             websocket_connection_options=cast(WebSocketConnectionOptions, options),
         ).enter()
@@ -124,6 +143,7 @@ class OpenAISession:
         self,
         provider: str,
         settings: OpenAISettings,
+        dialect: wire.Dialect,
         config: SessionConfig,
         connect: Callable[[Listener], Coroutine[Any, Any, None]],
         epoch: int = 1,
@@ -146,7 +166,7 @@ class OpenAISession:
         self._control: deque[bytes] = deque()
         self._audio: deque[tuple[float, bytes]] = deque()
         self._audio_bytes = 0
-        self._input = FORMATS[settings.format]
+        self._input = dialect.audio
         """The format of the audio that waits."""
         self._flushing = False
         """Audio is going to be sent at the end of the loop's turn."""
@@ -155,8 +175,8 @@ class OpenAISession:
         self._timer: asyncio.TimerHandle | None = None
         self.audio_let_go = 0
         """Bytes of the caller's audio that were never sent."""
-        voice = wire.Wire(settings.voice, settings.transcription_model, settings.noise_reduction, self._input)
-        self._conversation = Conversation(config, voice, epoch, self._emit, self._queue)
+        self._decode_delta = dialect.decode_delta
+        self._conversation = Conversation(config, dialect, epoch, self._emit, self._queue)
         self._runner = asyncio.create_task(self._run(), name=f"{provider}-session")
         self._runner.add_done_callback(_report)
 
@@ -269,7 +289,7 @@ class OpenAISession:
             return
         self._due = True  # what this message brings is delivered below, and not by itself
         try:
-            delta = wire.decode_delta(message)
+            delta = self._decode_delta(message)
             if delta is not None:
                 self._conversation.receive_audio(delta.response_id, delta.item_id, delta.delta)
             else:
@@ -433,6 +453,8 @@ class OpenAISession:
             await self._ended.wait()
         except TimeoutError:
             self._fail("timeout", f"no confirmed configuration after {settings.connect_timeout_s:g} s")
+        except AccessError as unknown:
+            self._fail("no_token", str(unknown))
         except (OSError, WebSocketException, OpenAIError) as refused:
             self._fail(*_not_opened(refused))
         finally:

@@ -1,39 +1,69 @@
-"""Which providers there are: a name and settings → a provider."""
+"""Which providers there are: a name and how it is reached → a provider."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
+from providers.access import TERMS, Access
+from providers.azure_openai import azure_openai
 from providers.base import Provider
 from providers.openai_realtime import OpenAIProvider, OpenAISettings
 
 
-def _openai(settings: OpenAISettings) -> Provider:
-    if not settings.api_key:
-        raise ValueError("provider 'openai': api_key is empty; the key of the account is needed")
-    return OpenAIProvider(settings, "openai")
+def _openai_settings(access: Access) -> OpenAISettings:
+    default = OpenAISettings(api_key=access.api_key)
+    return OpenAISettings(
+        api_key=access.api_key,
+        base_url=access.base_url or default.base_url,
+        model=access.model or default.model,
+        voice=access.voice or default.voice,
+        noise_reduction=default.noise_reduction if access.noise_suppression else None,
+        format=access.format or default.format,
+    )
 
 
-def _local(settings: OpenAISettings) -> Provider:
+def _openai(access: Access) -> Provider:
+    return OpenAIProvider(_openai_settings(access), "openai")
+
+
+def _local(access: Access) -> Provider:
     """The model server of our own: the same adapter, its address and token."""
-    # The SDK insists on a key; a server without a token ignores it.
-    return OpenAIProvider(replace(settings, api_key=settings.api_key or "none"), "local")
+    return OpenAIProvider(
+        OpenAISettings(
+            api_key=access.api_key or "none",  # the SDK insists on one; a server without a token ignores it
+            base_url=access.base_url,
+            model=access.model or "porteiro",
+            voice=access.voice,
+            format=access.format or "pcm24",
+        ),
+        "local",
+    )
 
 
-_PROVIDERS: Mapping[str, Callable[[OpenAISettings], Provider]] = {"local": _local, "openai": _openai}
+_PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
+    "local": _local,
+    "openai": _openai,
+    "azure-openai": azure_openai,
+}
 
 NAMES = tuple(_PROVIDERS)
 """The names that a tenant's settings may use."""
 
 
-def create(name: str, settings: OpenAISettings) -> Provider:
+def create(name: str, access: Access) -> Provider:
     """The provider of this name.
 
     Raises:
-        ValueError: the name is unknown, or the settings lack what this provider needs.
+        ValueError: the name is unknown, or the access lacks what this provider needs.
     """
-    factory = _PROVIDERS.get(name)
-    if factory is None:
+    make = _PROVIDERS.get(name)
+    if make is None:
         raise ValueError(f"provider {name!r} is unknown; allowed: {', '.join(NAMES)}")
-    return factory(settings)
+    terms = TERMS[name]
+    if missing := terms.missing(access):
+        raise ValueError(f"provider {name!r}: {missing[0]} is empty; it is needed")
+    if access.format is not None and access.format not in terms.formats:
+        raise ValueError(
+            f"provider {name!r}: found the format {access.format!r}; allowed: {', '.join(terms.formats)}"
+        )
+    return make(access)

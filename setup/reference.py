@@ -34,6 +34,9 @@ SECRETS = """\
 # The key of a tenant whose provider is openai and that names no other variable
 OPENAI_API_KEY=
 
+# The key of a tenant whose provider is azure-openai and that names neither another variable nor a token_file
+AZURE_OPENAI_API_KEY=
+
 # --- where the settings are
 
 # The settings file

@@ -15,6 +15,7 @@ from bridge.dialing.build import ari_address
 from bridge.gates.http_check import GateUnfit, reach
 from bridge.ports_check import look_at_ports
 from bridge.settings import AriDialer, HttpGate, Settings, SettingsError, load
+from bridge.tenant_provider import look_at_providers
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,8 +84,12 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
             else:
                 answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
     brokers = await look_at_brokers(settings)
+    providers = await look_at_providers(settings)
     ports = await look_at_ports(settings)
-    return answers + brokers.answers + ports[0], troubles + brokers.troubles + ports[1]
+    return (
+        answers + providers[0] + brokers.answers + ports[0],
+        troubles + providers[1] + brokers.troubles + ports[1],
+    )
 
 
 def summary(settings: Settings) -> list[str]:

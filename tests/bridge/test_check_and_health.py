@@ -15,6 +15,8 @@ import pytest
 from bridge import settings_disk
 from bridge.commands import check, health
 from storage.sqlite import SqliteStorage
+from tests.simulators.openai_realtime import Faults, Simulator
+from tests.simulators.threads import in_thread
 
 
 @pytest.fixture
@@ -33,8 +35,14 @@ def run_check(config: Path, text: str) -> tuple[int, str]:
 
 def test_check_says_that_all_is_well_and_what_will_run(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "x")
-    code, said = run_check(config, '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\n')
+    with in_thread(Simulator()) as server:
+        code, said = run_check(
+            config,
+            '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\n'
+            f'base_url = "{server.url}"\n',
+        )
     assert code == 0
+    assert "jardim: openai takes sessions with this key, model and voice" in said
     assert said.startswith(f"{config}: all is well\n")
     assert "jardim (jardim): visitors on port 8080, residents on 8081, provider openai, gate record" in said
 
@@ -72,6 +80,34 @@ def test_check_without_any_file_says_what_it_checks(tmp_path: Path, monkeypatch:
     out = io.StringIO()
     assert check.run(argparse.Namespace(config=None), out) == 1
     assert out.getvalue().startswith(f"{tmp_path / 'porteiro.toml'}: 1 problem")
+
+
+@pytest.mark.parametrize(
+    ("faults", "line"),
+    [
+        (Faults(refuse=(401, b"")), "the key was refused (HTTP 401) (key_refused)"),
+        (Faults(configure_error="model_not_found"), "the model is not known there: "),
+        (Faults(refuse=(429, b'{"error":{"code":"insufficient_quota"}}')), "the account's quota is used up"),
+    ],
+)
+def test_check_says_what_a_provider_has_against_us(
+    config: Path, faults: Faults, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "sk-secret")
+    with in_thread(Simulator(faults=faults)) as server:
+        code, said = run_check(config, f'{TENANT}base_url = "{server.url}"\n')
+    assert code == 1
+    assert f"  tenants.jardim.provider: openai: {line}" in said
+    assert "sk-secret" not in said
+
+
+def test_check_says_that_a_provider_is_not_there(
+    config: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "x")
+    code, said = run_check(config, f'{TENANT}base_url = "http://127.0.0.1:{unused_tcp_port}/v1"\n')
+    assert code == 1
+    assert "tenants.jardim.provider: openai: the provider could not be reached: " in said
 
 
 TENANT = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\napi_key_env = "KEY"\n'

@@ -8,7 +8,7 @@ import gc
 import json
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 from bridge.softphone import load_wav
 from providers import openai_messages as wire
 from providers import openai_realtime, registry
+from providers.access import Access
 from providers.base import (
     AudioDelta,
     Event,
@@ -42,6 +43,7 @@ from providers.formats import FORMATS, FormatName
 from providers.openai_realtime import OpenAIProvider, OpenAISession, OpenAISettings
 from providers.sequencer import Waiting
 from tests.simulators.openai_realtime import Call, Faults, Model, Reply, Say, Simulator
+from tests.simulators.talk import Talk, failures
 
 TOOL = ToolSpec("lookup_apartment", "Procura.", {"type": "object", "properties": {}})
 CONFIG = SessionConfig(
@@ -51,58 +53,16 @@ DATA = Path(__file__).parents[2] / "data" / "audio"
 CHUNK = b"\x01\x00" * 480
 
 
-class Talk:
-    """A session whose events are collected, and can be waited for."""
-
-    def __init__(self, session: OpenAISession) -> None:
-        self.session = session
-        self.events: list[Event] = []
-        self.ended = asyncio.Event()
-        self._news = asyncio.Event()
-        self.consumer = asyncio.create_task(self._collect(), name="test-consumer")
-
-    async def _collect(self) -> None:
-        def take(event: Event) -> None:
-            self.events.append(event)
-            self._news.set()
-
-        await self.session.run(take)
-        self.ended.set()
-        self._news.set()
-
-    async def until(self, condition: Callable[[list[Event]], Any]) -> Any:
-        async with asyncio.timeout(5):
-            while not (found := condition(self.events)):
-                self._news.clear()
-                await self._news.wait()
-        return found
-
-    async def a(self, kind: type[Any], **having: Any) -> Any:
-        """The first event of this kind with these values."""
-
-        def find(events: list[Event]) -> Event | None:
-            same = (e for e in events if isinstance(e, kind))
-            return next((e for e in same if all(getattr(e, k) == v for k, v in having.items())), None)
-
-        return await self.until(find)
-
-    async def end(self) -> list[Event]:
-        async with asyncio.timeout(8):
-            await self.ended.wait()
-        return self.events
-
-
 @asynccontextmanager
 async def talking(
     *replies: Reply, faults: Faults | None = None, ready: bool = True, **settings: Any
-) -> AsyncIterator[tuple[Simulator, Talk]]:
+) -> AsyncIterator[tuple[Simulator, Talk[OpenAISession]]]:
     """A session on a simulator. At the end: closed, no task of it left, and the server saw it go."""
     before = asyncio.all_tasks()
     async with Simulator(*replies, faults=faults) as server:
         made = OpenAISettings(api_key="sk-test", base_url=server.url, **settings)
-        provider = registry.create("openai", made)
-        assert isinstance(provider, OpenAIProvider)
-        talk = Talk(provider.open(CONFIG))
+        session = OpenAIProvider(made).open(CONFIG)
+        talk = Talk(session)
         try:
             if ready:
                 await talk.a(Ready)
@@ -112,17 +72,13 @@ async def talking(
             await talk.session.close()
             assert time.monotonic() - began < made.close_timeout_s + 1
             await talk.end()
-            runner = talk.session._runner
+            runner = session._runner
             assert runner.cancelled() or runner.exception() is None
             if not server.faults.deaf:
                 await server.until(lambda: not server.open_connections)
     await asyncio.sleep(0)
     left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith(("openai", "local"))}
     assert not left, left
-
-
-def failures(events: list[Event]) -> list[Failed]:
-    return [e for e in events if isinstance(e, Failed) and e.kind == "session"]
 
 
 async def test_it_asks_the_right_address_with_the_key_and_model() -> None:
@@ -278,7 +234,8 @@ async def test_intents_before_ready_go_out_in_order_and_stale_audio_does_not() -
         (401, b"", "key_refused", "the key was refused (HTTP 401)"),
         (403, b"", "key_refused", "not allowed"),
         (404, b"", "unknown_model", "the address or the model is not known there (HTTP 404)"),
-        (429, b"", "quota", "too many requests, or the quota is used up (HTTP 429)"),
+        (429, b"", "rate_limit", "too many requests (HTTP 429)"),
+        (404, b'{"error":{"code":"DeploymentNotFound"}}', "unknown_model", "no deployment of this name"),
         (
             429,
             b'{"error":{"code":"insufficient_quota"}}',
@@ -584,8 +541,8 @@ def test_the_simulator_refuses_what_the_vendor_would(message: Any, why: str) -> 
 
 def test_a_session_is_what_the_seam_says(unused_tcp_port: int) -> None:
     async def check() -> None:
-        settings = OpenAISettings(api_key="k", base_url=f"http://127.0.0.1:{unused_tcp_port}/v1")
-        session: Session = registry.create("local", settings).open(CONFIG)
+        access = Access(base_url=f"http://127.0.0.1:{unused_tcp_port}/v1")
+        session: Session = registry.create("local", access).open(CONFIG)
         assert session.capabilities.input_rate == session.capabilities.output_rate == 24000
         assert session.capabilities.truncation and not session.capabilities.exact_speech
         await session.close()
@@ -595,10 +552,10 @@ def test_a_session_is_what_the_seam_says(unused_tcp_port: int) -> None:
 
 def test_unknown_providers_and_missing_keys_are_told() -> None:
     with pytest.raises(ValueError, match=r"'acme' is unknown; allowed: local, openai"):
-        registry.create("acme", OpenAISettings(api_key="k"))
-    with pytest.raises(ValueError, match="api_key is empty"):
-        registry.create("openai", OpenAISettings(api_key=""))
-    assert (
-        registry.create("local", OpenAISettings(api_key="", base_url="http://127.0.0.1:1/v1")).name == "local"
-    )
-    assert "secret" not in repr(OpenAISettings(api_key="secret"))
+        registry.create("acme", Access("k"))
+    with pytest.raises(ValueError, match="'openai': api_key is empty"):
+        registry.create("openai", Access())
+    with pytest.raises(ValueError, match="'openai': found the format 'pcm8'; allowed: pcm24, pcmu, pcma"):
+        registry.create("openai", Access("k", format="pcm8"))
+    assert registry.create("local", Access(base_url="http://127.0.0.1:1/v1")).name == "local"
+    assert "secret" not in repr(OpenAISettings(api_key="secret")) + repr(Access("secret"))

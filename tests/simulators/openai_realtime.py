@@ -112,6 +112,8 @@ class Faults:
     accept_delay_s: float = 0.0
     never_configure: bool = False
     configure_error: str = ""
+    voices: frozenset[str] | None = None
+    """The voices that are known; None: any."""
     formats: dict[str, Message | None] = field(default_factory=dict)
     """``input`` / ``output``: what is confirmed in the place of what was asked; None leaves it out."""
     cut_after: int | None = None
@@ -228,12 +230,14 @@ class Model:
             return
         getattr(self, "_on_" + message["type"].replace(".", "_"))(message)
 
-    def refuse(self, message: Message, code: str, why: str, violation: bool = True) -> None:
+    def refuse(
+        self, message: Message, code: str, why: str, violation: bool = True, param: str | None = None
+    ) -> None:
         """The vendor's way of refusing."""
         if violation:
             self.violations.append(f"{message['type']}: {why}")
         error = {"type": "invalid_request_error", "code": code, "message": why}
-        self.emit(type="error", error=error | {"event_id": message.get("event_id"), "param": None})
+        self.emit(type="error", error=error | {"event_id": message.get("event_id"), "param": param})
 
     def _on_session_update(self, message: Message) -> None:
         if self.faults.never_configure:
@@ -245,6 +249,12 @@ class Model:
         old = (self.session.get("audio") or {}).get("output", {}).get("voice")
         if self.items and old != session["audio"]["output"].get("voice"):
             self.refuse(message, "cannot_update_voice", "the voice is frozen after the first audio")
+            return
+        voice = session["audio"]["output"].get("voice")
+        if self.faults.voices is not None and voice not in self.faults.voices:
+            known = ", ".join(sorted(self.faults.voices))
+            why = f"Invalid value: {voice!r}. Supported values are: {known}"
+            self.refuse(message, "invalid_value", why, violation=False, param="session.audio.output.voice")
             return
         for side, confirmed in self.faults.formats.items():
             del session["audio"][side]["format"]

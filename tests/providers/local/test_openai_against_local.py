@@ -12,6 +12,7 @@ import soxr
 
 from audio.vad import VadModel
 from providers import registry
+from providers.access import Access
 from providers.base import (
     AudioDelta,
     AudioDone,
@@ -31,7 +32,6 @@ from providers.local.recognition import Recogniser
 from providers.local.server import ModelServer, ServerSettings
 from providers.local.session import Parts
 from providers.local.speech import Speaker
-from providers.openai_realtime import OpenAISettings
 from tests.providers.local.dialogue_house import VISITOR_TOOLS, prompt
 
 GREETING = "Boa tarde! Condomínio Jardim, com quem deseja falar?"
@@ -62,14 +62,8 @@ async def test_a_greeting_a_turn_and_a_reply(
 ) -> None:
     parts = Parts(recogniser, speaker, vad, new_engine)
     async with ModelServer(parts, ServerSettings(token="segredo")).listening() as url:
-        settings = OpenAISettings(
-            api_key="segredo",
-            base_url=url.replace("ws://", "http://"),
-            model="porteiro",
-            voice="",
-            format=name,
-        )
-        session = registry.create("local", settings).open(SessionConfig(prompt("visitor"), tools=TOOLS))
+        access = Access("segredo", base_url=url.replace("ws://", "http://"), format=name)
+        session = registry.create("local", access).open(SessionConfig(prompt("visitor"), tools=TOOLS))
         receipt = session.say_exactly(GREETING)
         events: list[Event] = []
 
