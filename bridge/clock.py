@@ -1,9 +1,8 @@
 """The 20 ms tick that paces every leg, and the one instant at which their sockets are read.
 
 An idle processor charges 75–170 µs for every wake-up, and more for the cold caches after it, so legs share
-theirs: a few legs all tick at one instant; from `SHARED_LEGS` on they are spread over `PHASES` instants,
-5 ms apart, so that none waits for the last of hundreds. An instant without legs is none, and a clock without
-legs sleeps.
+theirs: up to `SHARED_LEGS` all tick at one instant, more at two, 10 ms apart, and hundreds at `PHASES`, 5 ms
+apart, so that none waits for the last. An instant without legs is none, and a clock without legs sleeps.
 
 Deadlines are absolute (start + n × 20 ms): lateness never adds up. A tick that comes late by whole frames is
 made good two frames a tick, so that a phone's jitter buffer is not hit by a burst; what is late by more than
@@ -87,10 +86,16 @@ class Clock:
         """From the next tick on, this leg plays."""
         if id(leg) in self._of:
             return
-        by_legs = min if len(self._of) >= SHARED_LEGS else max
-        phase = by_legs(self._phases, key=len)
+        phase = self._place()
         self._of[id(leg)] = phase
         phase.add(leg)
+
+    def _place(self) -> _Phase:
+        """Where one more leg ticks: with the others while they are few, else where the fewest do."""
+        legs = len(self._of)
+        if legs < SHARED_LEGS:
+            return max(self._phases, key=len)
+        return min(self._phases if legs >= PHASES * SHARED_LEGS else self._phases[::2], key=len)
 
     def discard(self, leg: Ticking) -> None:
         """This leg plays no more."""

@@ -118,6 +118,54 @@ def test_a_long_stall_is_let_go_and_counted(stall_ms: int) -> None:
     assert [entry["event"] for entry in logs] == ["clock.stood_still"]
 
 
+@pytest.mark.parametrize(("legs", "instants"), [(1, 1), (24, 1), (60, 2), (200, 4)])
+def test_few_legs_share_an_instant_and_many_are_spread(legs: int, instants: int) -> None:
+    loop = VirtualLoop()
+    lines, clock = [Line(loop) for _ in range(legs)], Clock()
+
+    async def run() -> None:
+        clock.start()
+        for line in lines:
+            clock.add(line)
+        await asyncio.sleep(0.2)
+        for line in lines:
+            clock.discard(line)
+        assert all(len(line.played) in (9, 10) for line in lines)
+        await asyncio.sleep(0.2)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(run())
+    loop.close()
+    assert all(len(line.played) in (9, 10) for line in lines), "a clock without legs sleeps"
+    places = sorted({round(at % FRAME_S * 1000) % 20 for line in lines for at in line.played})
+    assert len(places) == instants
+    crowds = [sum(round(line.played[0] % FRAME_S * 1000) % 20 == place for line in lines) for place in places]
+    assert max(crowds) <= 60
+
+
+def test_who_leaves_and_comes_back_ticks_on_the_same_grid() -> None:
+    loop = VirtualLoop()
+    first, again, clock = Line(loop), Line(loop), Clock()
+
+    async def run() -> None:
+        clock.start()
+        clock.add(first)
+        await asyncio.sleep(0.1)
+        clock.discard(first)
+        await asyncio.sleep(0.113)
+        clock.add(again)
+        clock.add(again)
+        await asyncio.sleep(0.1)
+        clock.stop()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(run())
+    loop.close()
+    apart = [(at - first.played[0]) / FRAME_S for at in again.played]
+    assert len(apart) == 5
+    assert apart == pytest.approx([round(one) for one in apart], abs=1e-6)
+
+
 # ---- In the whole service ------------------------------------------------------------------------------
 
 
