@@ -36,7 +36,7 @@ from bridge.workers.messages import (
     for_front,
 )
 from bridge.workers.order import WorkerOrder
-from bridge.workers.routes import Routes
+from bridge.workers.routes import Routes, RoutesError
 from storage.base import Storage, StorageError
 from visits.audit import stamp
 
@@ -80,8 +80,10 @@ class _Worker:
     """Pings since it last said something."""
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        """End it at once, where it has not ended by itself."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
 
 
 class WorkerPool:
@@ -280,7 +282,12 @@ class WorkerPool:
                 pass
 
     def _hung_up(self, worker: _Worker, why: str) -> None:
-        """The channel is over: whatever the worker still is, it gets no call any more."""
+        """The channel is over: whatever the worker still is, it gets no call any more.
+
+        Most likely its process has ended; one that has not is killed. Not at once: to kill a process that has
+        just ended takes its status from asyncio, which waits for it.
+        """
+        self.routes.left(worker.number)
         if not worker.closed.done():
             worker.closed.set_result(None)
         if not worker.ready.done():
@@ -289,7 +296,7 @@ class WorkerPool:
             )
         elif not self._ending:
             log.warning("worker.hung_up", number=worker.number, reason=why)
-        worker.kill()
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, worker.kill)
 
     def _look_for_visits(self) -> None:
         if not self.routes.visits:
@@ -319,7 +326,10 @@ class WorkerPool:
         worker = self.routes.owner(tenant, endpoint.call_id)
         if worker is None:
             return Refusal(f"no running dial of {tenant} expects the id {endpoint.call_id}")
-        number = self.routes.resident(worker, tenant)
+        try:
+            number = self.routes.resident(worker, tenant)
+        except RoutesError as error:  # it is just going, and its visits with it
+            return Refusal(str(error))
         return self._give(worker, number, "resident", tenant, endpoint, None)
 
     def _give(

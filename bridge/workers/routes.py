@@ -51,6 +51,10 @@ class Routes:
         """A worker takes calls from now on."""
         self._workers.add(worker)
 
+    def left(self, worker: int) -> None:
+        """A worker takes no more calls; those that it has may go on."""
+        self._workers.discard(worker)
+
     def lost(self, worker: int) -> list[UUID]:
         """A worker is gone, and its calls with it. Returns its visits, the oldest first."""
         self._workers.discard(worker)
@@ -74,7 +78,8 @@ class Routes:
         """The worker with the fewest calls; None where none takes any."""
         legs = dict.fromkeys(sorted(self._workers), 0)
         for leg in self._legs.values():
-            legs[leg.worker] += 1
+            if leg.worker in legs:
+                legs[leg.worker] += 1
         return min(legs, key=legs.__getitem__, default=None)
 
     # ---- Calls -----------------------------------------------------------------------------------------

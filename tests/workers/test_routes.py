@@ -43,6 +43,11 @@ class RoutesMachine(RuleBasedStateMachine):
         self.workers.add(worker)
 
     @rule(worker=st.sampled_from(WORKERS))
+    def a_worker_takes_no_more(self, worker: int) -> None:
+        self.routes.left(worker)
+        self.workers.discard(worker)
+
+    @rule(worker=st.sampled_from(WORKERS))
     def a_worker_is_lost(self, worker: int) -> None:
         gone = [visit for visit in self.visits if visit.worker == worker]
         assert self.routes.lost(worker) == [visit.id for visit in gone]
@@ -105,6 +110,10 @@ class RoutesMachine(RuleBasedStateMachine):
         came = data.draw(st.sampled_from([visit.id, *visit.attempts]))
         worker = self.routes.owner(visit.tenant, came)
         assert worker == visit.worker
+        if worker not in self.workers:
+            with pytest.raises(RoutesError):
+                self.routes.resident(worker, visit.tenant)
+            return
         self.legs[self.routes.resident(worker, visit.tenant)] = worker, visit.tenant
 
     @precondition(lambda self: self.legs)
