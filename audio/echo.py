@@ -4,14 +4,19 @@ A door station's loudspeaker sounds into its microphone, a hybrid reflects. What
 20 to 400 ms later (jitter buffers, the network, the air). Two things tell it from a caller:
 
 *Prediction.* A filter in the frequency domain, 20 blocks of 20 ms long, learns the path and predicts the
-echo, which is subtracted. It is the block filter of Soo and Pang (MDF, 1990) with the step size of Valin ("On
-adjusting the learning rate in frequency domain echo cancellation with double-talk", 2007, as in Speex). It
-learns while the caller is silent; at a call's start, before it has learnt at all, always. Where a prediction
-would make a block louder, that block is left as it was.
+echo, which is subtracted. It is the block filter of Soo and Pang (MDF, 1990) with the step size of a Kalman
+filter (Enzner and Vary, "Frequency-domain adaptive Kalman filter for acoustic echo control in hands-free
+telephones", 2006; by blocks: Kuech, Mabande and Enzner, 2014): how far each weight may be off, beside what
+no filter predicts. A caller who speaks meanwhile slows it down and does not lead it astray. Where the echo
+begins is found first, by correlation, within a second: a filter that must learn four blocks and not twenty
+has most of an echo 2 s after a call's start. Where a prediction would make a block louder, that block is
+left as it was.
 
-*A bound.* How loud what is left was beside what we played in the 400 ms before, in the last seconds of our
-talk in which no caller was heard. Nothing below that and a margin counts as a caller. Before anything is
-learnt, what comes back is taken for an echo as loud as the profile says.
+*A bound.* How loud what is left was, without the street's noise, beside what we played when that echo began,
+in the last second or two of our talk in which no caller was heard. Nothing below that and a margin counts as
+a caller. It falls as soon as the filter gets better, and rises slowly: what is louder of a sudden is rather
+a caller than an echo. Before anything is learnt, what comes back is taken for an echo as loud as the profile
+says.
 
 Both need the two directions in step: played and heard blocks are paired by their number. What stays out of
 step for a second is paired anew, and the filter moved along.
@@ -19,8 +24,8 @@ step for a second is paired anew, and the filter moved along.
 Where for 400 ms of our talk so little came in that the least bound there is suffices, the filter rests: a
 line without echo needs none.
 
-Measured on a busy machine, for a block while our echo comes back: 70 µs each with eight legs worked on
-together, 170 alone; 15 µs where the filter rests, 10 where nothing of ours can come back. `porteiro bench
+Measured on a busy machine, for a block while our echo comes back: 80 µs each with eight legs worked on
+together, 200 alone; 25 µs where the filter rests, 10 where nothing of ours can come back. `porteiro bench
 --hearing` measures how well it hears.
 """
 
@@ -30,7 +35,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,41 +62,68 @@ _JITTER: Final = 2
 _PATIENCE: Final = 50
 """Blocks, a second, after which a lag counts as lasting."""
 
-# Valin's, for blocks of 20 ms at 8 kHz; powers at the scale of 16-bit samples.
-_SMOOTH: Final = FRAME_SAMPLES / 8000
-_BETA: Final = 2 * FRAME_SAMPLES / 8000
-_BETA_MOST: Final = 0.5 * FRAME_SAMPLES / 8000
-_LEAST_LEAK: Final = 0.005
+_KEEPS: Final = 0.999**2
+"""Which share of what is known of a path still holds a block later."""
+_NEAR_SMOOTH: Final = 0.1
+_LEAST_NEAR: Final = 1e3
+_ANYWHERE: Final = 0.0125
+"""How far off each weight may be before it is known where the echo begins: −6 dB, over all blocks."""
+_AROUND: Final = (0.03, 0.3, 0.1, 0.03, 0.01)
+"""The same for the block before the one where it begins, that one, and those after it."""
+_ELSEWHERE: Final = 1e-4
+_WIDTH: Final = len(_AROUND)
+_WHITENED: Final = 1e3
+"""Magnitudes well below this don't count when all frequencies are made alike: −60 dBov."""
+_CORRELATED_KEEPS: Final = 0.98
+_LOOKS: Final = 10
+"""Every so many blocks the peak is looked for."""
+_SALIENT: Final = 5.0
+"""It must be so many times the correlation's root mean square."""
+_MORE_SALIENT: Final = 1.4
+"""It must be so many times as high as elsewhere, or as where the echo was before."""
+_CONFIRMED: Final = 2
+"""So often in succession it must be in the same place."""
+_MOVED: Final = 5
+"""The same before a place that was known is given up."""
+
 _QUIET: Final = FRAME_SAMPLES * 100.0
-"""Energy that what is left of a block is taken to have at least: −70 dBov."""
+"""Energy that a block is taken to have at least: −70 dBov."""
 _AUDIBLE: Final = FRAME_SAMPLES * 1000.0
-"""Energy of a played block from which something can be learnt: −60 dBov."""
+"""Energy of a block from which something can be told: −60 dBov."""
 _ABSURD: Final = 100.0
 """A prediction with so much more energy, 20 dB, than what we played and than what is heard is no echo's."""
 
 _STRETCH: Final = 15
 """Blocks, 300 ms of our talk, of which the loudest rest of our echo counts."""
-_REMEMBERED: Final = 12
+_REMEMBERED: Final = 5
 """Stretches that are remembered."""
-_ENOUGH: Final = 1
-"""Stretches from which on it is known how loud the echo is."""
-_LOUDER_OF: Final = 0.8
-"""Which of them counts: louder are the fewer in which a caller spoke unnoticed, not those of echo alone."""
 _DELAYED: Final = 15
 """Blocks after which one counts: had it been the begin of a caller's speech, that would be known by then."""
+_RISE_DB: Final = 1.0
+"""By so much at most the bound rises with each stretch, once enough are remembered: a filter that learns gets
+better, and what is louder is rather a caller who speaks unnoticed."""
+_STREET_SMOOTH: Final = 0.4
+_STREET_BIAS: Final = 2.0
+"""How much stronger a noise is than the least of its smoothed blocks."""
 _TELLING_DBOV: Final = -36.0
 """As loud must be what we played; beside something softer it is the street that is measured."""
+_INAUDIBLE_DBOV: Final = -60.0
+"""An echo that soft interrupts nobody."""
 _MOST_GAIN_DB: Final = 6.0
 """An echo that is louder than this beside what we played is nobody's; so much is never learnt."""
 _TOO_OFTEN: Final = 3
 _TOO_SOON: Final = 250
 """So many interruptions within so many blocks, five seconds of our talk, are more than a caller's."""
 _LEAST_GAIN_DB: Final = -25.0
-"""However well it was predicted so far: a path changes."""
+"""However little came back so far: a path changes."""
+_LEAST_OF_ECHO_DB: Final = -17.0
+"""However well an echo was predicted so far."""
+_RELEASE_DB: Final = 3.0
+"""By so much at most the bound falls with each block: a voice detector goes on hearing speech for a while."""
 _NOTHING: Final = np.zeros(FRAME_SAMPLES, np.float32)
 
-_LEFT, _PREDICTED, _PLAYED = range(3)
-"""Rows of what is kept of spectra: of what is left, of what was predicted, of what was played."""
+_LEFT, _HEARD, _TAPS = range(3)
+"""Rows of what is transformed together: what is left, what was heard, a block of the filter."""
 
 Floats = npt.NDArray[np.float32]
 Spectra = npt.NDArray[np.complex64]
@@ -101,7 +133,7 @@ Spectra = npt.NDArray[np.complex64]
 class EchoProfile:
     """How careful a leg is about its own echo."""
 
-    assumed_gain_db: float = -3.0
+    assumed_gain_db: float = 0.0
     """How much louder than what we played the echo is taken to be before anything is learnt."""
     margin_db: float = 9.0
     """By how much a caller must be louder than the loudest echo that was left lately."""
@@ -113,15 +145,27 @@ class EchoProfile:
             raise ValueError(f"margin_db: found {self.margin_db:g}; allowed are 0 to 24")
 
 
+class Before(Protocol):
+    """Another canceller, which takes the echo out before the guard bounds what is left of it."""
+
+    def played(self, frame: bytes, skipped: int = 0) -> None:
+        """A block of 20 ms went out; ``skipped`` before it never did."""
+
+    def heard(self, block: bytes) -> bytes:
+        """What is left of a block of 20 ms that came in."""
+
+
 class Played:
     """The blocks that were played last, newest first, as spectra and powers."""
 
     def __init__(self) -> None:
         # Each is written twice, so that any stretch of them lies in one piece.
         self._spectra: Spectra = np.zeros((2, _KEPT, _BINS), np.complex64)
+        self._whitened: Spectra = np.zeros((2, _KEPT, _BINS), np.complex64)
         self._densities: Floats = np.zeros((2, _KEPT, _BINS), np.float32)
         self._powers: Floats = np.zeros((2, _KEPT), np.float32)
         self._row_spectra = self._spectra.reshape(2 * _KEPT, _BINS)
+        self._row_whitened = self._whitened.reshape(2 * _KEPT, _BINS)
         self._row_densities = self._densities.reshape(2 * _KEPT, _BINS)
         self._row_powers = self._powers.reshape(2 * _KEPT)
         self._last: Floats = _NOTHING
@@ -150,16 +194,24 @@ class Played:
         elif self._silent <= _KEPT + 1:  # then every block is silence, and says so already
             self._powers[:, place] = 0
             self._spectra[:, place] = 0
+            self._whitened[:, place] = 0
             self._densities[:, place] = 0
 
-    def transformed(self, place: int, spectrum: Spectra, densities: Floats) -> None:
+    def transformed(self, place: int, spectrum: Spectra, whitened: Spectra, densities: Floats) -> None:
         """The spectrum of the new block there is known."""
         self._spectra[:, place] = spectrum
+        self._whitened[:, place] = whitened
         self._densities[:, place] = densities
 
-    def loudest_dbov(self, lag: int) -> float:
-        """Of the blocks up to the one that is ``lag`` before the newest, and of those it may still echo."""
-        return _dbov(float(self._row_powers[self._at : self._at + lag + BLOCKS].max()))
+    def loudest_dbov(self, lag: int, located: int | None) -> float:
+        """Of the blocks that may echo in what is paired with the one ``lag`` before the newest.
+
+        ``located``: that many blocks before that one the echo begins; None: that isn't known.
+        """
+        if located is None:
+            return _dbov(float(self._row_powers[self._at : self._at + lag + BLOCKS].max()))
+        place = self._at + lag + located
+        return _dbov(float(self._row_powers[max(self._at, place - 2) : place + _WIDTH + 1].max()))
 
     def silent(self, lag: int) -> bool:
         """Nothing sounded in the filter's length before the block that is ``lag`` before the newest."""
@@ -172,6 +224,10 @@ class Played:
     def densities(self, lag: int) -> Floats:
         """[BLOCKS, bins]: the powers of those spectra."""
         return self._row_densities[self._at + lag : self._at + lag + BLOCKS]
+
+    def whitened(self, lag: int) -> Spectra:
+        """[BLOCKS, bins]: those spectra, all frequencies alike."""
+        return self._row_whitened[self._at + lag : self._at + lag + BLOCKS]
 
     def energies(self, lag: int) -> Floats:
         """[BLOCKS]: their energies."""
@@ -190,88 +246,143 @@ class Canceller:
     def forget(self) -> None:
         """As at a call's start."""
         self._weights: Spectra = np.zeros((BLOCKS, _BINS), np.complex64)
-        self.means: Floats = np.zeros((3, _BINS), np.float32)
-        """By frequency, the powers lately of what was left, of what was predicted and of what was played."""
-        self.means[_PLAYED] = 1
-        self._correlation = 1.0
-        self._variance = 1.0
-        self._learnt = 0.0
-        self.adapted = False
-        """It has learnt enough for its step size to be Valin's."""
+        self._doubts: Floats = np.full((BLOCKS, _BINS), _ANYWHERE, np.float32)
+        """How far off each weight may be, as a power."""
+        self._near: Floats = np.zeros(_BINS, np.float32)
+        """By frequency, the power lately of what no filter could have predicted."""
+        self.located: int | None = None
+        """The block of the filter in which the echo begins; None: not known."""
+        self._correlations: Spectra = np.zeros((BLOCKS, _BINS), np.complex64)
+        self._correlated = 0
+        self._places: deque[int] = deque(maxlen=_MOVED)
+        self._unexplained = 0
+        """How many more blocks there were of which it took out little than of which it took out much."""
 
     def move(self, blocks: int) -> None:
         """What is heard is paired with what was played ``blocks`` later (negative: earlier) than before."""
-        moved = np.zeros_like(self._weights)
-        if 0 <= blocks < BLOCKS:
-            moved[blocks:] = self._weights[: BLOCKS - blocks]
-        elif -BLOCKS < blocks < 0:
-            moved[:blocks] = self._weights[-blocks:]
-        self._weights = moved
+        self._weights = _moved(self._weights, blocks, 0)
+        self._doubts = _moved(self._doubts, blocks, _ELSEWHERE if self.located is not None else _ANYWHERE)
+        self._correlations = _moved(self._correlations, blocks, 0)
+        self._places.clear()
+        if self.located is not None:
+            place = self.located + blocks
+            self.located = place if 0 <= place < BLOCKS else None
 
     def predict(self, spectra: Spectra, scratch: Spectra, pair: Spectra) -> None:
         """Into ``pair``: the echo's spectrum, and that of the filter's block whose turn it is."""
         np.multiply(self._weights, spectra, out=scratch)
         np.add.reduce(scratch, axis=0, out=pair[0])
-        pair[1] = self._weights[(self._constrained + 1) % BLOCKS]
+        pair[1] = self._weights[self._turn]
+
+    @property
+    def _turn(self) -> int:
+        """The block of the filter to be made a linear one next: every other time where the echo is."""
+        if self.located is None or self._constrained % 2:
+            return self._constrained // 2 % BLOCKS
+        return (self.located - 1 + self._constrained // 2 % _WIDTH) % BLOCKS
 
     def constrain(self, block: Spectra) -> None:
         """That block as a linear filter again, not a circular one."""
-        self._constrained = (self._constrained + 1) % BLOCKS
-        self._weights[self._constrained] = block
+        self._weights[self._turn] = block
+        self._constrained += 2 if self.located is None else 1
 
-    def leak(self, correlation: float, variance: float, energies: _Energies) -> float:
-        """Which share of the predicted echo's power is left: how far the two rise and fall together."""
-        alpha = min(_BETA * energies.echo / energies.error, _BETA_MOST)
-        self._correlation += alpha * (correlation - self._correlation)
-        self._variance = max(1.0, self._variance + alpha * (variance - self._variance))
-        self._correlation = min(max(self._correlation, _LEAST_LEAK * self._variance), self._variance)
-        return self._correlation / self._variance
+    def learn(self, spectra: Spectra, densities: Floats, error: Spectra, power: Floats, room: _Room) -> None:
+        """Follow the error, as far as each weight may be off and what no filter predicts allows.
 
-    def step(self, energies: _Energies, leak: float) -> tuple[float, float] | None:
-        """How far to follow the error: with this leak, and everywhere; None: nothing can be learnt."""
-        if not self.adapted and self._learnt > BLOCKS and leak > 0.03:
-            self.adapted = True
-        if self.adapted:
-            residual = (0.0001 * energies.played + 3 * leak * energies.echo) / energies.error
-            explained = energies.both**2 / (energies.error * energies.echo + 1)
-            return leak, 0.3 * min(0.5, max(residual, explained))
-        if energies.played < _AUDIBLE:
-            return None
-        rate = min(0.5, 0.5 * energies.played / energies.error)
-        self._learnt += rate
-        return 0.0, rate
-
-    def heard_nothing(self, played: float) -> None:
-        """So little was heard that no filter is needed; that, too, is something learnt."""
-        if played >= _AUDIBLE:
-            self._learnt += 0.5
-
-    def shares(self) -> Floats:
-        """Which part of a change each block takes: most where the filter already is, so that a short path is
-        learnt soon."""
-        flat = self._weights.view(np.float32)
-        shares: Floats = np.sqrt(np.einsum("bf,bf->b", flat, flat))
-        shares += 1e-3
-        shares += 0.1 * shares.max()
-        shares /= shares.sum()
-        return shares
-
-    def learn(self, spectra: Spectra, shares: Floats, step: Spectra, scratch: Spectra) -> None:
-        """Follow the error."""
+        Args:
+            spectra: [BLOCKS, bins], of what was played.
+            densities: their powers.
+            error: [bins], the spectrum of what is left; ``power``, its power.
+            room: to work in.
+        """
+        step, spare = room.step, room.spare
+        np.multiply(self._doubts, densities, out=spare)
+        expected = 0.5 * np.add.reduce(spare, axis=0)
+        self._near += _NEAR_SMOOTH * (power - self._near)
+        np.divide(self._doubts, expected + self._near + _LEAST_NEAR, out=step)
+        np.multiply(step, densities, out=spare)
+        spare *= -0.5 * _KEEPS
+        spare += _KEEPS
+        self._doubts *= spare
+        scratch = room.scratch
         np.conjugate(spectra, out=scratch)
+        scratch *= error
         scratch *= step
-        parts = scratch.view(np.float32)
-        parts *= shares[:, None]
         self._weights += scratch
+        np.square(self._weights.real, out=step)
+        np.square(self._weights.imag, out=spare)
+        step += spare
+        step *= 1 - _KEEPS
+        self._doubts += step
+
+    @property
+    def searching(self) -> bool:
+        """Whether it is looking for where the echo begins."""
+        return self.located is None or self._unexplained > _PATIENCE // 2
+
+    def explained(self, heard: float, left: float) -> None:
+        """What the energy of a block with an echo in it was, and what is left of it."""
+        was = self.searching
+        change = 1 if left > 0.5 * heard else -1
+        self._unexplained = min(max(self._unexplained + change, 0), _PATIENCE)
+        if self.searching and not was:
+            self._correlations[:] = 0
+            self._correlated = 0
+            self._places.clear()
+
+    def search(self, whitened: Spectra, heard: Spectra, room: _Room) -> bool:
+        """Look where the echo begins. Returns whether that was found, or found to be elsewhere than before.
+
+        The two directions are correlated, all frequencies alike: that has a sharp peak at the path's delay
+        within half a second of speech, long before the filter has learnt it.
+        """
+        scratch = room.scratch
+        np.conjugate(whitened, out=scratch)
+        scratch *= heard / (np.abs(heard) + _WHITENED)
+        self._correlations *= _CORRELATED_KEEPS
+        self._correlations += scratch
+        self._correlated += 1
+        if self._correlated % _LOOKS:
+            return False
+        lags = np.fft.irfft(self._correlations)[:, :FRAME_SAMPLES]
+        peaks = np.abs(lags).max(axis=1)
+        place = int(peaks.argmax())
+        if peaks[place] <= _SALIENT * math.sqrt(float(np.square(lags).mean())):
+            return False
+        self._places.append(place)
+        rivals = peaks.copy()
+        rivals[max(0, place - 1) : place + 2] = 0
+        if self.located is not None:
+            if self.located - 1 <= place < self.located + _WIDTH - 1:
+                self._unexplained = 0
+                return False
+            rivals = peaks[max(0, self.located - 1) : self.located + _WIDTH - 1]
+        enough = _CONFIRMED if self.located is None else _MOVED
+        steady = len(self._places) >= enough and len(set(list(self._places)[-enough:])) == 1
+        if not steady or peaks[place] < _MORE_SALIENT * rivals.max():
+            return False
+        self._locate(place)
+        return True
+
+    def _locate(self, place: int) -> None:
+        """The echo begins in that block: most that may be off is there, and what is elsewhere isn't true."""
+        self.located = place
+        self._unexplained = 0
+        doubts = np.full(BLOCKS, _ELSEWHERE, np.float32)
+        for block, doubt in zip(range(place - 1, BLOCKS), _AROUND, strict=False):
+            if block >= 0:
+                doubts[block] = doubt
+        self._weights[doubts == _ELSEWHERE] = 0
+        self._doubts[:] = doubts[:, None]
 
 
-class _Energies(NamedTuple):
-    """Of one block: played, left, predicted; and how far the prediction was in what was heard."""
+class _Room:
+    """Where filters are worked on, one after the other, without allocating."""
 
-    played: float
-    error: float
-    echo: float
-    both: float
+    def __init__(self) -> None:
+        self.scratch: Spectra = np.empty((BLOCKS, _BINS), np.complex64)
+        self.step: Floats = np.empty((BLOCKS, _BINS), np.float32)
+        self.spare: Floats = np.empty((BLOCKS, _BINS), np.float32)
 
 
 @dataclass(slots=True, eq=False)
@@ -295,12 +406,15 @@ class _Work:
     canceller: Canceller
     spectra: Spectra
     densities: Floats
+    whitened: Spectra
     played: Floats
     heard: Floats
     level_dbov: float
     """Of the block."""
+    near_dbov: float
+    """Of the loudest that echoes in it, by where the echo is known to be."""
     loudest_dbov: float
-    """Of what may still echo in it."""
+    """Of the loudest that may echo in it, wherever the echo is."""
 
 
 def _cancel(works: Sequence[_Work]) -> list[Floats | None]:
@@ -323,18 +437,22 @@ def _cancel(works: Sequence[_Work]) -> list[Floats | None]:
     error = heard - echo
     padded: Floats = np.zeros((count, 3, 2 * FRAME_SAMPLES), np.float32)
     padded[:, _LEFT, FRAME_SAMPLES:] = error
-    padded[:, _PREDICTED, FRAME_SAMPLES:] = echo
-    padded[:, 2, :FRAME_SAMPLES] = taps
+    padded[:, _HEARD, FRAME_SAMPLES:] = heard
+    padded[:, _TAPS, :FRAME_SAMPLES] = taps
     spectra: Spectra = np.fft.rfft(padded).astype(np.complex64, copy=False)
-    lefts, boths = _sums(error, error), _sums(echo, heard)
-    energies = [
-        _Energies(float(work.played[0]), max(left, _QUIET), prediction, both)
-        for work, left, prediction, both in zip(works, lefts, predictions, boths, strict=True)
-    ]
-    for work, block in zip(works, spectra[:, 2], strict=True):
-        work.canceller.constrain(block)
-    _learn(works, spectra[:, _LEFT], _powers(spectra[:, :2]), energies, scratch)
-    return [error[number] if energies[number].error < present[number] else None for number in range(count)]
+    lefts = _sums(error, error)
+    room = _Room()
+    powers = _powers(spectra[:, _LEFT])
+    for number, work in enumerate(works):
+        canceller = work.canceller
+        canceller.constrain(spectra[number, _TAPS])
+        canceller.learn(work.spectra, work.densities, spectra[number, _LEFT], powers[number], room)
+        if work.near_dbov < _TELLING_DBOV or work.block.speaking:
+            continue
+        canceller.explained(present[number], lefts[number])
+        if canceller.searching and canceller.search(work.whitened, spectra[number, _HEARD], room):
+            work.guard.located()
+    return [error[number] if lefts[number] < present[number] else None for number in range(count)]
 
 
 def _sound(
@@ -360,40 +478,14 @@ def _sound(
     return [None if wrong else next(done) for wrong in absurd]
 
 
-def _learn(
-    works: Sequence[_Work], errors: Spectra, powers: Floats, energies: Sequence[_Energies], scratch: Spectra
-) -> None:
-    """Have each filter follow its error. ``powers``: [legs, 2, bins], of what is left and was predicted."""
-    means = np.stack([work.canceller.means for work in works])
-    rises = powers - means[:, :2]
-    means[:, :2] += _SMOOTH * rises
-    means[:, _PLAYED] += (0.35 / BLOCKS) * (
-        np.stack([work.densities[0] for work in works]) - means[:, _PLAYED]
-    ) + 1
-    variances = _sums(rises[:, _PREDICTED], rises[:, _PREDICTED])
-    together = _sums(rises[:, _LEFT], rises[:, _PREDICTED])
-    learning: list[int] = []
-    steps: list[tuple[float, float]] = []
-    for number, work in enumerate(works):
-        canceller = work.canceller
-        canceller.means[:] = means[number]
-        variance = math.sqrt(variances[number]) or 1.0
-        leak = canceller.leak(together[number] / variance, variance, energies[number])
-        step = canceller.step(energies[number], leak)
-        if step is not None and not (work.block.speaking and canceller.adapted):
-            learning.append(number)
-            steps.append(step)
-    if not learning:
-        return
-    leaks, whole = np.array(steps, np.float32).T[:, :, None]
-    least = powers[learning, _LEFT] + 1
-    share = 0.7 * np.minimum(leaks * powers[learning, _PREDICTED], 0.5 * least) / least + whole
-    shares = [works[number].canceller.shares() for number in learning]
-    played = np.stack([mine @ works[number].densities for mine, number in zip(shares, learning, strict=True)])
-    share /= np.maximum(played, 0.1 * means[learning, _PLAYED]) + 10
-    changes = share * errors[learning]
-    for number, mine, change in zip(learning, shares, changes, strict=True):
-        works[number].canceller.learn(works[number].spectra, mine, change, scratch)
+def _moved(rows: npt.NDArray[Any], blocks: int, fill: float) -> npt.NDArray[Any]:
+    """The rows so many places later (negative: earlier); the new ones have that value."""
+    moved = np.full_like(rows, fill)
+    if 0 <= blocks < BLOCKS:
+        moved[blocks:] = rows[: BLOCKS - blocks]
+    elif -BLOCKS < blocks < 0:
+        moved[:blocks] = rows[-blocks:]
+    return moved
 
 
 def _sums(one: Floats, other: Floats) -> list[float]:
@@ -427,10 +519,11 @@ def _transform(outputs: Sequence[Played]) -> None:
     blocks: Floats = np.array(pairs).reshape(len(pairs), 2 * FRAME_SAMPLES)
     spectra: Spectra = np.fft.rfft(blocks).astype(np.complex64, copy=False)
     densities = _powers(spectra)
+    whitened = spectra / (np.sqrt(densities) + _WHITENED)
     row = 0
     for output in outputs:
         for place in output.new:
-            output.transformed(place, spectra[row], densities[row])
+            output.transformed(place, spectra[row], whitened[row], densities[row])
             row += 1
         output.new.clear()
 
@@ -442,14 +535,15 @@ class EchoGuard:
     (:meth:`heard`), or with other legs' (:meth:`hear`, then :func:`work_off`, then :meth:`take`).
     """
 
-    def __init__(self, profile: EchoProfile | None = None, *, cancels: bool = True) -> None:
-        """``cancels``: whether to take the echo out; False where something before us has done so."""
+    def __init__(self, profile: EchoProfile | None = None, *, before: Before | None = None) -> None:
+        """``before``: takes the echo out in place of our filter; None: the filter does."""
         self._profile = profile or EchoProfile()
+        self._before = before
         self.output = Played()
         self.waiting: deque[_Block] = deque()
         """Blocks that were heard and not worked on."""
         self._done: list[tuple[bytes, float]] = []
-        self._canceller = Canceller() if cancels else None
+        self._canceller = Canceller() if before is None else None
         self._heard = 0
         self._shift: int | None = None
         """Played blocks minus heard blocks, where a heard one is paired with the newest played one."""
@@ -461,10 +555,14 @@ class EchoGuard:
         self._stretch: list[float] = []
         self._left: deque[float] = deque(maxlen=_REMEMBERED)
         """How loud the loudest block of each stretch was beside what we played."""
+        self._smoothed = 10 ** (FLOOR_DBOV / 10)
+        self._levels: deque[float] = deque(maxlen=_PATIENCE)
+        """What was left of late, as a power."""
         self._sounded = 0
         """For how many blocks there has been something that could come back."""
         self.gain_db = self._profile.assumed_gain_db
         """Up to how much louder than what we played something may be and still be its echo."""
+        self._bound_dbov = FLOOR_DBOV
         self._clean = 0
         """For how many blocks of our talk the least bound there is has been enough without a prediction."""
         self._interruptions: deque[int] = deque(maxlen=_TOO_OFTEN)
@@ -481,6 +579,8 @@ class EchoGuard:
             self.output.add(SILENCE)
         self.output.count += max(0, skipped - _KEPT)
         self.output.add(frame)
+        if self._before is not None and not self.output.silent(0):
+            self._before.played(frame, skipped)
 
     def heard(self, pcm8k: bytes, *, speaking: bool) -> list[tuple[bytes, float]]:
         """What came in, worked on at once. As :meth:`hear` and :meth:`take` otherwise."""
@@ -499,16 +599,20 @@ class EchoGuard:
             ValueError: ``pcm8k`` holds half a sample. Nothing of it is taken.
         """
         if not self._rest and len(pcm8k) == FRAME_BYTES:
-            number, moved = self._pair()
-            self.waiting.append(_Block(pcm8k, number, moved, speaking))
+            self._hear_block(pcm8k, speaking)
             return
         samples_of(pcm8k)
         pcm = self._rest + pcm8k
         whole = len(pcm) - len(pcm) % FRAME_BYTES
         for place in range(0, whole, FRAME_BYTES):
-            number, moved = self._pair()
-            self.waiting.append(_Block(pcm[place : place + FRAME_BYTES], number, moved, speaking))
+            self._hear_block(pcm[place : place + FRAME_BYTES], speaking)
         self._rest = pcm[whole:]
+
+    def _hear_block(self, block: bytes, speaking: bool) -> None:
+        number, moved = self._pair()
+        if self._before is not None and not self.output.silent(0):
+            block = self._before.heard(block)
+        self.waiting.append(_Block(block, number, moved, speaking))
 
     def take(self) -> list[tuple[bytes, float]]:
         """What was worked on since this was last asked.
@@ -529,38 +633,62 @@ class EchoGuard:
             self._note(None, block.speaking)
             self._done.append((block.pcm, FLOOR_DBOV))
             return None
-        loudest = self.output.loudest_dbov(max(0, lag))
+        located = self._canceller.located if self._canceller is not None else None
+        loudest = self.output.loudest_dbov(max(0, lag), None)
+        near = loudest if located is None else self.output.loudest_dbov(max(0, lag), located)
         heard = samples_of(block.pcm).astype(np.float32)
         level = _dbov(float(np.dot(heard, heard)))
         if self._canceller is None or not 0 <= lag <= _KEPT - BLOCKS:
-            self._bound(block, block.pcm, level, loudest)
+            self._bound(block, block.pcm, level, near, loudest)
             return None
         played = self.output.energies(lag)
         if loudest >= _TELLING_DBOV:
-            least = level - loudest <= _LEAST_GAIN_DB - self._profile.margin_db
-            self._clean = self._clean + 1 if least and self.gain_db <= _LEAST_GAIN_DB else 0
+            least = level <= max(loudest + _LEAST_GAIN_DB - self._profile.margin_db, _INAUDIBLE_DBOV)
+            self._clean = self._clean + 1 if least and self.gain_db <= _LEAST_OF_ECHO_DB else 0
         if self._clean > BLOCKS:
-            self._canceller.heard_nothing(float(played[0]))
-            self._bound(block, block.pcm, level, loudest)
+            if self._canceller.located is not None:
+                self._canceller.forget()
+                self.located()
+            self._bound(block, block.pcm, level, near, loudest)
             return None
-        spectra, densities = self.output.spectra(lag), self.output.densities(lag)
-        return _Work(self, block, self._canceller, spectra, densities, played, heard, level, loudest)
+        return _Work(
+            self,
+            block,
+            self._canceller,
+            self.output.spectra(lag),
+            self.output.densities(lag),
+            self.output.whitened(lag),
+            played,
+            heard,
+            level,
+            near,
+            loudest,
+        )
 
     def finish(self, work: _Work, left: Floats | None) -> None:
         """``left`` is what is left of the block; None: all of it."""
-        if left is None:
-            self._bound(work.block, work.block.pcm, work.level_dbov, work.loudest_dbov)
-        else:
-            level = _dbov(float(np.dot(left, left)))
-            self._bound(work.block, saturated(left.astype(np.float64)), level, work.loudest_dbov)
+        block, pcm, level = work.block, work.block.pcm, work.level_dbov
+        if left is not None:
+            pcm, level = saturated(left.astype(np.float64)), _dbov(float(np.dot(left, left)))
+        self._bound(block, pcm, level, work.near_dbov, work.loudest_dbov)
 
-    def _bound(self, block: _Block, left: bytes, level: float, loudest: float) -> None:
+    def _bound(self, block: _Block, left: bytes, level: float, near: float, loudest: float) -> None:
         """Up to which level what is left, which has this one, may be our echo; and learn from it."""
         self._sounded += 1
         self._watch(block.speaking)
-        telling = loudest >= _TELLING_DBOV and self._sounded > BLOCKS
-        self._note(level - loudest if telling else None, block.speaking)
-        self._done.append((left, max(FLOOR_DBOV, loudest + self.gain_db)))
+        street = self._street(level)
+        telling = near >= _TELLING_DBOV and self._sounded > BLOCKS
+        self._note(_less(level, street) - near if telling else None, block.speaking)
+        # Until something was measured beside what echoes, what is assumed holds beside all that may.
+        bound = max(street, (near if self._left else loudest) + self.gain_db)
+        self._bound_dbov = max(FLOOR_DBOV, bound, self._bound_dbov - _RELEASE_DB)
+        self._done.append((left, self._bound_dbov))
+
+    def _street(self, level: float) -> float:
+        """Up to which level what is left was no echo: the least of the last second."""
+        self._smoothed += _STREET_SMOOTH * (10 ** (level / 10) - self._smoothed)
+        self._levels.append(self._smoothed)
+        return 10 * math.log10(_STREET_BIAS * min(self._levels))
 
     def _pair(self) -> tuple[int, int]:
         """The number of the played block that belongs to the next heard one, and by how much that moved."""
@@ -598,6 +726,12 @@ class EchoGuard:
                 self.begun_anew += 1
         self._spoke = speaking
 
+    def located(self) -> None:
+        """Where the echo begins is known now: what was measured before was measured beside something else."""
+        self._candidates.clear()
+        self._stretch.clear()
+        self._left.clear()
+
     def _note(self, beside: float | None, speaking: bool) -> None:
         """Learn from the block of 300 ms ago, unless a caller has begun since."""
         if speaking:
@@ -614,9 +748,18 @@ class EchoGuard:
             return
         self._left.append(max(self._stretch))
         self._stretch.clear()
-        if len(self._left) >= _ENOUGH:
-            loud = sorted(self._left)[int(_LOUDER_OF * len(self._left))]
-            self.gain_db = min(max(loud + self._profile.margin_db, _LEAST_GAIN_DB), _MOST_GAIN_DB)
+        echoes = self._canceller is None or self._canceller.located is not None
+        least = _LEAST_OF_ECHO_DB if echoes else _LEAST_GAIN_DB
+        gain_db = min(max(max(self._left) + self._profile.margin_db, least), _MOST_GAIN_DB)
+        if len(self._left) == _REMEMBERED:
+            gain_db = min(gain_db, self.gain_db + _RISE_DB)
+        self.gain_db = gain_db
+
+
+def _less(level_dbov: float, noise_dbov: float) -> float:
+    """The level without that noise."""
+    rest = 10 ** (level_dbov / 10) - 10 ** (noise_dbov / 10)
+    return max(FLOOR_DBOV, 10 * math.log10(rest)) if rest > 0 else FLOOR_DBOV
 
 
 def _dbov(energy: float) -> float:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from audio.aec3 import Aec3, available
 from audio.echo import EchoGuard, EchoProfile
 from audio.frames import FRAME_SAMPLES, FULL_SCALE, TELEPHONE_RATE, samples_of, saturated
 from audio.g711 import ulaw_decode, ulaw_encode
@@ -24,6 +25,7 @@ from audio.hearing import Ears
 from audio.playout import Playout
 from audio.vad import SpeechOnset, VadModel
 
+EchoMode = Literal["none", "guard", "aec3"]
 Doubles = npt.NDArray[np.float64]
 
 RECORDINGS: Final = Path(__file__).parent.parent / "data" / "audio"
@@ -55,7 +57,8 @@ class Scene:
     noise: Callable[[float, np.random.Generator], Doubles] | None = None
     """Seconds and chance → a noise, of any level."""
     noise_dbov: float = -65.0
-    guard: bool = True
+    mode: EchoMode = "guard"
+    """What is done about our echo."""
 
 
 @dataclass(slots=True)
@@ -90,7 +93,6 @@ def scenes(minutes: float) -> list[Scene]:
         Scene("our echo at -6 dB, the caller speaks over us", minutes, caller=True, echo_db=-6),
         Scene("our echo at -18 dB, the caller speaks over us", minutes, caller=True, echo_db=-18),
         Scene("no echo, the caller speaks over us", minutes, caller=True),
-        Scene("no echo, no guard, the caller speaks over us", minutes, caller=True, guard=False),
         Scene(
             "street noise 10 dB below speech, we are silent",
             minutes,
@@ -128,6 +130,13 @@ def run(model: VadModel, scene: Scene, seed: int = 1, profile: EchoProfile | Non
     return found
 
 
+def modes(scene: Scene) -> list[EchoMode]:
+    """What may be done about our echo in a scene; AEC3 where it is installed."""
+    if not scene.we_talk:
+        return ["guard"]
+    return ["guard", "aec3", "none"] if available() else ["guard", "none"]
+
+
 class _Line:
     """One call: who talks, what of it comes back, and what the ear makes of it."""
 
@@ -142,7 +151,7 @@ class _Line:
         profile: EchoProfile | None,
     ) -> None:
         self._scene, self._found, self._chance = scene, found, chance
-        self._ear = ears.ear(guard=EchoGuard(profile) if scene.guard else None)
+        self._ear = ears.ear(guard=_guard(scene.mode, profile))
         self._playout = Playout()
         self._path = _path(delay_ms, scene.echo_db, chance) if scene.echo_db is not None else None
         self._echo = np.zeros(PATH_SAMPLES + FRAME_SAMPLES)
@@ -193,7 +202,7 @@ class _Line:
         self._pause = int(self._chance.integers(5, 40))
         self._items += 1
         item = f"item-{self._items}"
-        self._playout.push(item, saturated(at_level(_any("grave", self._chance), OURS_DBOV)))
+        self._playout.push(item, saturated(at_level(any_of("grave", self._chance), OURS_DBOV)))
         self._playout.end(item)
 
     def _speak(self, now: int) -> Doubles:
@@ -205,7 +214,7 @@ class _Line:
             and self._playout.pending_samples > 6000
             and now >= self._quiet_until
         ):
-            self._caller = at_level(_any("leticia", self._chance), CALLER_DBOV)
+            self._caller = at_level(any_of("leticia", self._chance), CALLER_DBOV)
             offset = int(self._chance.integers(0, FRAME_SAMPLES))
             self._caller = np.concatenate((np.zeros(offset), self._caller))
             self._begun = now + onset_of(self._caller)
@@ -231,11 +240,18 @@ class _Line:
         return self._echo[:FRAME_SAMPLES]
 
 
+def _guard(mode: EchoMode, profile: EchoProfile | None) -> EchoGuard | None:
+    if mode == "none":
+        return None
+    return EchoGuard(profile, before=Aec3() if mode == "aec3" else None)
+
+
 # -- sounds ------------------------------------------------------------------------------------------------
 
 
 @cache
-def _spoken(speaker: str) -> Sequence[Doubles]:
+def recordings(speaker: str) -> Sequence[Doubles]:
+    """All that a speaker says."""
     sounds = []
     for path in sorted(RECORDINGS.glob(f"*-{speaker}.wav")):
         with wave.open(str(path)) as file:
@@ -243,8 +259,9 @@ def _spoken(speaker: str) -> Sequence[Doubles]:
     return sounds
 
 
-def _any(speaker: str, chance: np.random.Generator) -> Doubles:
-    sounds = _spoken(speaker)
+def any_of(speaker: str, chance: np.random.Generator) -> Doubles:
+    """Something that a speaker says."""
+    sounds = recordings(speaker)
     return sounds[int(chance.integers(len(sounds)))]
 
 
@@ -281,7 +298,7 @@ def street(seconds: float, chance: np.random.Generator) -> Doubles:
     swell = np.interp(np.arange(count), *_swells(count, chance))
     crowd = np.zeros(count)
     for _ in range(8):
-        voice = np.concatenate([_any(who, chance) for who in ("grave", "leticia") * 8])
+        voice = np.concatenate([any_of(who, chance) for who in ("grave", "leticia") * 8])
         crowd += np.resize(np.roll(voice, int(chance.integers(len(voice)))), count)
     return traffic * 10 ** (swell / 20) + at_level(crowd, -45)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from audio.aec3 import Aec3
 from audio.echo import EchoGuard, EchoProfile
 from audio.hearing import Ear, Ears
 from audio.vad import VadProfile
@@ -95,6 +96,7 @@ class Condominium:
             onset_threshold=vad.threshold,
             offset_threshold=max(0.15, vad.threshold - 0.15),
             min_speech_ms=max(1, vad.min_speech_ms),
+            hangover_ms=vad.hangover_ms,
         )
 
     def ear(self, ears: Ears) -> Ear:
@@ -103,7 +105,8 @@ class Condominium:
         if echo.mode == "none":
             return ears.ear(self.vad_profile())
         profile = EchoProfile(assumed_gain_db=echo.assumed_gain_db, margin_db=echo.margin_db)
-        return ears.ear(self.vad_profile(), guard=EchoGuard(profile), gated=echo.gate_uplink)
+        guard = EchoGuard(profile, before=Aec3() if echo.mode == "aec3" else None)
+        return ears.ear(self.vad_profile(), guard=guard, gated=echo.gate_uplink)
 
     def session(self, role: Role, facts: Facts | None, tools: Registry, *, attendant: bool) -> SessionConfig:
         """What the model on a leg is told. Neither knows the other's conversation.

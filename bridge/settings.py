@@ -625,18 +625,21 @@ class Vad(Part):
     """How sure it must be."""
     min_speech_ms: Milliseconds = 64
     """Shorter noises do not interrupt what is being played. The detector's window is 32 ms."""
+    hangover_ms: Annotated[int, Field(ge=100, le=2000)] = 450
+    """So long it must be quiet before a caller counts as silent."""
 
 
 class Echo(Part):
     """What comes back of our own voice, and must not be taken for a caller."""
 
-    mode: Literal["none", "guard"] = "guard"
+    mode: Literal["none", "guard", "aec3"] = "guard"
     """`guard`: our echo is predicted from what we played, and only what is louder than the rest of it
-    interrupts us. `none`: for lines that are known to have no echo."""
+    interrupts us. `aec3`: the same behind WebRTC's echo canceller, which needs the extra `aec3`; see
+    `porteiro bench --hearing`. `none`: for lines that are known to have no echo."""
     gate_uplink: bool = True
-    """With guard: while we talk and the caller doesn't, the model hears silence, not our echo. Who begins to
-    speak is heard from 400 ms before that."""
-    assumed_gain_db: Annotated[float, Field(ge=-40, le=12)] = -3.0
+    """Unless it is `none`: while we talk and the caller doesn't, the model hears silence, not our echo. Who
+    begins to speak is heard from 400 ms before that."""
+    assumed_gain_db: Annotated[float, Field(ge=-40, le=12)] = 0.0
     """How loud the echo is taken to be beside what we play, in a call's first second, before it is known."""
     margin_db: Annotated[float, Field(ge=0, le=24)] = 9.0
     """By how much a caller must be louder than what is left of our echo to interrupt us."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING
 
+from audio.aec3 import available as aec3_available
 from bridge.amqp_address import read_address
 from providers.local.models import missing_files
 from storage.lock import in_use
@@ -30,7 +31,17 @@ def problems(settings: Settings) -> list[str]:
         lines += model_problems(settings.service)
     for tenant in settings.tenants.values():
         lines += [f"tenants.{tenant.id}.{line}" for line in tenant_problems(tenant, settings)]
+        lines += [f"tenants.{tenant.id}.{line}" for line in package_problems(tenant)]
     return lines
+
+
+def package_problems(tenant: Tenant) -> list[str]:
+    if tenant.echo.mode != "aec3" or aec3_available():
+        return []
+    return [
+        "echo.mode: found 'aec3', and the package livekit is not installed; allowed: install the extra aec3 "
+        "(uv sync --extra aec3), or 'guard' or 'none'"
+    ]
 
 
 def service_problems(service: Service) -> list[str]:

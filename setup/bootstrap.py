@@ -463,7 +463,7 @@ def main(arguments: Optional[List[str]] = None) -> int:  # noqa: UP006, UP045
                 own.unlink(missing_ok=True)
                 own.symlink_to(find_uv(ROOT / ".cache" / "uv"))
             else:
-                set_up(["weights", *options.extra], not options.no_models, options.force)
+                set_up(["weights", "aec3", *options.extra], not options.no_models, options.force)
     except SetupError as error:
         print(f"setup failed: {error}", file=sys.stderr, flush=True)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,14 +17,15 @@ from bench.callers import CallLost
 from bench.children import ChildError
 from bench.clock import measure_clock
 from bench.heard import kept, measure_heard
+from bench.hearing import modes, scenes
 from bench.hearing import run as hear
-from bench.hearing import scenes
 from bench.model_process import PACE
 from bench.peers.measure import PEERS, PeerError, compare
 from bench.quality import Figure, Words, lines, recognised, sound_figures, spoken
 from bench.run import Plan, measure
 from bench.soak import complaints, measure_soak
 from bench.visits import measure_visits, strays
+from bench.voice import measure_voice
 from bridge.model_server import ModelServerError
 from bridge.runner import silero_onnx
 from bridge.settings import SettingsError, load
@@ -247,20 +249,48 @@ def hearing(minutes: float, as_json: bool, console: Console) -> int:
         sys.stderr.write(f"porteiro bench: minutes: found {minutes:g}; allowed are 1 to 600\n")
         return 1
     model = VadModel(silero_onnx())
-    found = {}
+    found: dict[str, Any] = {}
     for scene in scenes(minutes):
         console.print(f"{scene.name} …", style="dim")
-        found[scene.name] = hear(model, scene).figures()
+        found[scene.name] = {mode: hear(model, replace(scene, mode=mode)).figures() for mode in modes(scene)}
+    console.print("the voice detector after two minutes of noise, and in a crowd …", style="dim")
+    voice = measure_voice(model, minutes=round(min(minutes, 10)))
     if as_json:
-        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
-        return 0
-    table = Table("", box=None, pad_edge=False)
+        both = {"situations": found, "vad": voice}
+        sys.stdout.write(orjson.dumps(both, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        show_hearing(found, voice, console)
+    return 0
+
+
+def show_hearing(found: Mapping[str, Any], voice: Mapping[str, Any], console: Console) -> None:
+    """What was heard, for people."""
+    table = Table("", "echo.mode", box=None, pad_edge=False)
     for column in ("minutes", "false barge-ins", "callers", "heard", "p50 ms", "p95 ms"):
         table.add_column(column, justify="right")
-    for name, figures in found.items():
-        table.add_row(name, *("–" if value is None else f"{value:g}" for value in figures.values()))
+    for name, by_mode in found.items():
+        for mode, figures in by_mode.items():
+            values = ("–" if value is None else f"{value:g}" for value in figures.values())
+            table.add_row(name if mode == "guard" else "", mode, *values)
     console.print(table)
-    return 0
+    table = Table("the voice detector", box=None, pad_edge=False)
+    for column in (
+        "missed after 2 min of noise",
+        "begin found, p95 ms",
+        "triggers a minute, crowd of 10",
+        "crowd of 20",
+    ):
+        table.add_column(column, justify="right")
+    for name, label in (("forgets", "state forgotten in pauses"), ("keeps", "state kept for ever")):
+        after, ten, twenty = (voice[name][part] for part in ("after_noise", "crowd_of_10", "crowd_of_20"))
+        table.add_row(
+            label,
+            f"{after['missed']} of {after['spoken']}",
+            "–" if after["p95_ms"] is None else f"{after['p95_ms']:g}",
+            f"{ten['triggers_a_minute']:g}",
+            f"{twenty['triggers_a_minute']:g}",
+        )
+    console.print(table)
 
 
 def quality(recordings: int, as_json: bool, console: Console) -> int:

@@ -63,6 +63,66 @@ def test_the_echo_is_learnt_and_taken_out(delay_ms: int) -> None:
     assert taken_out_db(heard[250:], left[250:]) > 10
 
 
+@pytest.mark.parametrize("delay_ms", [45, 260])
+def test_where_the_echo_begins_is_found_within_a_second_of_talk(delay_ms: int) -> None:
+    sound = talk(4, 3)
+    ours, heard = (
+        [saturated(sound[n : n + 160]) for n in range(0, 32000, 160)],
+        frames(echoed(sound, delay_ms, -6)),
+    )
+    guard = EchoGuard()
+    left = listen(guard, ours, heard)
+    assert guard._canceller is not None and guard._canceller.located is not None
+    # Heard blocks are paired with the played block before: the filter has one block less to bridge.
+    assert 0 <= delay_ms / 20 - guard._canceller.located <= 2
+    assert taken_out_db(heard[100:150], left[100:150]) > 9, "in the third second"
+
+
+@pytest.mark.parametrize("street_dbov", [-65, -30])
+def test_a_caller_whom_nobody_noticed_does_not_spoil_what_was_learnt(street_dbov: float) -> None:
+    sound, caller = talk(12), talk(12, 2)
+    echo = echoed(sound, 133, -6)
+    caller[: 3 * 8000] = 0
+    caller[8 * 8000 :] = 0
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 96000, 160)]
+    heard = frames(
+        echo + caller + street(12, np.random.default_rng(1))[:96000] * 10 ** ((street_dbov + 30) / 20)
+    )
+    guard = EchoGuard()
+    listen(guard, ours[:400], heard[:400])
+    assert guard._canceller is not None
+    only_echo = frames(echo)
+    left = listen(guard, ours[400:], only_echo[400:])
+    assert taken_out_db(only_echo[400:425], left[:25]) > 6, "at once when the caller is silent again"
+    assert taken_out_db(only_echo[450:], left[50:]) > 12
+
+
+def test_an_echo_that_comes_by_another_way_is_found_again() -> None:
+    sound = talk(16)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 128000, 160)]
+    before, after = frames(echoed(sound, 60, -6)), frames(echoed(sound, 240, -6))
+    guard = EchoGuard()
+    listen(guard, ours[:250], before[:250])
+    assert guard._canceller is not None
+    assert guard._canceller.located in (1, 2, 3)
+    left = listen(guard, ours[250:], after[250:])
+    assert guard._canceller.located in (10, 11, 12)
+    assert taken_out_db(after[550:], left[300:]) > 10
+
+
+def test_the_bound_does_not_fall_below_the_street_as_soon_as_we_fall_silent() -> None:
+    """A voice detector goes on hearing speech for some windows: what it hears then is no caller."""
+    noise = street(6, np.random.default_rng(2))[:48000]
+    sound = talk(6)
+    sound[4 * 8000 :] = 0
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 48000, 160)]
+    left = listen(EchoGuard(), ours, frames(echoed(sound, 100, -6) + noise))
+    levels = [level_dbov(pcm) for pcm, _ in left]
+    for number in range(201, 213):
+        _, floor = left[number]
+        assert floor >= min(np.median(levels[170:213]) - 3, left[number - 1][1] - 3.1), number
+
+
 @pytest.mark.parametrize("delay_ms", [0, 300])
 def test_from_the_first_block_on_the_echo_is_below_the_bound(delay_ms: int) -> None:
     sound = talk(4)
@@ -270,17 +330,25 @@ def scene(**changed: object) -> Found:
 
 def test_our_echo_interrupts_nobody_and_without_the_guard_it_would() -> None:
     assert scene().false == 0
-    assert scene(minutes=0.5, guard=False).false > 5
+    assert scene(minutes=0.5, mode="none").false > 5
 
 
 def test_callers_are_heard_over_our_echo_and_without_it() -> None:
     over_echo = scene(minutes=3, caller=True)
     assert over_echo.spoken >= 20
-    assert len(over_echo.caught_ms) >= 0.75 * over_echo.spoken  # a short run, with each call's first seconds
-    assert np.median(over_echo.caught_ms) <= 110
+    assert len(over_echo.caught_ms) >= 0.9 * over_echo.spoken  # a short run, with each call's first seconds
+    assert over_echo.false == 0
+    assert np.median(over_echo.caught_ms) <= 90
     clean = scene(minutes=3, caller=True, echo_db=None)
     assert (len(clean.caught_ms), clean.false) == (clean.spoken, 0)
     assert np.median(clean.caught_ms) <= 100
+
+
+def test_callers_are_heard_over_our_echo_on_a_loud_street() -> None:
+    found = scene(minutes=3, caller=True, noise=street, noise_dbov=-30)
+    assert len(found.caught_ms) >= 0.85 * found.spoken
+    assert found.false <= 1
+    assert np.median(found.caught_ms) <= 110
 
 
 def test_the_street_is_no_caller() -> None:
