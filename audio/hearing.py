@@ -18,6 +18,8 @@ PRE_ROLL_MS: Final = 400
 """How much of what was kept from the model it gets when the caller speaks after all."""
 _ECHO_FRAMES: Final = 400 // FRAME_MS
 """For so many frames after we last said something it may still come back."""
+_CONFIRMING_FRAMES: Final = 160 // FRAME_MS
+"""For so many more it is waited whether what may be a word's beginning is one."""
 
 
 class Uplink:
@@ -111,7 +113,8 @@ class Ear:
                 self.worked_off(self._guard)
         if self._uplink is None:
             return pcm8k
-        if self._since_ours < _ECHO_FRAMES and not self.voice.speaking:
+        closed = _ECHO_FRAMES + (_CONFIRMING_FRAMES if self.voice.beginning else 0)
+        if self._since_ours < closed and not self.voice.speaking:
             return self._uplink.closed(pcm8k)
         if not self.voice.speaking:
             self._uplink.forget()

@@ -223,6 +223,11 @@ class VoiceActivity:
             self._waiting = self._waiting[_FRAMED_BYTES - _CONTEXT_BYTES :]
 
     @property
+    def beginning(self) -> bool:
+        """Speech may have begun, and is not confirmed yet."""
+        return self._began is not None and not self.speaking
+
+    @property
     def speech_ms(self) -> int:
         """How long the speech that goes on has lasted, without a quiet at its end; 0 where there is none."""
         if not self.speaking or self._began is None:

@@ -1,8 +1,8 @@
 """How well the voice detector hears over hours and in a crowd, with and without forgetting its state.
 
 Its model's state drifts in long noise; after two seconds of clear non-speech it is forgotten
-(`audio/vad.py`). What that gains, speech that is heard after two minutes of noise, and what it costs, voices of
-a crowd that are taken for a caller's, stand side by side here.
+(`audio/vad.py`). What that gains, speech that is heard after two minutes of noise, and what it costs, voices
+of a crowd that are taken for a caller's, stand side by side here.
 """
 
 from __future__ import annotations

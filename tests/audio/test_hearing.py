@@ -77,6 +77,19 @@ def test_what_was_kept_back_is_not_given_later_when_the_way_opens_by_itself() ->
     assert ear.heard(murmur[:320]) == murmur[:320]
 
 
+@pytest.mark.parametrize("after_ms", [200, 300, 340])
+def test_a_word_that_begins_before_our_echo_is_over_keeps_its_beginning(after_ms: int) -> None:
+    batch = VadBatch(model())
+    ear = an_ear(batch)
+    converse(ear, batch, over_the_line(white(2, -65)), we_talk=True)
+    speech = at_level(recording("v05-leticia.wav"), -30)
+    sound = over_the_line(np.concatenate((np.zeros(after_ms * 8 - true_onset(speech)), speech)))
+    sound = sound[: len(sound) // FRAME_BYTES * FRAME_BYTES]
+    heard, onsets = converse(ear, batch, sound, we_talk=False)
+    assert onsets
+    assert sound[after_ms * 16 :] in heard
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=2000)), max_size=40))
 def test_the_uplink_gives_each_byte_once_and_the_last_400_ms_of_what_it_kept(

@@ -63,6 +63,18 @@ def test_check_says_what_the_machine_lacks(config: Path) -> None:
     assert "none.json: no such file" in said
 
 
+def test_check_says_that_a_canceller_that_is_wanted_is_not_installed(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    text = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\necho.mode = "aec3"\n'
+    assert run_check(config, text)[0] == 0
+    monkeypatch.setattr(settings_disk, "aec3_available", lambda: False)
+    code, said = run_check(config, text)
+    assert code == 1
+    assert "tenants.jardim.echo.mode: found 'aec3', and the package livekit is not installed" in said
+
+
 def test_check_of_no_file_says_so(tmp_path: Path) -> None:
     out = io.StringIO()
     assert check.run(argparse.Namespace(config=str(tmp_path / "no.toml")), out) == 1
