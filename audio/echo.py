@@ -642,8 +642,8 @@ class EchoGuard:
             self._bound(block, block.pcm, level, near, loudest)
             return None
         played = self.output.energies(lag)
-        if loudest >= _TELLING_DBOV:
-            least = level <= max(loudest + _LEAST_GAIN_DB - self._profile.margin_db, _INAUDIBLE_DBOV)
+        if near >= _TELLING_DBOV:
+            least = level <= max(near + _LEAST_GAIN_DB - self._profile.margin_db, _INAUDIBLE_DBOV)
             self._clean = self._clean + 1 if least and self.gain_db <= _LEAST_OF_ECHO_DB else 0
         if self._clean > BLOCKS:
             if self._canceller.located is not None:

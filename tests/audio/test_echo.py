@@ -160,6 +160,24 @@ def test_on_a_line_without_echo_the_filter_rests_until_there_is_one(monkeypatch:
     assert taken_out_db(heard[150:], left[150:]) > 10
 
 
+def test_pauses_in_our_talk_are_no_line_without_echo() -> None:
+    """After an echo that comes soon it is quiet while something of ours might still come back."""
+    sound = talk(30)
+    for begin in range(8000, len(sound), 8000):
+        sound[begin : begin + 3000] = 0
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 240000, 160)]
+    guard = EchoGuard()
+    assert guard._canceller is not None
+    heard = frames(echoed(sound, 20, -6))
+    for place in range(150, 1500, 50):
+        listen(
+            guard,
+            ours[place - 50 if place > 150 else 0 : place],
+            heard[place - 50 if place > 150 else 0 : place],
+        )
+        assert guard._canceller.located in (0, 1), place
+
+
 def test_a_caller_teaches_it_nothing() -> None:
     sound, caller = talk(6), talk(6, 2)
     ours = [saturated(sound[n : n + 160]) for n in range(0, 48000, 160)]
