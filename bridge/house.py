@@ -143,7 +143,13 @@ class Condominium:
             language=tenant.language.partition("-")[0],
             voice=tenant.voice,
             transcription_prompt=self._vocabulary(role),
-            turn_detection=TurnDetection(turns.threshold, turns.prefix_padding_ms, turns.silence_duration_ms),
+            turn_detection=TurnDetection(
+                turns.threshold,
+                turns.prefix_padding_ms,
+                turns.silence_duration_ms,
+                turns.kind,
+                turns.eagerness,
+            ),
         )
 
     def _vocabulary(self, role: Role) -> str:

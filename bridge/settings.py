@@ -646,7 +646,13 @@ class Echo(Part):
 
 
 class TurnDetection(Part):
-    """When a caller's turn counts as ended: the fields of OpenAI's `server_vad`."""
+    """When a caller's turn counts as ended: the fields of OpenAI's `server_vad` and `semantic_vad`."""
+
+    kind: Literal["", "server_vad", "semantic_vad"] = ""
+    """`server_vad`: by silence alone. `semantic_vad`: by what is said as well. Empty: `semantic_vad` for
+    azure-voicelive, `server_vad` for the others; `local` knows no other."""
+    eagerness: Literal["auto", "low", "medium", "high"] = "auto"
+    """With openai's `semantic_vad`: how soon a turn is taken to be over."""
 
     threshold: Threshold = 0.5
     """How sure the provider must be that somebody speaks."""
@@ -692,30 +698,37 @@ class Tenant(Part):
     its address is enough."""
     websocket_password_env: EnvName | None = None
     """The environment variable that holds the password. Together with websocket_username_env."""
-    provider: Literal["local", "openai", "azure-openai"] = "local"
+    provider: Literal["local", "openai", "azure-openai", "azure-voicelive"] = "local"
     """Whose voice model talks: `local` runs in the service and needs no key. See docs/providers.md."""
     model: str = ""
-    """Empty: the provider's default. For azure-openai: the deployment's name, which must be given."""
+    """Empty: the provider's default. Must be given for Azure: the deployment's name, or for
+    azure-voicelive the model's."""
     voice: str = ""
     """Empty: the provider's default."""
     base_url: Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)] = ""
-    """Another server that speaks the provider's protocol. Empty: the provider's own. For azure-openai the
-    resource's, which must be given: `https://NAME.openai.azure.com`."""
+    """Another server that speaks the provider's protocol. Empty: the provider's own. For Azure the
+    resource's, which must be given: `https://NAME.openai.azure.com`, or for azure-voicelive
+    `https://NAME.services.ai.azure.com`."""
     audio_message_ms: Annotated[int, Field(ge=20, le=200)] = 40
     """How much of a caller's audio goes to the provider at once: less comes sooner, more costs less."""
     provider_format: FormatName | None = None
     """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
     (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network. Not set: what
-    fits the provider best, `pcm24` for local, openai and azure-openai. Which ones a provider has is in
-    docs/providers.md."""
+    fits the provider best, `pcm24` for local, openai and azure-openai, `pcm8` for azure-voicelive. Which ones
+    a provider has is in docs/providers.md."""
     api_key_env: EnvName | None = None
     """The environment variable that holds the key. Default for openai: OPENAI_API_KEY, for azure-openai:
-    AZURE_OPENAI_API_KEY."""
+    AZURE_OPENAI_API_KEY, for azure-voicelive: AZURE_VOICELIVE_API_KEY."""
     token_file: FilePath | None = None
     """For Azure, in place of a key: a file with an Entra access token, which is read anew for each call.
     Whoever renews the token writes it there."""
     noise_suppression: bool = True
     """The provider takes noise out of a caller's audio before it listens, where it can."""
+    echo_cancellation: bool = True
+    """The provider takes our echo out of a caller's audio, where it can (azure-voicelive)."""
+    interim_texts: Annotated[tuple[str, ...], Field(max_length=10)] = ()
+    """One of these sentences is said where a reply takes longer than two seconds, for instance "Um instante."
+    Only azure-voicelive does that, with Azure's voices and a model that is not a realtime one."""
     greeting: str | None = None
     """In place of the usual first sentence."""
     goodbye: str | None = None
@@ -787,6 +800,10 @@ class Tenant(Part):
                 f"provider_format {' or '.join(terms.formats)}: provider {self.provider!r} has no "
                 f"{self.provider_format!r}"
             )
+        if self.interim_texts and self.provider != "azure-voicelive":
+            raise ValueError("interim_texts for provider 'azure-voicelive' alone")
+        if self.turn_detection.kind == "semantic_vad" and self.provider == "local":
+            raise ValueError("turn_detection.kind 'server_vad': provider 'local' knows no other")
         # The key is in the environment; the address of the model server of our own nobody has to know.
         embedded = "base_url" if self.provider == "local" else ""
         for name in terms.needs:

@@ -40,6 +40,8 @@ def provider_of(
             voice=tenant.voice,
             format=tenant.provider_format,
             noise_suppression=tenant.noise_suppression,
+            echo_cancellation=tenant.echo_cancellation,
+            interim_texts=tenant.interim_texts,
         )
     return create(tenant.provider, access)
 

@@ -99,6 +99,12 @@ TERMS: Mapping[str, Terms] = {
     "azure-openai": Terms(
         needs=("api_key", "base_url", "model"), token=True, key_variable="AZURE_OPENAI_API_KEY"
     ),
+    "azure-voicelive": Terms(
+        needs=("api_key", "base_url", "model"),
+        token=True,
+        key_variable="AZURE_VOICELIVE_API_KEY",
+        formats=("pcm8", "pcm16", "pcm24", "pcmu", "pcma"),
+    ),
 }
 """By the provider's name."""
 

@@ -64,11 +64,18 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class TurnDetection:
-    """When a caller's turn counts as ended (the fields of OpenAI's ``server_vad``)."""
+    """When a caller's turn counts as ended (the fields of OpenAI's ``server_vad`` and ``semantic_vad``).
+
+    Attributes:
+        kind: by silence alone, or by what is said as well; empty: what the provider does best.
+        eagerness: how soon a turn is taken to be over, where the words decide.
+    """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 600
+    kind: Literal["", "server_vad", "semantic_vad"] = ""
+    eagerness: Literal["auto", "low", "medium", "high"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import msgspec
 import orjson
 
-from providers.base import SessionConfig, ToolSpec
+from providers.base import SessionConfig, ToolSpec, TurnDetection
 from providers.formats import PCM24, AudioFormat, UnknownFormat, format_of
 
 NoiseReduction = Literal["near_field", "far_field"]
@@ -142,7 +142,6 @@ def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
     transcription = {"model": wire.transcription_model, "language": config.language}
     if config.transcription_prompt:
         transcription["prompt"] = config.transcription_prompt
-    turns = config.turn_detection
     output: dict[str, Any] = {"format": audio}
     if voice := config.voice or wire.voice:
         output["voice"] = voice
@@ -158,25 +157,32 @@ def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
                     "format": audio,
                     "noise_reduction": {"type": wire.noise_reduction} if wire.noise_reduction else None,
                     "transcription": transcription,
-                    "turn_detection": {
-                        "type": "server_vad",
-                        "threshold": turns.threshold,
-                        "prefix_padding_ms": turns.prefix_padding_ms,
-                        "silence_duration_ms": turns.silence_duration_ms,
-                        "create_response": False,
-                        "interrupt_response": False,
-                    },
+                    "turn_detection": _turn_detection(config.turn_detection),
                 },
                 "output": output,
             },
-            "tools": [_tool(tool) for tool in config.tools],
+            "tools": [function_tool(tool) for tool in config.tools],
             "tool_choice": "auto",
             "max_output_tokens": max(1, min(4096, config.max_output_tokens)),
         },
     }
 
 
-def _tool(tool: ToolSpec) -> dict[str, Any]:
+def _turn_detection(turns: TurnDetection) -> dict[str, Any]:
+    ours = {"create_response": False, "interrupt_response": False}
+    if turns.kind == "semantic_vad":
+        return {"type": "semantic_vad", "eagerness": turns.eagerness, **ours}
+    return {
+        "type": "server_vad",
+        "threshold": turns.threshold,
+        "prefix_padding_ms": turns.prefix_padding_ms,
+        "silence_duration_ms": turns.silence_duration_ms,
+        **ours,
+    }
+
+
+def function_tool(tool: ToolSpec) -> dict[str, Any]:
+    """A tool as a session's configuration has it."""
     return {
         "type": "function",
         "name": tool.name,

@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from openai import AsyncOpenAI, Omit, OpenAIError
@@ -87,6 +87,21 @@ class OpenAISettings:
     )
 
 
+class Deadlines(Protocol):
+    """What a session must know of its provider's settings; see :class:`OpenAISettings`."""
+
+    @property
+    def connect_timeout_s(self) -> float: ...
+    @property
+    def close_timeout_s(self) -> float: ...
+    @property
+    def stall_timeout_s(self) -> float: ...
+    @property
+    def session_limit_s(self) -> float: ...
+    @property
+    def going_away_s(self) -> float: ...
+
+
 class OpenAIProvider:
     """Opens sessions; one client for all of them. ``name`` is the provider's in settings and records."""
 
@@ -142,7 +157,7 @@ class OpenAISession:
     def __init__(
         self,
         provider: str,
-        settings: OpenAISettings,
+        settings: Deadlines,
         dialect: wire.Dialect,
         config: SessionConfig,
         connect: Callable[[Listener], Coroutine[Any, Any, None]],

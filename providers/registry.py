@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from providers.access import TERMS, Access
 from providers.azure_openai import azure_openai
+from providers.azure_voicelive import azure_voicelive
 from providers.base import Provider
 from providers.openai_realtime import OpenAIProvider, OpenAISettings
 
@@ -44,6 +45,7 @@ _PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
     "local": _local,
     "openai": _openai,
     "azure-openai": azure_openai,
+    "azure-voicelive": azure_voicelive,
 }
 
 NAMES = tuple(_PROVIDERS)

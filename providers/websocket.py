@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import structlog
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode, Frame, Opcode
@@ -252,6 +253,29 @@ def connect_options(
     return options
 
 
+class _Connect(connect):
+    """Follows no redirect: whoever we are sent to would get the key."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """The redirect is the refusal."""
+        return exc
+
+
+async def connect_websocket(
+    url: str,
+    headers: Mapping[str, str],
+    listener: Listener,
+    limits: Limits,
+    context: ssl.SSLContext | None,
+) -> None:
+    """Open a connection without any vendor's SDK; the listener is told of it. See :func:`connect_options`.
+
+    Raises:
+        OSError, websockets.exceptions.WebSocketException: it could not be opened.
+    """
+    await _Connect(url, additional_headers=headers, **connect_options(url, listener, limits, context))
+
+
 def is_secure(url: str) -> bool:
     """Whether an address asks for TLS."""
     return urlsplit(url).scheme in ("https", "wss")
@@ -275,4 +299,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-__all__ = ["Limits", "Listener", "Stalled", "WebSocket", "connect_options", "is_secure", "why"]
+__all__ = [
+    "Limits",
+    "Listener",
+    "Stalled",
+    "WebSocket",
+    "connect_options",
+    "connect_websocket",
+    "is_secure",
+    "why",
+]

@@ -37,6 +37,9 @@ OPENAI_API_KEY=
 # The key of a tenant whose provider is azure-openai and that names neither another variable nor a token_file
 AZURE_OPENAI_API_KEY=
 
+# The same where the provider is azure-voicelive
+AZURE_VOICELIVE_API_KEY=
+
 # --- where the settings are
 
 # The settings file

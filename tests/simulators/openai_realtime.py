@@ -219,6 +219,13 @@ class Model:
         usage = {"type": "duration", "seconds": 1.0}
         self.emit(type=kind + "completed", item_id=item, content_index=0, transcript=text, usage=usage)
 
+    def phantom(self) -> str:
+        """The server hears speech where there was none, and cuts its own reply off."""
+        item = self.caller_starts()
+        if self._active is not None:
+            self._finish("cancelled", {"type": "cancelled", "reason": "turn_detected"})
+        return item
+
     # -- what a client sends
 
     def receive(self, message: Message) -> None:
