@@ -68,7 +68,9 @@ def test_check_says_that_a_canceller_that_is_wanted_is_not_installed(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     text = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\necho.mode = "aec3"\n'
-    assert run_check(config, text)[0] == 0
+    with in_thread(Simulator()) as server:
+        text += f'base_url = "{server.url}"\n'
+        assert run_check(config, text)[0] == 0
     monkeypatch.setattr(settings_disk, "aec3_available", lambda: False)
     code, said = run_check(config, text)
     assert code == 1
