@@ -9,12 +9,14 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-YOUNG: Final = 20_000
-"""New containers after which the youngest are looked at: about every three seconds at a hundred calls."""
+YOUNG: Final = 5_000
+"""New containers after which the youngest are looked at."""
+OLDER: Final = 5
+"""So many looks at the younger make one at the older: what visits left is let go within minutes."""
 
 
 def settle() -> None:
     """To be called once the service has started: what lives now lives for ever, and is looked at no more."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, 10, 10)
+    gc.set_threshold(YOUNG, OLDER, OLDER)
