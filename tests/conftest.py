@@ -7,12 +7,23 @@ hides a hole. Only a test marked `platform`, which some systems can't run at all
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 # As the service has it (bridge/__init__.py), for those tests too that import nothing of bridge/ before numpy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def provider_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A provider that takes the sessions of the tenant `jardim`, as its settings are loaded."""
+    from tests.simulators.openai_realtime import Simulator
+    from tests.simulators.threads import in_thread
+
+    with in_thread(Simulator()) as server:
+        monkeypatch.setenv("PORTEIRO_TENANTS__JARDIM__BASE_URL", server.url)
+        yield
 
 
 def _skips_fail() -> bool:

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
         out.write(f"{source}: {count}\n")
         out.writelines(f"  {problem}\n" for problem in problems)
         return 1
-    answers, troubles = asyncio.run(neighbours(settings))
+    answers, troubles = asyncio.run(_ask_all(settings))
     if troubles:
         what = "1 thing" if len(troubles) == 1 else f"{len(troubles)} things"
         out.write(f"{source}: the settings are well, but {what} they need would not work now\n")
@@ -55,8 +55,14 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     return 1 if troubles else 0
 
 
+async def _ask_all(settings: Settings) -> tuple[list[str], list[str]]:
+    """One line for each thing that is well, and one for each that is not."""
+    near, far = await asyncio.gather(neighbours(settings), look_at_providers(settings))
+    return near[0] + far[0], near[1] + far[1]
+
+
 async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
-    """One line for each thing on the network that is well, and one for each that is not, with what to do."""
+    """The same for what is on the house's own network, with what to do."""
     answers, troubles = [], []
     for tenant in settings.tenants.values():
         if isinstance(tenant.dialer, AriDialer):
@@ -84,12 +90,8 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
             else:
                 answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
     brokers = await look_at_brokers(settings)
-    providers = await look_at_providers(settings)
     ports = await look_at_ports(settings)
-    return (
-        answers + providers[0] + brokers.answers + ports[0],
-        troubles + providers[1] + brokers.troubles + ports[1],
-    )
+    return answers + brokers.answers + ports[0], troubles + brokers.troubles + ports[1]
 
 
 def summary(settings: Settings) -> list[str]:

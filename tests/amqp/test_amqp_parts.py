@@ -258,6 +258,7 @@ async def _taking(rabbit: Rabbit) -> AsyncIterator[list[dict[str, Any]]]:
 
 
 @pytest.mark.rabbitmq
+@pytest.mark.usefixtures("provider_there")
 async def test_check_says_in_words_how_brokers_and_queues_stand(
     rabbit: Rabbit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,9 @@ READY = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("provider_there")
+
+
 def run(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, password: str = PASSWORD, service: str = ""
 ) -> tuple[int, str]:
