@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,10 +22,11 @@ from providers.base import (
     ToolCall,
     Transcript,
     TranscriptFailed,
+    TurnDetection,
 )
 from providers.openai_conversation import Conversation, SessionOver
 from tests.simulators.openai_realtime import BYTES_PER_MS, Call, Faults, Reply, Say
-from tests.simulators.pair import Pair, go, replies, steps
+from tests.simulators.pair import CONFIG, Pair, go, replies, steps
 
 KEYS = ["response", "item", "item_id", "response_id", "id", "error", "delta", "metadata", "session", "type"]
 
@@ -49,6 +51,31 @@ def test_the_configuration_is_what_the_vendor_takes_and_what_we_mean(pair: Pair)
     assert heard["transcription"] == expected
     assert pair.model.session["output_modalities"] == ["audio"]
     assert pair.model.session["tools"][0]["name"] == "lookup_apartment"
+
+
+def test_what_is_said_may_end_a_turn_as_well_as_silence() -> None:
+    turns = TurnDetection(kind="semantic_vad", eagerness="high", silence_duration_ms=900)
+    pair = Pair(config=replace(CONFIG, turn_detection=turns))
+    pair.settle()
+    assert pair.model.session["audio"]["input"]["turn_detection"] == {
+        "type": "semantic_vad",
+        "eagerness": "high",
+        "create_response": False,
+        "interrupt_response": False,
+    }
+    assert pair.model.violations == []
+
+
+def test_a_reply_that_the_server_cut_off_by_itself_is_over() -> None:
+    pair = Pair(Reply((Say(400),)))
+    receipt = pair.conversation.speak_about("Comece.")
+    pair.until(lambda: audio_ms(pair, "say_1") == 100)
+    item = pair.model.phantom()
+    pair.exchange()
+    assert [(e.receipt, e.status) for e in pair.of(ResponseDone)] == [(receipt, "cancelled")]
+    pair.model.caller_ends(item, "")
+    pair.settle()
+    assert len(pair.model.creates) == 2 and pair.model.violations == []
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
