@@ -39,6 +39,7 @@ from providers.base import (
     Session,
     SpeechStarted,
     SpeechStopped,
+    TakesTurns,
     ToolCall,
     Transcript,
     TranscriptFailed,
@@ -195,6 +196,8 @@ class Leg:
         self._down: Resampler | None = None
         self._down_item = ""
         self._session: Session | None = None
+        self._told: TakesTurns | None = None
+        """The session, where it relies on our VAD for the caller's turns."""
         self._exact_speech = False
         self._sayings: dict[str, _Saying] = {}
         self._items: deque[_Item] = deque()
@@ -247,6 +250,7 @@ class Leg:
     def join(self, session: Session) -> None:
         """From now on this is the session that the call talks to; `run` reads what it says."""
         self._session = session
+        self._told = session if isinstance(session, TakesTurns) else None
         self._agree(session)
 
     async def run(self, session: Session) -> None:
@@ -311,7 +315,7 @@ class Leg:
         if self._lost or self._closed:
             return
         self._lost = True
-        self._session = None
+        self._session = self._told = None
         self._overlap = None
         self._playout.flush(force=True)
         self._post(self, visit_events.SessionLost(self.role, self.attempt, reason))
@@ -367,6 +371,8 @@ class Leg:
         self._segments.append(_Segment(began))
         if self._hears is None and (self._playout.audible or self._playout.playing is not None):
             self._spoken_over(began)
+        if self._told is not None and self._hears is None:
+            self._told.caller_began()
         self._post(self, visit_events.SpeechBegan(self.role))
 
     def _speech_ended(self, offset: SpeechOffset) -> None:
@@ -374,6 +380,8 @@ class Leg:
         self._caller_ended = ended
         if self._segments:
             self._segments[-1].ended = ended
+        if self._told is not None:
+            self._told.caller_ended(round((self.now - ended) * 1000))
         self._post(self, visit_events.SpeechEnded(self.role))
 
     # A sound of the caller's while we speak: see bridge/overlap.py.
@@ -532,6 +540,8 @@ class Leg:
         """
         self._flush()
         self._settle_overlap(reply=False)  # what was said is the other's from now on
+        if self._told is not None:
+            self._told.caller_ended(0)
         self._hears, self._speaks = hears, speaks
 
     def disconnect(self) -> None:
@@ -540,6 +550,8 @@ class Leg:
             return
         line, self._hears, self._speaks = self._hears, None, None
         self._caller_ended = None  # that was said to the other: nobody owed a reply to it
+        if self._told is not None and self._ear.speaking:
+            self._told.caller_began()
         self.log.info(
             "leg.disconnected",
             gaps=line.gaps,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 # --------------------------------------------------------------------------------------------------------
 # What a provider can do
@@ -46,6 +46,10 @@ class Capabilities:
 
     output_encoding: Encoding = "pcm"
     """How the audio of :class:`AudioDelta` came."""
+
+    resumption: bool = False
+    """The session outlives its connections: it opens the next one by itself, and :class:`GoingAway` asks for
+    nothing. Calls that were open are then reported as cancelled."""
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -354,6 +358,20 @@ class Session(Protocol):
         """End the session; bounded in time."""
 
 
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A session that relies on our VAD for where a caller's turn begins and ends: it has none of its own.
+
+    Both intents may be given at any time; one that says what is known already changes nothing.
+    """
+
+    def caller_began(self) -> None:
+        """The caller speaks. What :meth:`Session.send_audio` took in the last half second belongs to it."""
+
+    def caller_ended(self, quiet_ms: int) -> None:
+        """The caller has been quiet for so long. Once that is the turn's end, the model hears of it."""
+
+
 class Provider(Protocol):
     """Opens sessions. One per tenant and provider; stateless beside its settings."""
 
@@ -388,6 +406,7 @@ __all__ = [
     "Speak",
     "SpeechStarted",
     "SpeechStopped",
+    "TakesTurns",
     "ToolCall",
     "ToolCallCancelled",
     "ToolSpec",

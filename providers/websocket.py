@@ -38,14 +38,15 @@ class Limits:
         open_s: from the first packet to the end of the handshake.
         close_s: for the server's part of the closing handshake; then the connection is cut.
         stall_s: how long the server may take nothing of what waits to be sent.
-        ping_s: how often the server is pinged; one that then sends nothing for as long again is gone.
+        ping_s: how often the server is pinged; one that then sends nothing for as long again is gone. None:
+            never, for servers that answer too late to be judged by it.
         message: the longest message.
     """
 
     open_s: float = 5.0
     close_s: float = 2.0
     stall_s: float = 5.0
-    ping_s: float = 20.0
+    ping_s: float | None = 20.0
     message: int = 16 * 1024 * 1024
 
 
@@ -204,8 +205,8 @@ class WebSocket(ClientConnection):
 
     def start_keepalive(self) -> None:
         """Look now and then whether the server is still there; by a timer, where the library has a task."""
-        assert self.ping_interval is not None
-        self._pinging = self.loop.call_later(self.ping_interval, self._ping)
+        if self.ping_interval is not None:
+            self._pinging = self.loop.call_later(self.ping_interval, self._ping)
 
     def _ping(self) -> None:
         if self._quiet and not self._held:
