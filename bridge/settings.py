@@ -698,7 +698,7 @@ class Tenant(Part):
     its address is enough."""
     websocket_password_env: EnvName | None = None
     """The environment variable that holds the password. Together with websocket_username_env."""
-    provider: Literal["local", "openai", "azure-openai", "azure-voicelive"] = "local"
+    provider: Literal["local", "openai", "azure-openai", "azure-voicelive", "gemini"] = "local"
     """Whose voice model talks: `local` runs in the service and needs no key. See docs/providers.md."""
     model: str = ""
     """Empty: the provider's default. Must be given for Azure: the deployment's name, or for
@@ -718,7 +718,7 @@ class Tenant(Part):
     a provider has is in docs/providers.md."""
     api_key_env: EnvName | None = None
     """The environment variable that holds the key. Default for openai: OPENAI_API_KEY, for azure-openai:
-    AZURE_OPENAI_API_KEY, for azure-voicelive: AZURE_VOICELIVE_API_KEY."""
+    AZURE_OPENAI_API_KEY, for azure-voicelive: AZURE_VOICELIVE_API_KEY, for gemini: GEMINI_API_KEY."""
     token_file: FilePath | None = None
     """For Azure, in place of a key: a file with an Entra access token, which is read anew for each call.
     Whoever renews the token writes it there."""

@@ -105,6 +105,7 @@ TERMS: Mapping[str, Terms] = {
         key_variable="AZURE_VOICELIVE_API_KEY",
         formats=("pcm8", "pcm16", "pcm24", "pcmu", "pcma"),
     ),
+    "gemini": Terms(needs=("api_key",), key_variable="GEMINI_API_KEY", formats=("pcm16",)),
 }
 """By the provider's name."""
 

@@ -41,11 +41,27 @@ def _local(access: Access) -> Provider:
     )
 
 
+def _gemini(access: Access) -> Provider:
+    # Here, because the vendor's SDK takes two seconds to load: only who uses it waits for it.
+    from providers.gemini_live import GeminiProvider, GeminiSettings
+
+    default = GeminiSettings(api_key=access.api_key)
+    return GeminiProvider(
+        GeminiSettings(
+            api_key=access.api_key,
+            base_url=access.base_url or default.base_url,
+            model=access.model or default.model,
+            voice=access.voice or default.voice,
+        )
+    )
+
+
 _PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
     "local": _local,
     "openai": _openai,
     "azure-openai": azure_openai,
     "azure-voicelive": azure_voicelive,
+    "gemini": _gemini,
 }
 
 NAMES = tuple(_PROVIDERS)

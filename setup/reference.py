@@ -40,6 +40,9 @@ AZURE_OPENAI_API_KEY=
 # The same where the provider is azure-voicelive
 AZURE_VOICELIVE_API_KEY=
 
+# The key of a tenant whose provider is gemini and that names no other variable
+GEMINI_API_KEY=
+
 # --- where the settings are
 
 # The settings file

@@ -15,6 +15,7 @@ import pytest
 from bridge import settings_disk
 from bridge.commands import check, health
 from storage.sqlite import SqliteStorage
+from tests.simulators import gemini_live
 from tests.simulators.openai_realtime import Faults, Simulator
 from tests.simulators.threads import in_thread
 
@@ -108,6 +109,27 @@ def test_check_says_what_a_provider_has_against_us(
     assert code == 1
     assert f"  tenants.jardim.provider: openai: {line}" in said
     assert "sk-secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "line"),
+    [
+        ("", "another", "the key was refused (code 1007: API key not valid."),
+        ('model = "gemini-9"', gemini_live.KEY, "the model is not known there (code 1008: "),
+        ('voice = "Ze"', gemini_live.KEY, "the voice is not known there (code 1007: "),
+        ("", gemini_live.KEY, ""),
+    ],
+)
+def test_check_says_what_gemini_has_against_us(
+    config: Path, setting: str, key: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes any connection, and says no by closing it."""
+    monkeypatch.setenv("GEMINI_API_KEY", key)
+    with in_thread(gemini_live.Simulator()) as server:
+        table = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "gemini"\n'
+        code, said = run_check(config, f'{table}base_url = "{server.url}"\n{setting}\n')
+    assert code == (1 if line else 0)
+    assert f"  tenants.jardim.provider: gemini: {line}" in said or not line
 
 
 def test_check_says_that_a_provider_is_not_there(
