@@ -714,8 +714,8 @@ class Tenant(Part):
     provider_format: FormatName | None = None
     """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
     (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network. Not set: what
-    fits the provider best, `pcm24` for local, openai and azure-openai, `pcm8` for azure-voicelive. Which ones
-    a provider has is in docs/providers.md."""
+    fits the provider best, `pcm24` for local, openai and azure-openai, `pcm8` for azure-voicelive,
+    `pcm16` for gemini. Which ones a provider has is in docs/providers.md."""
     api_key_env: EnvName | None = None
     """The environment variable that holds the key. Default for openai: OPENAI_API_KEY, for azure-openai:
     AZURE_OPENAI_API_KEY, for azure-voicelive: AZURE_VOICELIVE_API_KEY, for gemini: GEMINI_API_KEY."""

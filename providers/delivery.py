@@ -40,9 +40,6 @@ class Delivery:
         self._delivering = False
         self._error: Exception | None = None
 
-    def __len__(self) -> int:
-        return len(self._events)
-
     def begin(self, take: Callable[[Event], None]) -> None:
         """From now on events go to ``take``.
 

@@ -58,6 +58,7 @@ class GeminiSettings:
         api_key: sent as ``x-goog-api-key``.
         base_url: ``http(s)://…`` without a path.
         model: without ``models/``.
+        version: of the API, in the address.
         connect_timeout_s: from opening a connection to the confirmed configuration.
         stall_timeout_s: how long the server may refuse to take what we send.
     """
