@@ -128,6 +128,9 @@ class _Active:
 class Model:
     """Takes client messages in, gives server messages by ``out``; :meth:`step` goes on with a response."""
 
+    level = 16
+    """Of every sample that is spoken."""
+
     def __init__(
         self,
         replies: deque[Reply] | None = None,
@@ -449,7 +452,7 @@ class Model:
         while left > 0:
             piece = min(left, say.piece_ms)
             left -= piece
-            pcm = np.full(piece * OUT_RATE // 1000, 16, "<i2").tobytes()
+            pcm = np.full(piece * OUT_RATE // 1000, self.level, "<i2").tobytes()
             audio = {"mimeType": self.faults.mime, "data": base64.b64encode(pcm).decode()}
             # The fields of one message are not exclusive of each other.
             yield {"serverContent": {"modelTurn": {"parts": [{"inlineData": audio}]}, **words}}
