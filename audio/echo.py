@@ -77,7 +77,7 @@ _WHITENED: Final = 1e3
 _CORRELATED_KEEPS: Final = 0.98
 _LOOKS: Final = 10
 """Every so many blocks the peak is looked for."""
-_SALIENT: Final = 5.0
+_SALIENT: Final = 7.0
 """It must be so many times the correlation's root mean square."""
 _MORE_SALIENT: Final = 1.4
 """It must be so many times as high as elsewhere, or as where the echo was before."""
@@ -105,6 +105,8 @@ better, and what is louder is rather a caller who speaks unnoticed."""
 _STREET_SMOOTH: Final = 0.4
 _STREET_BIAS: Final = 2.0
 """How much stronger a noise is than the least of its smoothed blocks."""
+_SWELL_DB: Final = 4.0
+"""So much louder still a street may be for a moment: on a line whose echo nobody found, that is no echo."""
 _TELLING_DBOV: Final = -36.0
 """As loud must be what we played; beside something softer it is the street that is measured."""
 _INAUDIBLE_DBOV: Final = -60.0
@@ -678,7 +680,8 @@ class EchoGuard:
         self._watch(block.speaking)
         street = self._street(level)
         telling = near >= _TELLING_DBOV and self._sounded > BLOCKS
-        self._note(_less(level, street) - near if telling else None, block.speaking)
+        swell = 0.0 if self._echoes else _SWELL_DB
+        self._note(_less(level, street + swell) - near if telling else None, block.speaking)
         # Until something was measured beside what echoes, what is assumed holds beside all that may.
         bound = max(street, (near if self._left else loudest) + self.gain_db)
         self._bound_dbov = max(FLOOR_DBOV, bound, self._bound_dbov - _RELEASE_DB)
@@ -726,6 +729,11 @@ class EchoGuard:
                 self.begun_anew += 1
         self._spoke = speaking
 
+    @property
+    def _echoes(self) -> bool:
+        """There is an echo for all that is known: a canceller before us doesn't say."""
+        return self._canceller is None or self._canceller.located is not None
+
     def located(self) -> None:
         """Where the echo begins is known now: what was measured before was measured beside something else."""
         self._candidates.clear()
@@ -748,8 +756,7 @@ class EchoGuard:
             return
         self._left.append(max(self._stretch))
         self._stretch.clear()
-        echoes = self._canceller is None or self._canceller.located is not None
-        least = _LEAST_OF_ECHO_DB if echoes else _LEAST_GAIN_DB
+        least = _LEAST_OF_ECHO_DB if self._echoes else _LEAST_GAIN_DB
         gain_db = min(max(max(self._left) + self._profile.margin_db, least), _MOST_GAIN_DB)
         if len(self._left) == _REMEMBERED:
             gain_db = min(gain_db, self.gain_db + _RISE_DB)

@@ -102,6 +102,13 @@ def scenes(minutes: float) -> list[Scene]:
         ),
         Scene("street noise 10 dB below speech, we talk", minutes, noise=street, noise_dbov=-30),
         Scene(
+            "street noise 10 dB below, no echo, the caller speaks",
+            minutes,
+            caller=True,
+            noise=street,
+            noise_dbov=-30,
+        ),
+        Scene(
             "street noise 10 dB below, echo at -6 dB, the caller speaks",
             minutes,
             caller=True,

@@ -22,7 +22,7 @@ def test_a_scene_gives_the_same_figures_each_time() -> None:
 
 def test_every_goal_has_its_scene() -> None:
     made = scenes(2)
-    assert len({one.name for one in made}) == len(made) == 7
+    assert len({one.name for one in made}) == len(made) == 8
     assert {one.echo_db for one in made} == {None, -6, -18}
     assert all(one.minutes == 2 for one in made)
 
