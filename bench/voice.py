@@ -27,12 +27,16 @@ HEARD_WITHIN_S: Final = 1.0
 NEVER_MS: Final = 10**9
 
 
-def onsets(model: VadModel, sounds: Sequence[Doubles], profile: VadProfile) -> list[list[int]]:
-    """Where speech was heard to begin in each sound, in samples; all are judged together, over mu-law."""
+def over_the_line(sound: Doubles) -> bytes:
+    """The sound over mu-law, 16-bit samples."""
+    return ulaw_decode(ulaw_encode(saturated(sound)))
+
+
+def onsets(model: VadModel, lines: Sequence[bytes], profile: VadProfile) -> list[list[int]]:
+    """Where speech was heard to begin on each line, in samples; all are judged together."""
     batch = VadBatch(model)
-    voices = [batch.voice(profile) for _ in sounds]
-    lines = [ulaw_decode(ulaw_encode(saturated(sound))) for sound in sounds]
-    found: list[list[int]] = [[] for _ in sounds]
+    voices = [batch.voice(profile) for _ in lines]
+    found: list[list[int]] = [[] for _ in lines]
     for place in range(0, max(map(len, lines)), FRAME_BYTES):
         for voice, line in zip(voices, lines, strict=True):
             voice.hear(line[place : place + FRAME_BYTES])
@@ -49,16 +53,16 @@ def missed_after_noise(model: VadModel, profile: VadProfile, each: int = 1, seco
     """
     chance = np.random.default_rng(1)
     before = round(seconds * TELEPHONE_RATE)
-    sounds, begins = [], []
+    lines, begins = [], []
     for speech in [speech for who in ("grave", "leticia") for speech in recordings(who)][::each]:
         sound = at_level(chance.normal(0, 1, before + len(speech) + TELEPHONE_RATE), NOISE_DBOV)
         sound[before : before + len(speech)] += at_level(speech, SPEECH_DBOV)
-        sounds.append(sound)
+        lines.append(over_the_line(sound))
         begins.append(before + onset_of(speech))
     early, late = TELEPHONE_RATE // 10, round(HEARD_WITHIN_S * TELEPHONE_RATE)
     offsets = [
         next((at - begin for at in found if begin - early <= at <= begin + late), None)
-        for begin, found in zip(begins, onsets(model, sounds, profile), strict=True)
+        for begin, found in zip(begins, onsets(model, lines, profile), strict=True)
     ]
     heard = [offset for offset in offsets if offset is not None]
     return {
@@ -82,7 +86,7 @@ def crowd(voices: int, seconds: float, chance: np.random.Generator) -> Doubles:
 def triggers_in_a_crowd(model: VadModel, profile: VadProfile, voices: int, minutes: int) -> Any:
     """Onsets a minute where only a crowd is heard, each minute another one."""
     chance = np.random.default_rng(voices)
-    found = onsets(model, [crowd(voices, 60, chance) for _ in range(minutes)], profile)
+    found = onsets(model, [over_the_line(crowd(voices, 60, chance)) for _ in range(minutes)], profile)
     return {"minutes": minutes, "triggers_a_minute": round(sum(map(len, found)) / minutes, 2)}
 
 
