@@ -15,7 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK: dict[str, Any] = tomllib.loads((ROOT / "uv.lock").read_text())
 
-IMPORTED_AS = {"faster-whisper": "faster_whisper", "espeakng-loader": "espeakng_loader"}
+IMPORTED_AS = {
+    "faster-whisper": "faster_whisper",
+    "espeakng-loader": "espeakng_loader",
+    "google-genai": "google.genai",
+}
 NOT_IMPORTED = {
     "silero-vad": "only its data file is read",
     "ctranslate2": "pinned for faster-whisper",
@@ -44,15 +48,21 @@ def test_each_dependency_is_explained_and_nothing_else_is() -> None:
     assert explained - {"package", "extra", "packages"} == set(every_dependency())
 
 
+def whole_and_parents(module: str) -> list[str]:
+    """``google``, ``google.genai`` and ``google.genai.types`` of the last."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
 def test_each_dependency_of_the_service_is_used() -> None:
     imported: set[str] = set()
     for room in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         for file in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
-                    imported.update(alias.name.partition(".")[0] for alias in node.names)
+                    imported.update(name for alias in node.names for name in whole_and_parents(alias.name))
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    imported.add(node.module.partition(".")[0])
+                    imported.update(whole_and_parents(node.module))
     wanted = set(names(PROJECT["project"]["dependencies"])) - set(NOT_IMPORTED)
     assert {name for name in wanted if IMPORTED_AS.get(name, name) not in imported} == set()
 
