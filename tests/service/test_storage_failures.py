@@ -71,7 +71,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> CountingGate:
 
     LeakyStorage.full = {}
     monkeypatch.setattr("bridge.service.SqliteStorage", LeakyStorage)
-    monkeypatch.setattr("bridge.service.build_gate", build)
+    monkeypatch.setattr("bridge.runner.build_gate", build)
     return made
 
 
