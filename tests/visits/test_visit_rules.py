@@ -428,7 +428,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def asks_to_be_connected(self) -> None:
         was = self.visit.state
-        self.oracle.told_of_connection.clear()
+        if was is not State.CONNECTED:  # asked once more while they are being told, nothing begins anew
+            self.oracle.told_of_connection.clear()
         effects = self.happen(e.ConnectRequested(self.call()))
         if self.visit.state is State.CONNECTED and was is not State.CONNECTED:
             assert self.oracle.heard_briefing_at is not None, "only who was briefed is connected"
