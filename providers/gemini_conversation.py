@@ -48,6 +48,7 @@ from providers.base import (
     Transcript,
     TranscriptFailed,
 )
+from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_messages import exact_instructions
 
 log = structlog.stdlib.get_logger(__name__)
@@ -89,15 +90,6 @@ _STALL_S = 10.0
 """A reply of which nothing came for so long is given up; once it is written, so long after it was spoken."""
 
 Timer = Literal["turn_end", "hold", "start", "over", "stall", "floor", "words", "tools"]
-
-
-class SessionOver(Exception):
-    """Nothing more can come of this session: ``code`` for the log, ``message`` in plain words."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 @dataclass(slots=True)
@@ -640,7 +632,7 @@ class Conversation:
 
         Raises:
             SessionOver: it ends the session.
-            wire.MalformedMessage: it makes no sense.
+            MalformedMessage: it makes no sense.
         """
         if message.setup_complete is not None:
             self._set_up()
@@ -691,7 +683,7 @@ class Conversation:
                 "unsupported_format", f"found {blob.mime_type!r}; allowed is {wire.OUTPUT_MIME}"
             )
         if len(blob.data) & 1:
-            raise wire.MalformedMessage(f"{len(blob.data)} bytes are no whole samples")
+            raise MalformedMessage(f"{len(blob.data)} bytes are no whole samples")
         response = self._speaking()
         response.received += len(blob.data)
         if blob.data and response.item not in self._muted:
@@ -889,4 +881,4 @@ def _is_call(event: Event, call: str) -> bool:
     return isinstance(event, ToolCall) and event.id == call
 
 
-__all__ = ["BYTES_PER_MS", "CAPABILITIES", "Conversation", "SessionOver"]
+__all__ = ["BYTES_PER_MS", "CAPABILITIES", "Conversation"]

@@ -12,37 +12,33 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from providers import gemini_messages as wire
-from providers.base import (
-    Capabilities,
-    Event,
-    Failed,
-    Heard,
-    SessionConfig,
-    Speak,
-    ToolCall,
+from providers.base import Capabilities, Event, SessionConfig
+from providers.gemini_conversation import CAPABILITIES, Conversation
+from providers.session import MAX_WAITING, STALE_S, ConversingSession
+from providers.websocket import (
+    Limits,
+    Stalled,
+    WebSocket,
+    connect_websocket,
+    is_secure,
+    lost_in_words,
+    not_opened,
+    stalled_in_words,
+    why,
 )
-from providers.delivery import Delivery
-from providers.gemini_conversation import CAPABILITIES, Conversation, SessionOver
-from providers.websocket import Limits, Stalled, WebSocket, connect_options, is_secure, why
 
 log = structlog.stdlib.get_logger(__name__)
 
 GEMINI_URL: Final = "https://generativelanguage.googleapis.com"
 _PATH: Final = "/ws/google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateContent"
-_STALE_S = 1.0
-"""Audio that waited longer than this is let go: late words are worse than missing ones."""
-_MAX_WAITING = 1000
-"""Messages that may wait to be sent; more means that nothing is being sent."""
 _MAX_LOSSES = 3
 """So many connections may break within :data:`_LOSSES_S`; then the session is given up."""
 _LOSSES_S = 60.0
@@ -122,12 +118,8 @@ class _Link:
         self.ended.set()
 
 
-class GeminiSession:
-    """See :class:`providers.base.Session` and :class:`providers.base.TakesTurns`.
-
-    One task opens the connections and closes them; it ends before :meth:`close` returns. All else happens in
-    the calls of the socket, of the leg and of timers.
-    """
+class GeminiSession(ConversingSession[Conversation]):
+    """See :class:`providers.base.Session` and :class:`providers.base.TakesTurns`."""
 
     def __init__(
         self, settings: GeminiSettings, config: SessionConfig, context: ssl.SSLContext | None
@@ -140,26 +132,18 @@ class GeminiSession:
             stall_s=settings.stall_timeout_s,
             ping_s=None,  # it answers after 8 to 30 s at times, and lives
         )
-        self._loop = asyncio.get_running_loop()
         self._link: _Link | None = None
-        self._over = False
         self._waiting: deque[tuple[float | None, bytes]] = deque()
         """Messages to be sent; audio with the time at which it came."""
-        self._odd = b""
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._losses: deque[float] = deque(maxlen=_MAX_LOSSES)
         self.audio_let_go = 0
         """Bytes of messages with the caller's audio that were never sent."""
-        self._conversation = Conversation(
-            config, settings.model, settings.voice, self._emit, self._queue, self._loop.time
-        )
-        self._delivery = Delivery(self._loop, self._conversation.passes, self._hold, self._finish)
-        self._ended = asyncio.Event()
-        self._runner = asyncio.create_task(self._run(), name="gemini-session")
-
-    # -- the seam --------------------------------------------------------------------------------------------
+        now = asyncio.get_running_loop().time
+        conversation = Conversation(config, settings.model, settings.voice, self._emit, self._queue, now)
+        super().__init__("gemini", conversation, settings.close_timeout_s)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -167,31 +151,12 @@ class GeminiSession:
         return CAPABILITIES
 
     @property
-    def busy(self) -> bool:
-        """See :class:`providers.base.Session`."""
-        return not self._over and self._conversation.busy
-
-    @property
     def epoch(self) -> int:
         """Counts the connections."""
         return self._conversation.epoch
 
-    async def run(self, take: Callable[[Event], None]) -> None:
-        """See :class:`providers.base.Session`."""
-        self._delivery.begin(take)
-        await self._ended.wait()
-        self._delivery.end()
-
-    def send_audio(self, pcm: bytes) -> None:
-        """See :class:`providers.base.Session`."""
-        if self._over:
-            return
-        if self._odd or len(pcm) & 1:
-            pcm = self._odd + pcm
-            whole = len(pcm) & ~1
-            pcm, self._odd = pcm[:whole], pcm[whole:]
-        if pcm:
-            self._conversation.send_audio(pcm)
+    def _send_audio(self, pcm: bytes) -> None:
+        self._conversation.send_audio(pcm)
 
     def caller_began(self) -> None:
         """See :class:`providers.base.TakesTurns`."""
@@ -205,60 +170,6 @@ class GeminiSession:
             self._conversation.caller_ended(quiet_ms)
             self._arm()
 
-    def interrupt(self, heard: Heard | None) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.interrupt(heard)
-            self._arm()
-
-    def auto_reply(self, on: bool) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.auto_reply(on)
-
-    def doubt_turn(self) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.doubt_turn()
-
-    def settle_turn(self, reply: bool) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.settle_turn(reply)
-            self._arm()
-
-    def note(self, text: str) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.note(text)
-            self._arm()
-
-    def speak_about(self, text: str) -> str:
-        """See :class:`providers.base.Session`."""
-        receipt = self._conversation.speak_about(text)
-        self._arm()
-        return receipt
-
-    def say_exactly(self, text: str) -> str:
-        """See :class:`providers.base.Session`."""
-        receipt = self._conversation.say_exactly(text)
-        self._arm()
-        return receipt
-
-    def answer(self, call: ToolCall, result: Mapping[str, Any], speak: Speak = "now") -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.answer(call, result, speak)
-            self._arm()
-
-    async def close(self) -> None:
-        """See :class:`providers.base.Session`."""
-        self._delivery.clear()
-        self._finish()
-        if not self._runner.done():
-            self._runner.cancel()
-            await asyncio.wait({self._runner}, timeout=self._settings.close_timeout_s + 1)
-
     # -- what a connection calls -----------------------------------------------------------------------------
 
     def opened(self, link: _Link) -> None:
@@ -270,22 +181,15 @@ class GeminiSession:
         """A message came. The hot path."""
         if self._over or link is not self._link:
             return
-        conversation = self._conversation
         with self._delivery.together():
-            try:
-                conversation.receive(wire.decode(message))
-            except SessionOver as over:
-                self._fail(over.code, over.message)
-            except wire.MalformedMessage as malformed:
-                self._fail("protocol_error", f"the provider sent something that makes no sense: {malformed}")
-            except Exception as error:
-                log.error("session_fault", exc_info=error)
-                self._fail("internal", "the session broke down by a fault of ours")
-            else:
-                if conversation.ready and not link.settled.is_set():
+            if self._take(message):
+                if self._conversation.ready and not link.settled.is_set():
                     link.settled.set()
                     self._flush()
                 self._arm()
+
+    def _receive(self, message: bytes) -> None:
+        self._conversation.receive(wire.decode(message))
 
     def writable(self, link: _Link) -> None:
         """The socket takes messages again."""
@@ -295,11 +199,9 @@ class GeminiSession:
     # -- what the conversation gives out ---------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
-        if self._over:
-            return
-        if event.type == "going_away":
+        if not self._over and event.type == "going_away":
             self._leave_in(event.in_s)
-        self._delivery.add(event)
+        super()._emit(event)
 
     def _hold(self, on: bool) -> None:
         if self._link is not None and self._link.socket is not None:
@@ -308,7 +210,7 @@ class GeminiSession:
     def _queue(self, message: bytes, audio: bool) -> None:
         if self._over:
             return
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             self._fail("send_stalled", f"{len(self._waiting)} messages wait to be sent")
             return
         self._waiting.append((self._loop.time() if audio else None, message))
@@ -321,7 +223,7 @@ class GeminiSession:
             return
         while self._waiting and link.socket.writable:
             came, message = self._waiting.popleft()
-            if came is not None and self._loop.time() - came > _STALE_S:
+            if came is not None and self._loop.time() - came > STALE_S:
                 self.audio_let_go += len(message)
             else:
                 link.socket.send_text(message)
@@ -353,8 +255,7 @@ class GeminiSession:
             self._link.ended.set()
 
     def _finish(self) -> None:
-        """Nothing goes in or out any more."""
-        self._over = True
+        super()._finish()
         self._waiting.clear()
         for timer in (self._timer, self._leaving):
             if timer is not None:
@@ -363,11 +264,6 @@ class GeminiSession:
         if self._link is not None:
             self._link.settled.set()
             self._link.ended.set()
-        self._ended.set()
-
-    def _fail(self, code: str, message: str) -> None:
-        self._emit(Failed("session", code, message))
-        self._finish()
 
     # -- the session's task ----------------------------------------------------------------------------------
 
@@ -387,9 +283,6 @@ class GeminiSession:
                         await link.socket.hang_up()
                 if refused is not None:
                     self._fail(*refused)
-        except Exception as error:
-            log.error("session_fault", exc_info=error)
-            raise
         finally:
             if not self._over:
                 self._fail("internal", "the session broke down by a fault of ours")
@@ -399,16 +292,13 @@ class GeminiSession:
         settings = self._settings
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
-                await connect(
-                    settings.url,
-                    additional_headers={"x-goog-api-key": settings.api_key},
-                    **connect_options(settings.base_url, link, self._limits, self._context),
-                )
+                key = {"x-goog-api-key": settings.api_key}
+                await connect_websocket(settings.url, key, link, self._limits, self._context)
                 await link.settled.wait()
         except TimeoutError:
             return "timeout", f"no confirmed configuration after {settings.connect_timeout_s:g} s"
         except (OSError, WebSocketException) as error:
-            return _not_opened(error)
+            return not_opened(error, wire.http_refusal)
         if self._conversation.ready or self._over:
             return None
         if self._conversation.handle is not None:
@@ -430,7 +320,7 @@ class GeminiSession:
         self._waiting.clear()
         if link.closed is not None:
             if isinstance(link.closed.__cause__, Stalled):
-                return "send_stalled", f"the provider took nothing for {self._settings.stall_timeout_s:g} s"
+                return "send_stalled", stalled_in_words(self._settings.stall_timeout_s)
             refused = _refused(link.closed, "went_away")
             now = self._loop.time()
             if refused[0] in wire.LASTING:
@@ -449,15 +339,4 @@ def _refused(closed: ConnectionClosed | None, code: str) -> tuple[str, str]:
     theirs = closed.rcvd if closed is not None else None
     if theirs is not None and (known := wire.close_refusal(theirs.code, theirs.reason)) is not None:
         return known
-    reason = why(closed) if closed is not None else None
-    words = "the connection to the provider broke" if reason is None else f"the provider {reason}"
-    return ("went_away" if theirs is None else code), words
-
-
-def _not_opened(error: BaseException) -> tuple[str, str]:
-    """Code and plain words for a connection that could not be opened."""
-    if isinstance(error, InvalidStatus):
-        return wire.http_refusal(error.response.status_code, bytes(error.response.body or b""))
-    if isinstance(error, OSError):
-        return "unreachable", f"the provider could not be reached: {error}"
-    return "handshake_failed", f"no realtime connection could be opened: {error}"
+    return ("went_away" if theirs is None else code), lost_in_words(closed)

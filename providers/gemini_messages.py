@@ -19,6 +19,7 @@ from google.genai import types
 from pydantic import BaseModel
 
 from providers.base import SessionConfig, ToolSpec
+from providers.conversing import MalformedMessage
 
 INPUT_RATE: Final = 16000
 OUTPUT_RATE: Final = 24000
@@ -249,10 +250,6 @@ class ServerMessage(_Part):
     usage_metadata: dict[str, Any] | None = None
     go_away: GoAway | None = None
     session_resumption_update: Resumption | None = None
-
-
-class MalformedMessage(ValueError):
-    """The server sent something that is not a message of this protocol."""
 
 
 _decode = msgspec.json.Decoder(ServerMessage).decode

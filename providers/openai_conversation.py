@@ -37,6 +37,7 @@ from providers.base import (
     Transcript,
     TranscriptFailed,
 )
+from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import UnknownFormat
 from providers.sequencer import Action, Cancel, Create, Dropped, Output, Patience, Sequencer
 
@@ -45,20 +46,6 @@ log = structlog.stdlib.get_logger(__name__)
 _STATUSES: Mapping[str, Any] = {s: s for s in ("completed", "cancelled", "incomplete", "failed")}
 
 Message = dict[str, Any]
-
-
-class SessionOver(Exception):
-    """Nothing more can come of this session.
-
-    Attributes:
-        code: one word, for logs and for choosing what to do next.
-        message: plain words.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 @dataclass(slots=True)
@@ -228,7 +215,7 @@ class Conversation:
 
         Raises:
             SessionOver: it ends the session.
-            wire.MalformedMessage: it lacks what its type must have.
+            MalformedMessage: it lacks what its type must have.
         """
         handler = self._HANDLERS.get(message["type"])
         if handler is None:
@@ -236,7 +223,7 @@ class Conversation:
         try:
             handler(self, message)
         except (KeyError, TypeError, AttributeError, ValueError) as exc:
-            raise wire.MalformedMessage(f"{message['type']} that lacks what it must have ({exc!r})") from exc
+            raise MalformedMessage(f"{message['type']} that lacks what it must have ({exc!r})") from exc
 
     def _session_updated(self, message: Message) -> None:
         if self.ready:

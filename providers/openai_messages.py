@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from providers.base import SessionConfig, ToolSpec, TurnDetection
+from providers.conversing import MalformedMessage
 from providers.formats import PCM24, AudioFormat, UnknownFormat, format_of
 
 NoiseReduction = Literal["near_field", "far_field"]
@@ -247,10 +248,6 @@ def call_output(event_id: str, call: str, result: Mapping[str, Any]) -> dict[str
 
 
 # -- theirs --------------------------------------------------------------------------------------------------
-
-
-class MalformedMessage(ValueError):
-    """The server sent something that is not a message of this protocol."""
 
 
 class Delta(msgspec.Struct, tag_field="type", tag="response.output_audio.delta", frozen=True, gc=False):

@@ -14,39 +14,37 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-import structlog
 from openai import AsyncOpenAI, Omit, OpenAIError
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from providers import openai_messages as wire
 from providers.access import AccessError
 from providers.base import (
     Capabilities,
     Event,
-    Failed,
     GoingAway,
-    Heard,
     Ready,
     SessionConfig,
-    Speak,
-    ToolCall,
 )
 from providers.formats import FORMATS, FormatName
-from providers.openai_conversation import Conversation, SessionOver
+from providers.openai_conversation import Conversation
 from providers.sequencer import Patience, Waiting
-from providers.websocket import Limits, Listener, Stalled, WebSocket, connect_options, is_secure, why
-
-log = structlog.stdlib.get_logger(__name__)
+from providers.session import MAX_WAITING, STALE_S, ConversingSession
+from providers.websocket import (
+    Limits,
+    Listener,
+    Stalled,
+    WebSocket,
+    connect_options,
+    is_secure,
+    lost_in_words,
+    not_opened,
+    stalled_in_words,
+)
 
 OPENAI_URL = "https://api.openai.com/v1"
 
-_STALE_S = 1.0
-"""Audio that waited longer than this is let go: late words are worse than missing ones."""
-_MAX_CONTROL = 1000
-"""Messages that may wait to be sent; more means that nothing is being sent."""
-_MAX_EVENTS = 2000
-"""Events that may wait to be taken before we stop reading, so that the server is slowed by TCP."""
 _PATIENCE_S: Mapping[Waiting, float] = {Waiting.BARGE_IN: 1.5, Waiting.SPEECH: 10.0, Waiting.TOOLS: 2.0}
 """How long the sequencer's waits may last."""
 
@@ -147,12 +145,8 @@ class OpenAIProvider:
         ).enter()
 
 
-class OpenAISession:
-    """See :class:`providers.base.Session`, and for the socket :class:`providers.websocket.Listener`.
-
-    One task opens the connection, waits for the end and closes; it ends before :meth:`close` returns. All
-    else happens in the calls of the socket, of the leg and of timers.
-    """
+class OpenAISession(ConversingSession[Conversation]):
+    """See :class:`providers.base.Session`, and for the socket :class:`providers.websocket.Listener`."""
 
     def __init__(
         self,
@@ -165,19 +159,9 @@ class OpenAISession:
     ) -> None:
         self._settings = settings
         self._connect = connect
-        self._loop = asyncio.get_running_loop()
         self._socket: WebSocket | None = None
-        self._take: Callable[[Event], None] | None = None
-        self._events: deque[Event] = deque()
-        self._delivering = False
-        self._due = False
-        """Events are going to be delivered without anybody's doing."""
-        self._over = False
         self._ready = asyncio.Event()
         """The configuration is confirmed, or the session is over."""
-        self._ended = asyncio.Event()
-        self._refused: Exception | None = None
-        """What the consumer of the events raised."""
         self._control: deque[bytes] = deque()
         self._audio: deque[tuple[float, bytes]] = deque()
         self._audio_bytes = 0
@@ -185,49 +169,20 @@ class OpenAISession:
         """The format of the audio that waits."""
         self._flushing = False
         """Audio is going to be sent at the end of the loop's turn."""
-        self._odd = b""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.audio_let_go = 0
         """Bytes of the caller's audio that were never sent."""
         self._decode_delta = dialect.decode_delta
-        self._conversation = Conversation(config, dialect, epoch, self._emit, self._queue)
-        self._runner = asyncio.create_task(self._run(), name=f"{provider}-session")
-        self._runner.add_done_callback(_report)
-
-    # -- the seam --------------------------------------------------------------------------------------------
+        conversation = Conversation(config, dialect, epoch, self._emit, self._queue)
+        super().__init__(provider, conversation, settings.close_timeout_s)
 
     @property
     def capabilities(self) -> Capabilities:
         """See :class:`providers.base.Session`."""
         return self._conversation.capabilities
 
-    @property
-    def busy(self) -> bool:
-        """See :class:`providers.base.Session`."""
-        return not self._over and self._conversation.busy
-
-    async def run(self, take: Callable[[Event], None]) -> None:
-        """See :class:`providers.base.Session`."""
-        if self._take is not None:
-            raise RuntimeError("a session's events can be taken once, by one consumer")
-        self._take = take
-        self._deliver()
-        await self._ended.wait()
-        self._deliver()
-        if self._refused is not None:
-            raise self._refused
-
-    def send_audio(self, pcm: bytes) -> None:
-        """See :class:`providers.base.Session`."""
-        if self._over:
-            return
-        if self._odd or len(pcm) & 1:
-            pcm = self._odd + pcm
-            whole = len(pcm) & ~1
-            pcm, self._odd = pcm[:whole], pcm[whole:]
-        if not pcm:
-            return
+    def _send_audio(self, pcm: bytes) -> None:
         now = self._loop.time()
         self._audio.append((now, pcm))
         self._audio_bytes += len(pcm)
@@ -236,59 +191,6 @@ class OpenAISession:
             # At the end of the loop's turn: a loop that is late gets many frames at once, for one message.
             self._flushing = True
             self._loop.call_soon(self._flush)
-
-    def interrupt(self, heard: Heard | None) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.interrupt(heard)
-            self._arm()
-
-    def auto_reply(self, on: bool) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.auto_reply(on)
-
-    def doubt_turn(self) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.doubt_turn()
-
-    def settle_turn(self, reply: bool) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.settle_turn(reply)
-            self._arm()
-
-    def note(self, text: str) -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.note(text)
-
-    def speak_about(self, text: str) -> str:
-        """See :class:`providers.base.Session`."""
-        receipt = self._conversation.speak_about(text)
-        self._arm()
-        return receipt
-
-    def say_exactly(self, text: str) -> str:
-        """See :class:`providers.base.Session`."""
-        receipt = self._conversation.say_exactly(text)
-        self._arm()
-        return receipt
-
-    def answer(self, call: ToolCall, result: Mapping[str, Any], speak: Speak = "now") -> None:
-        """See :class:`providers.base.Session`."""
-        if not self._over:
-            self._conversation.answer(call, result, speak)
-            self._arm()
-
-    async def close(self) -> None:
-        """See :class:`providers.base.Session`."""
-        self._events.clear()
-        self._finish()
-        if not self._runner.done():
-            self._runner.cancel()
-            await asyncio.wait({self._runner}, timeout=self._settings.close_timeout_s + 1)
 
     # -- what the socket calls -------------------------------------------------------------------------------
 
@@ -302,26 +204,19 @@ class OpenAISession:
         """See :class:`providers.websocket.Listener`. The hot path."""
         if self._over:
             return
-        self._due = True  # what this message brings is delivered below, and not by itself
-        try:
-            delta = self._decode_delta(message)
-            if delta is not None:
-                self._conversation.receive_audio(delta.response_id, delta.item_id, delta.delta)
-            else:
-                self._conversation.receive(wire.decode(message))
-        except SessionOver as over:
-            self._fail(over.code, over.message)
-        except wire.MalformedMessage as malformed:
-            self._fail("protocol_error", f"the provider sent something that makes no sense: {malformed}")
-        except Exception as error:
-            log.error("session_fault", exc_info=error)
-            self._fail("internal", "the session broke down by a fault of ours")
+        with self._delivery.together():
+            if self._take(message):
+                self._arm()
+                if self._conversation.ready and not self._ready.is_set():
+                    self._ready.set()
+                    self._flush()
+
+    def _receive(self, message: bytes) -> None:
+        delta = self._decode_delta(message)
+        if delta is not None:
+            self._conversation.receive_audio(delta.response_id, delta.item_id, delta.delta)
         else:
-            self._arm()
-            if self._conversation.ready and not self._ready.is_set():
-                self._ready.set()
-                self._flush()
-        self._deliver()
+            self._conversation.receive(wire.decode(message))
 
     def writable(self) -> None:
         """See :class:`providers.websocket.Listener`."""
@@ -330,48 +225,19 @@ class OpenAISession:
     def lost(self, closed: ConnectionClosed) -> None:
         """See :class:`providers.websocket.Listener`."""
         if isinstance(closed.__cause__, Stalled):
-            allowed = self._settings.stall_timeout_s
-            self._fail("send_stalled", f"the provider took nothing for {allowed:g} s")
+            self._fail("send_stalled", stalled_in_words(self._settings.stall_timeout_s))
         else:
-            reason = why(closed)
-            words = "the connection to the provider broke" if reason is None else f"the provider {reason}"
-            self._fail("went_away", words)
+            self._fail("went_away", lost_in_words(closed))
 
     # -- what the conversation gives out ---------------------------------------------------------------------
 
-    def _emit(self, event: Event) -> None:
-        if self._over:
-            return
-        self._events.append(event)
-        if not self._due:
-            # Not at once: whoever gave an intent is not through with it.
-            self._due = True
-            self._loop.call_soon(self._deliver)
-
-    def _deliver(self) -> None:
-        """Give what happened to whoever takes it, in its order, one at a time."""
-        if self._delivering:
-            return
-        self._due = False
-        if self._take is None:
-            self._hold(len(self._events) >= _MAX_EVENTS)
-            return
-        self._delivering = self._due = True
-        try:
-            while self._events:
-                event = self._events.popleft()
-                # Audio that was interrupted while it waited here must not be played after all.
-                if self._conversation.passes(event):
-                    if isinstance(event, Ready):
-                        self._agree()
-                    self._take(event)
-        except Exception as error:  # noqa: BLE001 - run() raises it, to the leg's own task
-            self._refused = error
-            self._events.clear()
-            self._finish()
-        finally:
-            self._delivering = self._due = False
-        self._hold(False)
+    def _passes(self, event: Event) -> bool:
+        """Audio that was interrupted while it waited must not be played after all."""
+        if not super()._passes(event):
+            return False
+        if isinstance(event, Ready):
+            self._agree()
+        return True
 
     def _hold(self, on: bool) -> None:
         if self._socket is not None:
@@ -380,7 +246,7 @@ class OpenAISession:
     def _queue(self, message: dict[str, Any]) -> None:
         if self._over:
             return
-        if len(self._control) >= _MAX_CONTROL:
+        if len(self._control) >= MAX_WAITING:
             self._fail("send_stalled", f"{len(self._control)} messages wait to be sent")
             return
         self._control.append(wire.encode(message))
@@ -403,7 +269,7 @@ class OpenAISession:
 
     def _let_go(self, now: float) -> None:
         """Drop and count audio that waited too long."""
-        while self._audio and now - self._audio[0][0] > _STALE_S:
+        while self._audio and now - self._audio[0][0] > STALE_S:
             late = len(self._audio.popleft()[1])
             self._audio_bytes -= late
             self.audio_let_go += late
@@ -434,8 +300,7 @@ class OpenAISession:
             self._input = self._conversation.input
 
     def _finish(self) -> None:
-        """Nothing goes in or out any more."""
-        self._over = True
+        super()._finish()
         self._control.clear()
         self.audio_let_go += self._audio_bytes
         self._audio.clear()
@@ -444,11 +309,6 @@ class OpenAISession:
             self._timer.cancel()
             self._timer = None
         self._ready.set()
-        self._ended.set()
-
-    def _fail(self, code: str, message: str) -> None:
-        self._emit(Failed("session", code, message))
-        self._finish()
 
     # -- the session's task ----------------------------------------------------------------------------------
 
@@ -471,7 +331,7 @@ class OpenAISession:
         except AccessError as unknown:
             self._fail("no_token", str(unknown))
         except (OSError, WebSocketException, OpenAIError) as refused:
-            self._fail(*_not_opened(refused))
+            self._fail(*not_opened(refused, wire.http_refusal))
         finally:
             if going_away is not None:
                 going_away.cancel()
@@ -479,18 +339,3 @@ class OpenAISession:
                 self._fail("internal", "the session broke down by a fault of ours")
             if self._socket is not None:
                 await self._socket.hang_up()
-
-
-def _report(runner: asyncio.Task[None]) -> None:
-    """A fault of ours is told to the log; to the leg it was a failed session."""
-    if not runner.cancelled() and (exc := runner.exception()) is not None:
-        log.error("session_fault", exc_info=exc)
-
-
-def _not_opened(error: BaseException) -> tuple[str, str]:
-    """Code and plain words for a connection that could not be opened."""
-    if isinstance(error, InvalidStatus):
-        return wire.http_refusal(error.response.status_code, bytes(error.response.body or b""))
-    if isinstance(error, OSError):
-        return "unreachable", f"the provider could not be reached: {error}"
-    return "handshake_failed", f"no realtime connection could be opened: {error}"

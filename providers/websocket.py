@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Event, State
@@ -293,6 +293,30 @@ def why(closed: ConnectionClosed) -> str | None:
     return None
 
 
+def lost_in_words(closed: ConnectionClosed | None) -> str:
+    """That a connection ended, and why where that is known: a whole clause."""
+    reason = why(closed) if closed is not None else None
+    return "the connection to the provider broke" if reason is None else f"the provider {reason}"
+
+
+def stalled_in_words(seconds: float) -> str:
+    """That a server took nothing for so long: a whole clause. See :class:`Stalled`."""
+    return f"the provider took nothing for {seconds:g} s"
+
+
+def not_opened(error: Exception, http_refusal: Callable[[int, bytes], tuple[str, str]]) -> tuple[str, str]:
+    """Code and plain words for a connection that could not be opened.
+
+    Args:
+        http_refusal: the same for a handshake that was answered with that status and body.
+    """
+    if isinstance(error, InvalidStatus):
+        return http_refusal(error.response.status_code, bytes(error.response.body or b""))
+    if isinstance(error, OSError):
+        return "unreachable", f"the provider could not be reached: {error}"
+    return "handshake_failed", f"no realtime connection could be opened: {error}"
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -308,5 +332,8 @@ __all__ = [
     "connect_options",
     "connect_websocket",
     "is_secure",
+    "lost_in_words",
+    "not_opened",
+    "stalled_in_words",
     "why",
 ]

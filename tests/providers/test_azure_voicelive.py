@@ -35,8 +35,8 @@ from providers.base import (
     Transcript,
     TurnDetection,
 )
+from providers.conversing import SessionOver
 from providers.formats import FormatName
-from providers.openai_conversation import SessionOver
 from tests.simulators.azure_voicelive import API_VERSION, VoiceLiveModel, VoiceLiveSimulator
 from tests.simulators.openai_realtime import Call, Faults, Reply, Say
 from tests.simulators.pair import CONFIG, Pair, go, replies, steps

@@ -32,7 +32,8 @@ from providers.base import (
     TranscriptFailed,
     TurnDetection,
 )
-from providers.gemini_conversation import BYTES_PER_MS, Conversation, SessionOver
+from providers.conversing import MalformedMessage, SessionOver
+from providers.gemini_conversation import BYTES_PER_MS, Conversation
 from tests.simulators.gemini_live import Call, Faults, Model, Reply, Say
 
 T = TypeVar("T")
@@ -718,12 +719,12 @@ def test_whatever_happens_in_whatever_order_the_vendor_takes_it_and_nothing_stay
 )
 def test_no_message_breaks_anything(message: Any) -> None:
     pair = Pair()
-    with contextlib.suppress(wire.MalformedMessage, SessionOver):
+    with contextlib.suppress(MalformedMessage, SessionOver):
         pair.conversation.receive(wire.decode(json.dumps(message).encode()))
     assert pair.of(Ready)
 
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_anything(frame: bytes) -> None:
-    with contextlib.suppress(wire.MalformedMessage):
+    with contextlib.suppress(MalformedMessage):
         wire.decode(frame)

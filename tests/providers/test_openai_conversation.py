@@ -24,7 +24,8 @@ from providers.base import (
     TranscriptFailed,
     TurnDetection,
 )
-from providers.openai_conversation import Conversation, SessionOver
+from providers.conversing import MalformedMessage, SessionOver
+from providers.openai_conversation import Conversation
 from tests.simulators.openai_realtime import BYTES_PER_MS, Call, Faults, Reply, Say
 from tests.simulators.pair import CONFIG, Pair, go, replies, steps
 
@@ -345,13 +346,13 @@ def test_with_auto_reply_off_the_host_has_the_turn(pair: Pair) -> None:
 def test_whatever_a_server_sends_is_taken_or_refused_as_malformed(body: Any, kind: str) -> None:
     pair = Pair()
     message = {**(body if isinstance(body, dict) else {"response": body}), "type": kind}
-    with contextlib.suppress(wire.MalformedMessage, SessionOver):
+    with contextlib.suppress(MalformedMessage, SessionOver):
         pair.conversation.receive(message)
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_frame_is_a_message_or_malformed(frame: bytes) -> None:
-    with contextlib.suppress(wire.MalformedMessage):
+    with contextlib.suppress(MalformedMessage):
         assert isinstance(wire.decode(frame)["type"], str)
 
 

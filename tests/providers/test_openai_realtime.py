@@ -21,8 +21,8 @@ from openai.types.realtime import ResponseDoneEvent, SessionUpdatedEvent
 from structlog.testing import capture_logs
 
 from bridge.softphone import load_wav
+from providers import delivery, openai_realtime, registry
 from providers import openai_messages as wire
-from providers import openai_realtime, registry
 from providers.access import Access
 from providers.base import (
     AudioDelta,
@@ -42,6 +42,7 @@ from providers.base import (
 from providers.formats import FORMATS, FormatName
 from providers.openai_realtime import OpenAIProvider, OpenAISession, OpenAISettings
 from providers.sequencer import Waiting
+from providers.session import MAX_WAITING
 from tests.simulators.openai_realtime import Call, Faults, Model, Reply, Say, Simulator
 from tests.simulators.talk import Talk, failures
 
@@ -355,7 +356,7 @@ async def test_a_message_overtakes_audio_that_waits_for_a_slow_server(
 
 async def test_messages_that_pile_up_end_the_session() -> None:
     async with talking(faults=Faults(never_configure=True), ready=False) as (_, talk):
-        for _ in range(openai_realtime._MAX_CONTROL):
+        for _ in range(MAX_WAITING):
             talk.session.note("x")
         assert not talk.ended.is_set()
         talk.session.note("x")
@@ -364,12 +365,12 @@ async def test_messages_that_pile_up_end_the_session() -> None:
 
 
 async def test_events_that_nobody_takes_slow_the_server_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_realtime, "_MAX_EVENTS", 20)
+    monkeypatch.setattr(delivery, "MAX_EVENTS", 20)
     async with Simulator(Reply((Say(60_000, piece_ms=20),))) as server:
         session = OpenAIProvider(OpenAISettings(api_key="k", base_url=server.url)).open(CONFIG)
         session.say_exactly("Fale por um minuto.")
         await asyncio.sleep(0.5)
-        assert len(session._events) <= 25
+        assert len(session._delivery._events) <= 25
         talk = Talk(session)
         await talk.a(ResponseDone)
         assert sum(len(e.pcm) for e in talk.events if isinstance(e, AudioDelta)) == 60_000 * 48
@@ -448,7 +449,7 @@ async def test_events_come_neither_out_of_an_intent_nor_after_the_end() -> None:
             seen.append(event)
 
         seen: list[Event] = []
-        talk.session._take = watch
+        talk.session._delivery._take = watch
         waits = talk.session.say_exactly("Um.")
         also = talk.session.say_exactly("Dois.")
         within = True
