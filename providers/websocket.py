@@ -1,6 +1,6 @@
 """A WebSocket to a realtime model without tasks: a message is sent by a plain call, and one comes by another.
 
-websockets opens it (address, proxy, TLS, handshake, redirects) and speaks the protocol; left out is its
+websockets opens it (address, proxy, TLS, handshake) and speaks the protocol; left out is its
 asyncio side, where each message that comes or goes wakes a task. What that costs, `python -m bench.sockets`
 says. Nothing of any provider is in here.
 
@@ -135,6 +135,7 @@ class WebSocket(ClientConnection):
         """A response to the handshake, or a frame."""
         self._quiet = False
         if isinstance(event, Response):
+            event.headers.pop("Location", None)  # a redirect is a refusal: its target would get the key
             super().process_event(event)
             # Not the state: it tells what came after the response as well, a goodbye for example.
             if self.protocol.handshake_exc is None:
@@ -254,14 +255,6 @@ def connect_options(
     return options
 
 
-class _Connect(connect):
-    """Follows no redirect: whoever we are sent to would get the key."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """The redirect is the refusal."""
-        return exc
-
-
 async def connect_websocket(
     url: str,
     headers: Mapping[str, str],
@@ -274,7 +267,7 @@ async def connect_websocket(
     Raises:
         OSError, websockets.exceptions.WebSocketException: it could not be opened.
     """
-    await _Connect(url, additional_headers=headers, **connect_options(url, listener, limits, context))
+    await connect(url, additional_headers=headers, **connect_options(url, listener, limits, context))
 
 
 def is_secure(url: str) -> bool:

@@ -341,6 +341,23 @@ async def test_a_refusal_has_its_status_and_body() -> None:
 
 
 @on_both_loops
+async def test_nobody_is_followed_to_another_address() -> None:
+    async with serving() as elsewhere:
+
+        async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 307 Away\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n"
+            writer.write(head.encode())
+
+        async with serving(met) as server:
+            notes = Notes()
+            with pytest.raises(InvalidStatus) as refused:
+                await opened(server.url, notes)
+        assert refused.value.response.status_code == 307
+        assert not elsewhere.readers and notes.socket is None
+
+
+@on_both_loops
 async def test_a_slow_or_broken_handshake_is_given_up() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
