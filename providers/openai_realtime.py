@@ -9,39 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from openai import AsyncOpenAI, Omit, OpenAIError
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from providers import openai_messages as wire
-from providers.access import AccessError
-from providers.base import (
-    Capabilities,
-    Event,
-    GoingAway,
-    Ready,
-    SessionConfig,
-)
+from providers.base import GoingAway, SessionConfig
+from providers.connected import Connect, ConnectedSession, Waits
+from providers.conversing import SessionOver
 from providers.formats import FORMATS, FormatName
 from providers.openai_conversation import Conversation
 from providers.sequencer import Patience, Waiting
-from providers.session import MAX_WAITING, STALE_S, ConversingSession
-from providers.websocket import (
-    Limits,
-    Listener,
-    Stalled,
-    WebSocket,
-    connect_options,
-    is_secure,
-    lost_in_words,
-    not_opened,
-    stalled_in_words,
-)
+from providers.websocket import Limits, Listener, connect_options, is_secure, not_opened
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -85,15 +67,9 @@ class OpenAISettings:
     )
 
 
-class Deadlines(Protocol):
+class Deadlines(Waits, Protocol):
     """What a session must know of its provider's settings; see :class:`OpenAISettings`."""
 
-    @property
-    def connect_timeout_s(self) -> float: ...
-    @property
-    def close_timeout_s(self) -> float: ...
-    @property
-    def stall_timeout_s(self) -> float: ...
     @property
     def session_limit_s(self) -> float: ...
     @property
@@ -136,17 +112,20 @@ class OpenAIProvider:
         if self._settings.authentication is not None:
             # Without Omit the SDK would send its own key as well.
             headers = {"Authorization": Omit(), **await self._settings.authentication()}
-        await self._client.realtime.connect(
-            model=self._settings.model,
-            extra_query=dict(self._settings.query),
-            extra_headers=headers,
-            # The SDK hands on more than its type names.
-            websocket_connection_options=cast(WebSocketConnectionOptions, options),
-        ).enter()
+        try:
+            await self._client.realtime.connect(
+                model=self._settings.model,
+                extra_query=dict(self._settings.query),
+                extra_headers=headers,
+                # The SDK hands on more than its type names.
+                websocket_connection_options=cast(WebSocketConnectionOptions, options),
+            ).enter()
+        except OpenAIError as error:
+            raise SessionOver(*not_opened(error, wire.http_refusal)) from error
 
 
-class OpenAISession(ConversingSession[Conversation]):
-    """See :class:`providers.base.Session`, and for the socket :class:`providers.websocket.Listener`."""
+class OpenAISession(ConnectedSession[Conversation]):
+    """See :class:`providers.base.Session`."""
 
     def __init__(
         self,
@@ -154,62 +133,31 @@ class OpenAISession(ConversingSession[Conversation]):
         settings: Deadlines,
         dialect: wire.Dialect,
         config: SessionConfig,
-        connect: Callable[[Listener], Coroutine[Any, Any, None]],
+        connect: Connect,
         epoch: int = 1,
     ) -> None:
         self._settings = settings
-        self._connect = connect
-        self._socket: WebSocket | None = None
-        self._ready = asyncio.Event()
-        """The configuration is confirmed, or the session is over."""
-        self._control: deque[bytes] = deque()
-        self._audio: deque[tuple[float, bytes]] = deque()
-        self._audio_bytes = 0
-        self._input = dialect.audio
-        """The format of the audio that waits."""
-        self._flushing = False
-        """Audio is going to be sent at the end of the loop's turn."""
         self._waiting: Patience | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.audio_let_go = 0
-        """Bytes of the caller's audio that were never sent."""
+        self._going_away: asyncio.TimerHandle | None = None
         self._decode_delta = dialect.decode_delta
-        conversation = Conversation(config, dialect, epoch, self._emit, self._queue)
-        super().__init__(provider, conversation, settings.close_timeout_s)
+        conversation = Conversation(config, dialect, epoch, self._emit, self._queue_message)
+        super().__init__(provider, settings, conversation, connect)
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """See :class:`providers.base.Session`."""
-        return self._conversation.capabilities
+    def _opening(self) -> bytes:
+        return wire.encode(self._conversation.open())
 
-    def _send_audio(self, pcm: bytes) -> None:
-        now = self._loop.time()
-        self._audio.append((now, pcm))
-        self._audio_bytes += len(pcm)
-        self._let_go(now)
-        if not self._flushing:
-            # At the end of the loop's turn: a loop that is late gets many frames at once, for one message.
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+    def _append(self, audio: bytes) -> bytes:
+        return wire.audio_append(audio)
 
-    # -- what the socket calls -------------------------------------------------------------------------------
+    def _http_refusal(self, status: int, body: bytes) -> tuple[str, str]:
+        return wire.http_refusal(status, body)
 
-    def opened(self, socket: WebSocket) -> None:
-        """See :class:`providers.websocket.Listener`."""
-        self._socket = socket
-        if not self._over:
-            socket.send_text(wire.encode(self._conversation.open()))
-
-    def received(self, message: bytes) -> None:
-        """See :class:`providers.websocket.Listener`. The hot path."""
-        if self._over:
-            return
-        with self._delivery.together():
-            if self._take(message):
-                self._arm()
-                if self._conversation.ready and not self._ready.is_set():
-                    self._ready.set()
-                    self._flush()
+    def _confirmed(self) -> None:
+        """The server will end the session without a warning of its own."""
+        settings = self._settings
+        left_s = max(0.0, settings.session_limit_s - settings.going_away_s)
+        self._going_away = self._loop.call_later(left_s, self._emit, GoingAway(settings.going_away_s))
 
     def _receive(self, message: bytes) -> None:
         delta = self._decode_delta(message)
@@ -218,61 +166,9 @@ class OpenAISession(ConversingSession[Conversation]):
         else:
             self._conversation.receive(wire.decode(message))
 
-    def writable(self) -> None:
-        """See :class:`providers.websocket.Listener`."""
-        self._flush()
-
-    def lost(self, closed: ConnectionClosed) -> None:
-        """See :class:`providers.websocket.Listener`."""
-        if isinstance(closed.__cause__, Stalled):
-            self._fail("send_stalled", stalled_in_words(self._settings.stall_timeout_s))
-        else:
-            self._fail("went_away", lost_in_words(closed))
-
-    # -- what the conversation gives out ---------------------------------------------------------------------
-
-    def _passes(self, event: Event) -> bool:
-        """Audio that was interrupted while it waited must not be played after all."""
-        if not super()._passes(event):
-            return False
-        if isinstance(event, Ready):
-            self._agree()
-        return True
-
-    def _hold(self, on: bool) -> None:
-        if self._socket is not None:
-            self._socket.hold(on)
-
-    def _queue(self, message: dict[str, Any]) -> None:
-        if self._over:
-            return
-        if len(self._control) >= MAX_WAITING:
-            self._fail("send_stalled", f"{len(self._control)} messages wait to be sent")
-            return
-        self._control.append(wire.encode(message))
-        self._flush()
-
-    def _flush(self) -> None:
-        """Send what waits: messages first (a cancel must overtake audio), then the audio, in one piece."""
-        self._flushing = False
-        socket = self._socket
-        if socket is None or self._over or not self._ready.is_set():
-            return
-        while self._control and socket.writable:
-            socket.send_text(self._control.popleft())
-        self._let_go(self._loop.time())
-        if self._audio and self._input is self._conversation.input and socket.writable:
-            pcm = self._audio[0][1] if len(self._audio) == 1 else b"".join([pcm for _, pcm in self._audio])
-            self._audio.clear()
-            self._audio_bytes = 0
-            socket.send_text(wire.audio_append(self._input.encode(pcm)))
-
-    def _let_go(self, now: float) -> None:
-        """Drop and count audio that waited too long."""
-        while self._audio and now - self._audio[0][0] > STALE_S:
-            late = len(self._audio.popleft()[1])
-            self._audio_bytes -= late
-            self.audio_let_go += late
+    def _queue_message(self, message: dict[str, Any]) -> None:
+        if not self._over:
+            self._queue(wire.encode(message))
 
     def _arm(self) -> None:
         """Start the clock of what the sequencer waits for, where that is new."""
@@ -291,51 +187,9 @@ class OpenAISession(ConversingSession[Conversation]):
             self._conversation.give_up(patience)
             self._arm()
 
-    def _agree(self) -> None:
-        """From here on :meth:`send_audio` is given audio at the confirmed rate; what waits is at another."""
-        if self._conversation.input is not self._input:
-            self.audio_let_go += self._audio_bytes
-            self._audio.clear()
-            self._audio_bytes = 0
-            self._input = self._conversation.input
-
     def _finish(self) -> None:
         super()._finish()
-        self._control.clear()
-        self.audio_let_go += self._audio_bytes
-        self._audio.clear()
-        self._audio_bytes = 0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._ready.set()
-
-    # -- the session's task ----------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        """From opening the connection to the end of the session; every way out leaves through here."""
-        going_away: asyncio.TimerHandle | None = None
-        settings = self._settings
-        try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                await self._connect(self)
-                await self._ready.wait()
-            going_away = self._loop.call_later(
-                max(0.0, settings.session_limit_s - settings.going_away_s),
-                self._emit,
-                GoingAway(settings.going_away_s),
-            )
-            await self._ended.wait()
-        except TimeoutError:
-            self._fail("timeout", f"no confirmed configuration after {settings.connect_timeout_s:g} s")
-        except AccessError as unknown:
-            self._fail("no_token", str(unknown))
-        except (OSError, WebSocketException, OpenAIError) as refused:
-            self._fail(*not_opened(refused, wire.http_refusal))
-        finally:
-            if going_away is not None:
-                going_away.cancel()
-            if not self._over:
-                self._fail("internal", "the session broke down by a fault of ours")
-            if self._socket is not None:
-                await self._socket.hang_up()
+        for timer in (self._timer, self._going_away):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._going_away = None
