@@ -145,8 +145,8 @@ def test_on_a_line_without_echo_a_soft_caller_soon_counts() -> None:
 
 
 def test_on_a_line_without_echo_the_filter_rests_until_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    worked = Mock(wraps=echo._cancel)
-    monkeypatch.setattr(echo, "_cancel", worked)
+    worked = Mock(wraps=echo.cancel)
+    monkeypatch.setattr(echo, "cancel", worked)
     sound = talk(9)
     ours = [saturated(sound[n : n + 160]) for n in range(0, 72000, 160)]
     guard = EchoGuard()
