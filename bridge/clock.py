@@ -29,6 +29,8 @@ GIVE_UP_FRAMES: Final = 10
 STRAINED_MS: Final = 5.0
 STRAIN_TICKS: Final = 50
 """How late ticks are is taken over so many of them."""
+MANY_LEGS: Final = 64
+"""From so many on a process counts as strained, even if it keeps up: what it saves, nobody misses."""
 
 ROUNDING: Final = 1e-6
 """A tick on its place of the grid counts as there, whatever the floats say."""
@@ -62,8 +64,8 @@ class Clock:
 
     @property
     def strained(self) -> bool:
-        """Ticks have been coming late for a while: who can do with less does."""
-        return self._late_ms > STRAINED_MS
+        """There are many legs, or ticks have been coming late for a while: who can do with less does."""
+        return len(self._of) >= MANY_LEGS or self._late_ms > STRAINED_MS
 
     def note(self, late_ms: float) -> None:
         """A tick began so late."""

@@ -50,7 +50,7 @@ from visits.events import Role
 from visits.wording import long_enough, said_as_asked
 
 STRAINED_BYTES = bytes_of(60, TELEPHONE_RATE)
-"""A message holds at least so much of the caller's audio while the clock is late."""
+"""A message holds at least so much of the caller's audio while the clock is strained."""
 FLOOR_FRAMES = 15
 """For how many frames it must have been the caller's turn before that is said: 300 ms."""
 VOICE_FRAMES = 20

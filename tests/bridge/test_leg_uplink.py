@@ -12,7 +12,7 @@ import pytest
 
 from audio.hearing import Ear
 from audio.vad import VadModel, VoiceActivity
-from bridge.clock import STRAIN_TICKS, STRAINED_MS, Clock
+from bridge.clock import MANY_LEGS, STRAIN_TICKS, STRAINED_MS, Clock
 from bridge.endpoints.base import Endpoint
 from bridge.leg import Leg
 from bridge.runner import silero_onnx
@@ -69,6 +69,22 @@ async def test_a_message_holds_what_the_tenant_asks_for(message_ms: int, sizes: 
         leg.audio_in(frame, 8000)
     assert b"".join(session.messages) == b"".join(frames)
     assert {len(message) // 16 for message in session.messages} == sizes
+
+
+async def test_among_many_legs_a_message_holds_60_ms() -> None:
+    clock = Clock()
+    leg, session = a_leg(clock, 40)
+    others = [a_leg(clock, 40)[0] for _ in range(MANY_LEGS)]
+    frames = sound(12)
+    for other in others:
+        clock.add(other)
+    for frame in frames[:6]:
+        leg.audio_in(frame, 8000)
+    clock.discard(others[0])
+    for frame in frames[6:]:
+        leg.audio_in(frame, 8000)
+    assert b"".join(session.messages) == b"".join(frames)
+    assert [len(message) // 16 for message in session.messages] == [60, 60, 40, 40, 40]
 
 
 async def test_while_ticks_are_late_a_message_holds_60_ms() -> None:
