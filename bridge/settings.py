@@ -710,7 +710,8 @@ class Tenant(Part):
     resource's, which must be given: `https://NAME.openai.azure.com`, or for azure-voicelive
     `https://NAME.services.ai.azure.com`."""
     audio_message_ms: Annotated[int, Field(ge=20, le=200)] = 40
-    """How much of a caller's audio goes to the provider at once: less comes sooner, more costs less."""
+    """How much of a caller's audio goes to the provider at once: less comes sooner, more costs less. A
+    process that carries 64 legs, or whose ticks come late, takes 60 ms if this is less."""
     provider_format: FormatName | None = None
     """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
     (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network. Not set: what

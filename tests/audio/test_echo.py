@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio import echo
+from audio import canceller, echo
 from audio.echo import EchoGuard, EchoProfile
 from audio.frames import FLOOR_DBOV, FRAME_BYTES, FRAME_SAMPLES, SILENCE, level_dbov, saturated
 from bench.hearing import Found, Scene, at_level, run, street
@@ -145,8 +145,8 @@ def test_on_a_line_without_echo_a_soft_caller_soon_counts() -> None:
 
 
 def test_on_a_line_without_echo_the_filter_rests_until_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    worked = Mock(wraps=echo.cancel)
-    monkeypatch.setattr(echo, "cancel", worked)
+    worked = Mock(wraps=canceller.cancel)
+    monkeypatch.setattr("audio.echo.cancel", worked)
     sound = talk(9)
     ours = [saturated(sound[n : n + 160]) for n in range(0, 72000, 160)]
     guard = EchoGuard()
@@ -158,6 +158,37 @@ def test_on_a_line_without_echo_the_filter_rests_until_there_is_one(monkeypatch:
     left = listen(guard, ours[150:], heard)
     assert worked.call_count > 100
     assert taken_out_db(heard[150:], left[150:]) > 10
+
+
+def over_us(quiet: int, loud: int, then: str) -> bool:
+    """Whether a filter that rested still does after so many loud blocks over our talk, and what came then."""
+    rest = echo._Rest()
+    for _ in range(canceller.BLOCKS + 1 + quiet):
+        rest.over_us(quiet=True)
+    assert rest.resting
+    for _ in range(loud):
+        rest.over_us(quiet=False)
+    if then == "it ends before our voice":
+        for _ in range(10):
+            rest.over_us(quiet=True)
+    else:
+        rest.beside_us(quiet=then == "it ends with our voice")
+    return rest.resting
+
+
+@pytest.mark.parametrize("quiet", [0, 100])
+def test_a_caller_who_speaks_on_as_we_fall_silent_wakes_no_filter(quiet: int) -> None:
+    for loud in range(50):
+        assert over_us(quiet, loud, "it goes on without us"), loud
+
+
+@pytest.mark.parametrize("end", ["it ends before our voice", "it ends with our voice"])
+def test_what_ends_with_our_voice_may_be_our_echo_and_wakes_the_filter(end: str) -> None:
+    assert [over_us(3, loud, end) for loud in (0, 4, 5, 25, 49)] == [True, True, False, False, False]
+
+
+def test_what_goes_on_for_a_second_of_our_talk_wakes_the_filter() -> None:
+    assert not over_us(0, 50, "it goes on without us")
 
 
 def test_pauses_in_our_talk_are_no_line_without_echo() -> None:
