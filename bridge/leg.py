@@ -21,6 +21,7 @@ from audio.hearing import Ear
 from audio.line import Line
 from audio.playout import Flushed, Playout
 from audio.resample import Resampler
+from audio.utterances import without_pauses
 from audio.vad import SpeechOffset, SpeechOnset
 from bridge.clock import FRAME_S, Clock
 from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
@@ -195,6 +196,8 @@ class Leg:
         self._message_bytes = bytes_of(message_ms, TELEPHONE_RATE)
         self._down: Resampler | None = None
         self._down_item = ""
+        self._queue_limit = 0
+        """So many samples may wait to be played before pauses are skipped; 0: any."""
         self._session: Session | None = None
         self._told: TakesTurns | None = None
         """The session, where it relies on our VAD for the caller's turns."""
@@ -265,6 +268,7 @@ class Leg:
     def _agree(self, session: Session) -> None:
         capabilities = session.capabilities
         self._exact_speech = capabilities.exact_speech
+        self._queue_limit = capabilities.queue_limit_ms * TELEPHONE_RATE // 1000
         self._up = Resampler(TELEPHONE_RATE, capabilities.input_rate)
         self._down = None
 
@@ -571,7 +575,10 @@ class Leg:
             assert self._session is not None
             self._down = Resampler(self._session.capabilities.output_rate, TELEPHONE_RATE, limit=True)
             self._down_item = event.item
-        self._playout.push(event.item, self._down.process(event.pcm))
+        pcm = self._down.process(event.pcm)
+        if self._queue_limit and self._playout.pending_samples > self._queue_limit:
+            pcm = without_pauses(pcm, TELEPHONE_RATE)  # so that it catches up, and no word is lost
+        self._playout.push(event.item, pcm)
 
     def _audio_done(self, item: str) -> None:
         if self._down is not None and item == self._down_item:

@@ -47,6 +47,10 @@ class Capabilities:
     output_encoding: Encoding = "pcm"
     """How the audio of :class:`AudioDelta` came."""
 
+    queue_limit_ms: int = 0
+    """Speech comes as fast as it is spoken, and what waits longer than this to be played is late: its pauses
+    are skipped until it isn't. 0: it comes faster than that, and may wait."""
+
     resumption: bool = False
     """The session outlives its connections: it opens the next one by itself, and :class:`GoingAway` asks for
     nothing. Calls that were open are then reported as cancelled."""

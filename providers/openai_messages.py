@@ -8,7 +8,7 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -259,11 +259,13 @@ class Delta(msgspec.Struct, tag_field="type", tag="response.output_audio.delta",
     """Audio in the confirmed format; the decoder reads base64."""
 
 
+D = TypeVar("D", bound=msgspec.Struct)
+
 _HEAD = 256
 """A message's type comes within so many bytes; where it doesn't, it is decoded the long way."""
 
 
-def delta_decoder(kind: type[Delta]) -> Callable[[bytes], Delta | None]:
+def delta_decoder(kind: type[D]) -> Callable[[bytes], D | None]:
     """Reads one frame as a piece of speech, in a third of the time that :func:`decode` and base64 take.
 
     It gives None for what is none, or none that is as it should be: :func:`decode` will tell.
@@ -271,7 +273,7 @@ def delta_decoder(kind: type[Delta]) -> Callable[[bytes], Delta | None]:
     mark = f'"{kind.__struct_config__.tag}"'.encode()
     decode_it = msgspec.json.Decoder(kind).decode
 
-    def decode_delta(frame: bytes) -> Delta | None:
+    def decode_delta(frame: bytes) -> D | None:
         if frame.find(mark, 0, _HEAD) < 0:
             return None
         try:
