@@ -41,8 +41,9 @@ class Utterances:
         self.loud_until_ms = 0
         """The stream's time at which it was loud last."""
         self._bytes = rate * WINDOW_MS // 1000 * SAMPLE_BYTES
-        self._lead = rate * LEAD_MS // 1000 * SAMPLE_BYTES
-        self._before = bytes(self._lead)
+        self._lead = rate * (LEAD_MS + LOUD_WINDOWS * WINDOW_MS) // 1000 * SAMPLE_BYTES
+        """Of an utterance, when it is known to be one."""
+        self._before = b""
         """The last of what was no utterance."""
         self._rest = b""
         self._windows = 0
@@ -71,8 +72,7 @@ class Utterances:
             if not self.speaking and self._loud >= LOUD_WINDOWS:
                 self.speaking = True
                 yield "began"
-                lead = self._lead + LOUD_WINDOWS * self._bytes
-                yield (self._before + pcm[begin:end])[-lead:]
+                yield (self._before + pcm[begin:end])[-self._lead :].rjust(self._lead, b"\x00")
                 begin = end
             elif self.speaking and self._quiet * WINDOW_MS >= self.quiet_ms:
                 self.speaking = False
@@ -84,8 +84,7 @@ class Utterances:
         if self.speaking and left:
             yield left
         elif not self.speaking:
-            keep = self._lead + LOUD_WINDOWS * self._bytes
-            self._before = (self._before + left)[-keep:].rjust(self._lead, b"\x00")
+            self._before = (self._before + left)[-self._lead :]
 
     def _count(self, loud: bool) -> None:
         self._windows += 1
@@ -102,7 +101,7 @@ class Utterances:
         self.speaking = False
         self._loud = self._quiet = 0
         self._rest = b""
-        self._before = bytes(self._lead)
+        self._before = b""
 
 
 def without_pauses(pcm: bytes, rate: int) -> bytes:

@@ -38,6 +38,7 @@ def provider_of(
             base_url=tenant.base_url,
             model=tenant.model,
             voice=tenant.voice,
+            backend_model=tenant.backend_model,
             format=tenant.provider_format,
             noise_suppression=tenant.noise_suppression,
             echo_cancellation=tenant.echo_cancellation,

@@ -25,6 +25,7 @@ class Access:
         api_key: of the account.
         token_file: a file with an access token, in place of a key.
         base_url: of the provider, or of another server that speaks its protocol.
+        backend_model: that calls the tools, where the voice delegates that to another model.
         format: of the audio on the wire, both ways; None: what fits the provider best.
         noise_suppression, echo_cancellation: by the provider, where it has that.
         interim_texts: one of them is said while a reply takes long, where the provider does that.
@@ -35,6 +36,7 @@ class Access:
     base_url: str = ""
     model: str = ""
     voice: str = ""
+    backend_model: str = ""
     format: FormatName | None = None
     noise_suppression: bool = True
     echo_cancellation: bool = True
@@ -104,6 +106,9 @@ TERMS: Mapping[str, Terms] = {
         token=True,
         key_variable="AZURE_VOICELIVE_API_KEY",
         formats=("pcm8", "pcm16", "pcm24", "pcmu", "pcma"),
+    ),
+    "openai-live": Terms(
+        needs=("api_key",), key_variable="OPENAI_API_KEY", formats=("pcm24", "pcm16", "pcmu", "pcma")
     ),
     "gemini": Terms(needs=("api_key",), key_variable="GEMINI_API_KEY", formats=("pcm16",)),
 }

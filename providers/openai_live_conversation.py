@@ -27,8 +27,7 @@ from typing import Any, Final, Literal
 import orjson
 import structlog
 
-from audio.frames import SAMPLE_BYTES
-from audio.utterances import Utterances
+from audio.utterances import LEAD_MS, LOUD_WINDOWS, WINDOW_MS, Utterances
 from providers import openai_live_messages as wire
 from providers.base import (
     AudioDelta,
@@ -118,7 +117,6 @@ class _Reply:
     wanted: bool
     began_ms: int
     text: str = ""
-    received: int = 0
     dropped: bool = False
     heard_ms: int = 0
     """Where it was dropped."""
@@ -336,6 +334,9 @@ class Conversation:
             self._send(wire.response_create(self._name("create")))
             work.working, work.reply = True, False
             self._timers["work"] = self._clock() + _WORK_S
+        elif not work.open:
+            # Nobody is to speak about it: the delegated model is not asked to go on.
+            self._works = {key: one for key, one in self._works.items() if one is not work}
 
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`. It can't be told to stop; it hears for itself."""
@@ -541,7 +542,8 @@ class Conversation:
         self._stream.quiet_ms = EXACT_QUIET_MS if exact else QUIET_MS
         self._timers.pop("reply", None)
         wanted = asked is not None or self._auto_reply
-        reply = _Reply(self._name("response"), self._name("item"), asked, wanted, self._stream.at_ms)
+        began_ms = self._stream.at_ms - LEAD_MS - LOUD_WINDOWS * WINDOW_MS
+        reply = _Reply(self._name("response"), self._name("item"), asked, wanted, began_ms)
         self._running = reply
         if wanted:
             also = asked.receipts[1:] if asked is not None else ()
@@ -553,10 +555,7 @@ class Conversation:
 
     def _sound(self, pcm: bytes) -> None:
         reply = self._running
-        if reply is None:
-            return
-        reply.received += len(pcm)
-        if reply.wanted and not reply.dropped:
+        if reply is not None and reply.wanted and not reply.dropped:
             self._emit(AudioDelta(reply.item, pcm))
 
     def _agent_words(self, said: wire.Said) -> None:
@@ -599,11 +598,11 @@ class Conversation:
 
     def _tell_what_was_heard(self, reply: _Reply) -> None:
         """What a caller didn't hear, the model must not take for said."""
-        received_ms = reply.received * 1000 // (self.audio.rate * SAMPLE_BYTES)
-        if received_ms - reply.heard_ms <= _UNHEARD_MS:
+        spoken_ms = reply.loud_until_ms - reply.began_ms
+        if spoken_ms - reply.heard_ms <= _UNHEARD_MS:
             return
         whole = reply.text.strip()
-        said = whole[: len(whole) * reply.heard_ms // max(1, received_ms)].rpartition(" ")[0]
+        said = whole[: len(whole) * reply.heard_ms // spoken_ms].rpartition(" ")[0]
         self._notes.append(self._words.heard.format(text=said) if said else self._words.unheard)
         self._tell()
 

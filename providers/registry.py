@@ -8,6 +8,7 @@ from providers.access import TERMS, Access
 from providers.azure_openai import azure_openai
 from providers.azure_voicelive import azure_voicelive
 from providers.base import Provider
+from providers.openai_live import LiveProvider, LiveSettings
 from providers.openai_realtime import OpenAIProvider, OpenAISettings
 
 
@@ -41,6 +42,20 @@ def _local(access: Access) -> Provider:
     )
 
 
+def _openai_live(access: Access) -> Provider:
+    default = LiveSettings(api_key=access.api_key)
+    return LiveProvider(
+        LiveSettings(
+            api_key=access.api_key,
+            base_url=access.base_url or default.base_url,
+            model=access.model or default.model,
+            voice=access.voice or default.voice,
+            backend_model=access.backend_model or default.backend_model,
+            format=access.format or default.format,
+        )
+    )
+
+
 def _gemini(access: Access) -> Provider:
     # Here, because the vendor's SDK takes two seconds to load: only who uses it waits for it.
     from providers.gemini_live import GeminiProvider, GeminiSettings
@@ -61,6 +76,7 @@ _PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
     "openai": _openai,
     "azure-openai": azure_openai,
     "azure-voicelive": azure_voicelive,
+    "openai-live": _openai_live,
     "gemini": _gemini,
 }
 

@@ -31,7 +31,7 @@ SECRETS = """\
 
 # --- secrets, by the names that porteiro.toml gives them (in settings that end in _env)
 
-# The key of a tenant whose provider is openai and that names no other variable
+# The key of a tenant whose provider is openai or openai-live and that names no other variable
 OPENAI_API_KEY=
 
 # The key of a tenant whose provider is azure-openai and that names neither another variable nor a token_file

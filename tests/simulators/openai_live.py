@@ -170,8 +170,11 @@ class Model:
         self._left_ms = 0
         """Of what is being said; then, below zero, of the pause after it."""
         self._pause_ms = 0
-        self._words: deque[tuple[int, str]] = deque()
+        self._words: deque[tuple[int, int, str]] = deque()
+        """Words that come late: when, since when they were spoken, and what."""
         self._waiting: list[_Waiting] = []
+        self._chunks: dict[bool, Message] = {}
+        """What is sent while the model speaks, and while it doesn't."""
         self._ids = 0
         self._heard_ms = self._quiet_ms = 0
         self._loudness = self._samples = 0
@@ -441,8 +444,8 @@ class Model:
         if not self.session or self.over:
             return False
         while self._words and self._words[0][0] <= self.position_ms:
-            at, text = self._words.popleft()
-            self._transcript("output", text, at)
+            _, spoken, text = self._words.popleft()
+            self._transcript("output", text, spoken)
         speaking = self._left_ms > 0
         if not speaking and self._pause_ms <= 0 and self._items:
             item = self._items.popleft()
@@ -452,7 +455,7 @@ class Model:
             self._left_ms, self._pause_ms = item.ms, item.pause_ms
             speaking = item.ms > 0
             if item.lag_ms:
-                self._words.append((self.position_ms + item.lag_ms, item.text))
+                self._words.append((self.position_ms + item.lag_ms, self.position_ms, item.text))
             elif item.text:
                 self._transcript("output", item.text)
         if speaking:
@@ -467,12 +470,17 @@ class Model:
         return True
 
     def _chunk(self, speaking: bool) -> None:
-        count = self.format.rate * CHUNK_MS // 1000
-        tone = np.where(np.arange(count) // 20 % 2, LEVEL, -LEVEL) if speaking else np.zeros(count)
-        audio = self.format.encode(tone.astype("<i2").tobytes())
-        if self.faults.odd_audio:
-            audio = audio[:-1]
-        self.emit("session.output_audio.delta", delta=base64.b64encode(audio).decode())
+        message = self._chunks.get(speaking)
+        if message is None:
+            count = self.format.rate * CHUNK_MS // 1000
+            tone = np.where(np.arange(count) // 20 % 2, LEVEL, -LEVEL) if speaking else np.zeros(count)
+            audio = self.format.encode(tone.astype("<i2").tobytes())
+            if self.faults.odd_audio:
+                audio = audio[:-1]
+            self.emit("session.output_audio.delta", delta=base64.b64encode(audio).decode())
+            self._chunks[speaking] = self.out[-1]
+        else:
+            self.out.append(message)
 
 
 # -- the socket ----------------------------------------------------------------------------------------------
