@@ -15,7 +15,7 @@ import pytest
 from bridge import settings_disk
 from bridge.commands import check, health
 from storage.sqlite import SqliteStorage
-from tests.simulators import gemini_live
+from tests.simulators import gemini_live, openai_live
 from tests.simulators.openai_realtime import Faults, Simulator
 from tests.simulators.threads import in_thread
 
@@ -130,6 +130,27 @@ def test_check_says_what_gemini_has_against_us(
         code, said = run_check(config, f'{table}base_url = "{server.url}"\n{setting}\n')
     assert code == (1 if line else 0)
     assert f"  tenants.jardim.provider: gemini: {line}" in said or not line
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "line"),
+    [
+        ("", "another", "the key was refused (HTTP 401) (key_refused)"),
+        ('model = "gpt-9"', openai_live.KEY, "the model is not known there: session.model"),
+        ('backend_model = "gpt-9"', openai_live.KEY, "the model is not known there: session.delegation."),
+        ('voice = "Ze"', openai_live.KEY, "the voice is not known there: session.audio.output.voice"),
+        ("", openai_live.KEY, ""),
+    ],
+)
+def test_check_says_what_openai_live_has_against_us(
+    config: Path, setting: str, key: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with in_thread(openai_live.Simulator()) as server:
+        table = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai-live"\n'
+        code, said = run_check(config, f'{table}base_url = "{server.url}"\n{setting}\n')
+    assert code == (1 if line else 0)
+    assert f"  tenants.jardim.provider: openai-live: {line}" in said or not line
 
 
 def test_check_says_that_a_provider_is_not_there(

@@ -97,8 +97,10 @@ def speak(session: LiveSession, pcm: bytes = SPEECH) -> None:
 
 
 async def hush(session: LiveSession, server: Simulator) -> None:
-    """The line goes on, without a word."""
+    """The line goes on, without a word; by then the model fell silent, if it spoke."""
     await server.until(lambda: server.model.caller)
+    heard_at = server.model.position_ms
+    await server.until(lambda: server.model.position_ms > heard_at + 500)
     session.send_audio(bytes(session.capabilities.input_rate * 2))
 
 
@@ -122,7 +124,7 @@ async def test_it_asks_the_right_address_with_the_key_and_says_what_it_can() -> 
 async def test_a_whole_exchange_in_each_format(format: str) -> None:
     replies = (
         Reply((Say(300, "Boa tarde!"),)),
-        Reply((Say(200, "Vou ver."), Delegate((Call(call_id="a"), Call(call_id="b"))))),
+        Reply((Say(200, "Vou ver.", 600), Delegate((Call(call_id="a"), Call(call_id="b"))))),
         Reply((Say(200, "Achei."),)),
     )
     async with talking(*replies, format=format) as (server, talk):
@@ -300,7 +302,7 @@ async def test_a_server_that_takes_nothing_more_is_given_up() -> None:
 
         async def flood() -> None:
             while not talk.ended.is_set():
-                talk.session.send_audio(SPEECH * 20)
+                talk.session.send_audio(SPEECH[:64_000] * 2)
                 await asyncio.sleep(0.001)
 
         await asyncio.wait_for(flood(), 10)

@@ -46,6 +46,8 @@ LEVEL = 3000
 """Of what is spoken."""
 LOUD = 200
 """Mean magnitude above which the caller is heard."""
+HEARD_MS = 20
+"""So much of the caller is judged at a time."""
 QUIET_MS = 500
 """So much quiet ends what a caller says."""
 YIELD_MS = 200
@@ -298,7 +300,10 @@ class Model:
             self._refuse(message, "invalid_value", "this is in another format")
             return
         self.caller += pcm
-        self._hear(len(magnitude) * 1000 // self.format.rate, float(magnitude.mean()) > LOUD)
+        window = self.format.rate * HEARD_MS // 1000
+        for at in range(0, len(magnitude), window):
+            heard = magnitude[at : at + window]
+            self._hear(len(heard) * 1000 // self.format.rate, float(heard.mean()) > LOUD)
 
     def _hear(self, ms: int, loud: bool) -> None:
         if loud:
