@@ -108,6 +108,10 @@ class ConnectedSession(ConversingSession[C]):
     def _confirmed(self) -> None:
         """The session is up."""
 
+    async def _part(self, socket: WebSocket) -> None:
+        """The session is over: end its connection, in bounded time."""
+        await socket.hang_up()
+
     # -- what the socket calls -------------------------------------------------------------------------------
 
     def opened(self, socket: WebSocket) -> None:
@@ -233,7 +237,7 @@ class ConnectedSession(ConversingSession[C]):
             if not self._over:
                 self._fail("internal", "the session broke down by a fault of ours")
             if self._socket is not None:
-                await self._socket.hang_up()
+                await self._part(self._socket)
 
 
 __all__ = ["ConfirmingConversation", "Connect", "ConnectedSession", "Waits"]

@@ -158,7 +158,7 @@ class Conversation:
             asked: the format that it asks for.
         """
         self.start = start
-        self.audio = asked
+        self.input = asked
         """The format of both sides; exact once :attr:`ready`."""
         self.ready = False
         self.closed = False
@@ -199,13 +199,13 @@ class Conversation:
     def capabilities(self) -> Capabilities:
         """See :class:`providers.base.Session`."""
         return Capabilities(
-            input_rate=self.audio.rate,
-            output_rate=self.audio.rate,
+            input_rate=self.input.rate,
+            output_rate=self.input.rate,
             truncation=False,
             exact_speech=False,
             owns_turns=True,
-            input_encoding=self.audio.encoding,
-            output_encoding=self.audio.encoding,
+            input_encoding=self.input.encoding,
+            output_encoding=self.input.encoding,
             queue_limit_ms=_LATE_MS,
         )
 
@@ -495,10 +495,10 @@ class Conversation:
         if self.ready:
             return
         try:
-            self.audio = wire.confirmed(message)
+            self.input = wire.confirmed(message)
         except UnknownFormat as unknown:
             raise SessionOver("unsupported_format", str(unknown)) from unknown
-        self._stream = Utterances(self.audio.rate, QUIET_MS)
+        self._stream = Utterances(self.input.rate, QUIET_MS)
         self.expires_at = message.session.expires_at
         self.ready = True
         self._emit(Ready(self.capabilities))
@@ -520,9 +520,9 @@ class Conversation:
         """A piece of the stream: the hot path."""
         if not self.ready:
             raise MalformedMessage("audio before the session was started")
-        if len(data) % self.audio.sample_bytes:
+        if len(data) % self.input.sample_bytes:
             raise MalformedMessage(f"{len(data)} bytes are no whole samples")
-        for found in self._stream.feed(self.audio.decode(data)):
+        for found in self._stream.feed(self.input.decode(data)):
             if found == "began":
                 self._begin()
             elif found == "ended":
