@@ -167,6 +167,47 @@ class ResponseDone:
     type: Literal["response_done"] = "response_done"
 
 
+Purpose = Literal["reply", "transcription", "speech", "session"]
+"""What is paid for: a reply, the caller's words as text, text as speech, or the time of a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens that are billed, each counted once: a cached token is in ``…_cached`` and not in ``…_in``."""
+
+    text_in: int = 0
+    text_cached: int = 0
+    text_out: int = 0
+    audio_in: int = 0
+    audio_cached: int = 0
+    audio_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Something that the provider bills came about since the last of these events; they add up.
+
+    What comes to light only when a session ends is told by :class:`BilledByTime`.
+
+    Attributes:
+        provider: who is paid, as ``data/prices.toml`` names them: a session may use several.
+        model: whose price counts, as it was asked for.
+        seconds: where time is billed.
+        characters: where text to speech is billed by the letter.
+        complete: False where the provider billed more than it told us, or told it in a way that is not known:
+            the sum is then a lower bound.
+    """
+
+    provider: str
+    model: str
+    purpose: Purpose
+    tokens: Tokens = Tokens()
+    seconds: float = 0.0
+    characters: int = 0
+    complete: bool = True
+    type: Literal["usage"] = "usage"
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
     """The provider's own VAD heard the caller begin."""
@@ -261,6 +302,7 @@ Event = (
     | ResponseStarted
     | ItemStarted
     | ResponseDone
+    | Usage
     | SpeechStarted
     | SpeechStopped
     | Transcript
@@ -376,6 +418,14 @@ class TakesTurns(Protocol):
         """The caller has been quiet for so long. Once that is the turn's end, the model hears of it."""
 
 
+@runtime_checkable
+class BilledByTime(Protocol):
+    """A session that costs by the time that it is open, said or unsaid."""
+
+    def time_billed(self) -> tuple[Usage, ...]:
+        """What has come about since this was asked last. Also asked once after :meth:`Session.close`."""
+
+
 class Provider(Protocol):
     """Opens sessions. One per tenant and provider; stateless beside its settings."""
 
@@ -393,6 +443,7 @@ class Provider(Protocol):
 __all__ = [
     "AudioDelta",
     "AudioDone",
+    "BilledByTime",
     "Capabilities",
     "Encoding",
     "Event",
@@ -402,6 +453,7 @@ __all__ = [
     "Interrupted",
     "ItemStarted",
     "Provider",
+    "Purpose",
     "Ready",
     "ResponseDone",
     "ResponseStarted",
@@ -411,10 +463,12 @@ __all__ = [
     "SpeechStarted",
     "SpeechStopped",
     "TakesTurns",
+    "Tokens",
     "ToolCall",
     "ToolCallCancelled",
     "ToolSpec",
     "Transcript",
     "TranscriptFailed",
     "TurnDetection",
+    "Usage",
 ]
