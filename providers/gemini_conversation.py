@@ -50,6 +50,7 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_messages import exact_instructions
+from providers.words import words
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -179,7 +180,7 @@ class Conversation:
         self._emit = emit
         self._send = send
         self._clock = clock
-        self._words = wire.words(config.language)
+        self._words = words(config.language)
         self.epoch = 1
         self.ready = False
         """The connection there is takes messages."""

@@ -250,7 +250,7 @@ def connect_options(
     }
     if context is not None:
         options["ssl"] = context
-    if _is_loopback(urlsplit(url).hostname or ""):
+    if is_loopback(url):
         options["proxy"] = None  # a proxy of the environment can't reach our own machine
     return options
 
@@ -310,7 +310,9 @@ def not_opened(error: Exception, http_refusal: Callable[[int, bytes], tuple[str,
     return "handshake_failed", f"no realtime connection could be opened: {error}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether an address is on our own machine."""
+    host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -324,6 +326,7 @@ __all__ = [
     "WebSocket",
     "connect_options",
     "connect_websocket",
+    "is_loopback",
     "is_secure",
     "lost_in_words",
     "not_opened",
