@@ -698,13 +698,15 @@ class Tenant(Part):
     its address is enough."""
     websocket_password_env: EnvName | None = None
     """The environment variable that holds the password. Together with websocket_username_env."""
-    provider: Literal["local", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini"] = "local"
+    provider: Literal[
+        "local", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini", "elevenlabs"
+    ] = "local"
     """Whose voice model talks: `local` runs in the service and needs no key. See docs/providers.md."""
     model: str = ""
     """Empty: the provider's default. Must be given for Azure: the deployment's name, or for
-    azure-voicelive the model's."""
+    azure-voicelive the model's; and for elevenlabs: the agent's id."""
     voice: str = ""
-    """Empty: the provider's default."""
+    """Empty: the provider's default. For elevenlabs a voice's id; empty: the agent's own."""
     backend_model: str = ""
     """For openai-live: the model that calls the tools, to which the voice delegates. Empty: the provider's
     default."""
@@ -719,11 +721,12 @@ class Tenant(Part):
     """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
     (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network. Not set: what
     fits the provider best, `pcm24` for local, openai, openai-live and azure-openai, `pcm8` for
-    azure-voicelive, `pcm16` for gemini. Which ones a provider has is in docs/providers.md."""
+    azure-voicelive, `pcm16` for gemini, `pcmu` for elevenlabs, whose agent has the last word. Which ones a
+    provider has is in docs/providers.md."""
     api_key_env: EnvName | None = None
     """The environment variable that holds the key. Default for openai and openai-live: OPENAI_API_KEY, for
     azure-openai: AZURE_OPENAI_API_KEY, for azure-voicelive: AZURE_VOICELIVE_API_KEY, for gemini:
-    GEMINI_API_KEY."""
+    GEMINI_API_KEY, for elevenlabs: ELEVENLABS_API_KEY."""
     token_file: FilePath | None = None
     """For Azure, in place of a key: a file with an Entra access token, which is read anew for each call.
     Whoever renews the token writes it there."""

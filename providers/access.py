@@ -111,6 +111,12 @@ TERMS: Mapping[str, Terms] = {
         needs=("api_key",), key_variable="OPENAI_API_KEY", formats=("pcm24", "pcm16", "pcmu", "pcma")
     ),
     "gemini": Terms(needs=("api_key",), key_variable="GEMINI_API_KEY", formats=("pcm16",)),
+    # The model is the agent's id. The formats are the agent's own: what it says itself counts.
+    "elevenlabs": Terms(
+        needs=("api_key", "model"),
+        key_variable="ELEVENLABS_API_KEY",
+        formats=("pcmu", "pcm8", "pcm16", "pcm24"),
+    ),
 }
 """By the provider's name."""
 

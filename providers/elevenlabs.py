@@ -73,7 +73,10 @@ class ElevenLabsProvider:
             stall_s=settings.stall_timeout_s,
         )
         self._secure = is_secure(settings.base_url)
-        self._context = ssl.create_default_context()
+        # Without TLS there is nobody to be trusted, and no authorities to be loaded.
+        self._context = (
+            ssl.create_default_context() if self._secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
 
     def open(self, config: SessionConfig) -> ElevenLabsSession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

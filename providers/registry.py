@@ -8,6 +8,8 @@ from providers.access import TERMS, Access
 from providers.azure_openai import azure_openai
 from providers.azure_voicelive import azure_voicelive
 from providers.base import Provider
+from providers.elevenlabs import ElevenLabsProvider, ElevenLabsSettings
+from providers.formats import PCM8, PCM16, PCM24, PCMU
 from providers.openai_live import LiveProvider, LiveSettings
 from providers.openai_realtime import OpenAIProvider, OpenAISettings
 
@@ -71,6 +73,20 @@ def _gemini(access: Access) -> Provider:
     )
 
 
+def _elevenlabs(access: Access) -> Provider:
+    default = ElevenLabsSettings(api_key=access.api_key, agent=access.model)
+    formats = {one.name: one for one in (PCMU, PCM8, PCM16, PCM24)}
+    return ElevenLabsProvider(
+        ElevenLabsSettings(
+            api_key=access.api_key,
+            agent=access.model,
+            base_url=access.base_url or default.base_url,
+            voice=access.voice,
+            format=formats[access.format] if access.format else default.format,
+        )
+    )
+
+
 _PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
     "local": _local,
     "openai": _openai,
@@ -78,6 +94,7 @@ _PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
     "azure-voicelive": azure_voicelive,
     "openai-live": _openai_live,
     "gemini": _gemini,
+    "elevenlabs": _elevenlabs,
 }
 
 NAMES = tuple(_PROVIDERS)

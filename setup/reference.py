@@ -43,6 +43,9 @@ AZURE_VOICELIVE_API_KEY=
 # The key of a tenant whose provider is gemini and that names no other variable
 GEMINI_API_KEY=
 
+# The same where the provider is elevenlabs
+ELEVENLABS_API_KEY=
+
 # --- where the settings are
 
 # The settings file

@@ -15,7 +15,7 @@ import pytest
 from bridge import settings_disk
 from bridge.commands import check, health
 from storage.sqlite import SqliteStorage
-from tests.simulators import gemini_live, openai_live
+from tests.simulators import elevenlabs, gemini_live, openai_live
 from tests.simulators.openai_realtime import Faults, Simulator
 from tests.simulators.threads import in_thread
 
@@ -151,6 +151,30 @@ def test_check_says_what_openai_live_has_against_us(
         code, said = run_check(config, f'{table}base_url = "{server.url}"\n{setting}\n')
     assert code == (1 if line else 0)
     assert f"  tenants.jardim.provider: openai-live: {line}" in said or not line
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "allowed", "line"),
+    [
+        ("", "another", elevenlabs.Faults().allowed, "the key was refused (HTTP 401) (key_refused)"),
+        ('model = "agent_9"', elevenlabs.KEY, elevenlabs.Faults().allowed, "the agent is not known there"),
+        ('voice = "Ze"', elevenlabs.KEY, elevenlabs.Faults().allowed, "the voice is not known there"),
+        ("", elevenlabs.KEY, frozenset({"language"}), "the agent does not let a call set its prompt: allow"),
+        ("", elevenlabs.KEY, elevenlabs.Faults().allowed, ""),
+    ],
+)
+def test_check_says_what_elevenlabs_has_against_us(
+    config: Path, setting: str, key: str, allowed: frozenset[str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an agent lets a call set is found out by setting it."""
+    monkeypatch.setenv("ELEVENLABS_API_KEY", key)
+    model = "" if "model" in setting else f'model = "{elevenlabs.AGENT}"\n'
+    with in_thread(elevenlabs.Simulator(faults=elevenlabs.Faults(allowed=allowed))) as server:
+        table = f'[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "elevenlabs"\n{model}'
+        code, said = run_check(config, f'{table}base_url = "{server.url}"\n{setting}\n')
+    assert code == (1 if line else 0)
+    assert f"  tenants.jardim.provider: elevenlabs: {line}" in said or not line
+    assert "conversation_signature" not in said
 
 
 def test_check_says_that_a_provider_is_not_there(

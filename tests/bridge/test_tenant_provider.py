@@ -40,6 +40,7 @@ def test_every_provider_of_the_settings_can_be_made() -> None:
             'provider = "azure-voicelive"\nmodel = "m"',
             "base_url as well: provider 'azure-voicelive' needs it",
         ),
+        ('provider = "elevenlabs"', "model as well: provider 'elevenlabs' needs it"),
         ('provider = "openai"\ntoken_file = "t"', "no token_file: provider 'openai' takes a key alone"),
         (
             'provider = "azure-openai"\ntoken_file = "t"\napi_key_env = "K"',
@@ -76,6 +77,7 @@ def test_what_a_provider_needs_and_does_not_have_is_said(text: str, said: str) -
             'provider = "azure-openai"\nbase_url = "https://x.azure.com"\nmodel = "m"\ntoken_file = "t"',
             None,
         ),
+        ('provider = "elevenlabs"\nmodel = "agent_1"', "ELEVENLABS_API_KEY"),
         ("", None),
     ],
 )

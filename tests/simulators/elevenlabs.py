@@ -346,7 +346,9 @@ class Model:
         if self._samples >= rate and self._loudness > TOO_LOUD * self._samples:
             raise self._no(f"this is no {self.faults.input_format}")
         self.caller += pcm
-        self._listen(float(np.abs(samples).mean()), samples.size * 1000 / rate)
+        for at in range(0, samples.size, rate // 50):
+            frame = samples[at : at + rate // 50]
+            self._listen(float(np.abs(frame).mean()), frame.size * 1000 / rate)
 
     def _listen(self, level: float, ms: float) -> None:
         """Our VAD."""
