@@ -408,7 +408,8 @@ class Session(Protocol):
 class TakesTurns(Protocol):
     """A session that is told by our VAD where a caller's turn begins and ends.
 
-    It has none of its own, or its provider keeps to itself when the caller began. Both intents may be given at any time; one that says what is known already changes nothing.
+    It has none of its own, or its provider keeps to itself when the caller began. Both intents may be given
+    at any time; one that says what is known already changes nothing.
     """
 
     def caller_began(self) -> None:

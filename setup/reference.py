@@ -1,5 +1,7 @@
 """Writes `.env.example` and the tables of docs/settings.md from the settings tree, so that both stay true.
 
+And docs/elevenlabs-tools.json from the tools: what an ElevenLabs agent has to be given.
+
 `.venv/bin/python setup/reference.py` writes them; a test fails where somebody forgot to.
 """
 
@@ -19,6 +21,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bridge.settings import ENV_PREFIX, Attendant, HttpGate, Manager, PlainDialer, RecordGate, Service, Tenant
+from tools.registry import Tool, porteiro_tools
+from visits.events import Role
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANT = "jardim"
@@ -217,10 +221,45 @@ def with_tables(document: str) -> str:
     return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
 
 
+TOOL_TIMEOUT_S = 20
+"""So long an agent waits for an answer of ours; we wait for six seconds at most."""
+
+
+def elevenlabs_tools() -> str:
+    """The bodies of ElevenLabs' `POST /v1/convai/tools`, one a tool: its configuration as a client tool."""
+    registry = porteiro_tools()
+    tools = {one.name: one for role in Role for one in registry.of(role)}
+    return json.dumps([_elevenlabs_tool(one) for one in tools.values()], ensure_ascii=False, indent=2) + "\n"
+
+
+def _elevenlabs_tool(tool: Tool) -> dict[str, Any]:
+    """Its schemas know a type, a description and what is required; the rest is validated here in any case."""
+    only = "" if len(tool.roles) > 1 else f" Only in a call with the {next(iter(tool.roles)).value}."
+    properties = {
+        name: {"type": declared["type"], "description": declared["description"]}
+        for name, declared in tool.parameters["properties"].items()
+    }
+    return {
+        "tool_config": {
+            "type": "client",
+            "name": tool.name,
+            "description": tool.description + only,
+            "parameters": {
+                "type": "object",
+                "properties": properties,
+                "required": tool.parameters.get("required", []),
+            },
+            "expects_response": True,
+            "response_timeout_secs": TOOL_TIMEOUT_S,
+        }
+    }
+
+
 def main() -> int:
     (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
     document = ROOT / "docs" / "settings.md"
     document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "docs" / "elevenlabs-tools.json").write_text(elevenlabs_tools(), encoding="utf-8")
     return 0
 
 

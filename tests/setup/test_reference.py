@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ from types import ModuleType
 from typing import get_args
 
 import pytest
+from elevenlabs.types import ClientToolConfigInput, LiteralJsonSchemaProperty
 from pydantic import BaseModel
 
 from bridge.settings import AmqpDialer, AmqpGate, AriDialer, DtmfGate, HttpGate, build, load, read_env_file
+from tools.registry import porteiro_tools
+from visits.events import Role
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "porteiro.example.toml"
@@ -33,6 +37,22 @@ def test_the_written_reference_is_current(reference: ModuleType) -> None:
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == reference.env_example(), advice
     document = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert document == reference.with_tables(document), advice
+    tools = (ROOT / "docs" / "elevenlabs-tools.json").read_text(encoding="utf-8")
+    assert tools == reference.elevenlabs_tools(), advice
+
+
+def test_an_elevenlabs_agent_is_given_every_tool_as_the_vendor_writes_them(reference: ModuleType) -> None:
+    made = [one["tool_config"] for one in json.loads(reference.elevenlabs_tools())]
+    registry = porteiro_tools()
+    assert {one["name"] for one in made} == {tool.name for role in Role for tool in registry.of(role)}
+    for one in made:
+        kind = one.pop("type")
+        parsed = ClientToolConfigInput.model_validate(one)
+        assert kind == "client" and parsed.expects_response and not parsed.model_extra
+        assert parsed.parameters is not None and not parsed.parameters.model_extra
+        for declared in (parsed.parameters.properties or {}).values():
+            assert isinstance(declared, LiteralJsonSchemaProperty)
+            assert declared.description and not declared.model_extra
 
 
 def test_every_setting_is_explained(reference: ModuleType) -> None:
