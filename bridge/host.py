@@ -24,7 +24,17 @@ from bridge.dialing.base import DialOrder
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
 from bridge.house import Condominium, House
-from bridge.leg import BargedIn, CallMade, FloorGiven, Leg, Paused, Posted, TurnEnded
+from bridge.leg import (
+    BargedIn,
+    CallMade,
+    FloorGiven,
+    Leg,
+    Paused,
+    Posted,
+    SessionBroke,
+    SessionReplaced,
+    TurnEnded,
+)
 from bridge.log import bound
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.watch import Seen
@@ -294,6 +304,10 @@ class VisitHost:
                 self._see("pause", {"leg": leg.name, "pause_ms": posted.pause_ms})
             case FloorGiven():
                 self._see("floor", {"leg": leg.name, "role": leg.role.value})
+            case SessionBroke():
+                await self._record_quietly("session.lost", {"leg": leg.name, **asdict(posted)})
+            case SessionReplaced():
+                await self._record_quietly("session.replaced", {"leg": leg.name, **asdict(posted)})
             case e.LegClosed():
                 await self._leg_closed(leg, posted)
             case e.SessionLost():

@@ -35,7 +35,9 @@ from providers.base import (
     Heard,
     Interrupted,
     ItemStarted,
+    Lost,
     Ready,
+    Replaced,
     ResponseDone,
     Session,
     SpeechStarted,
@@ -56,8 +58,9 @@ FLOOR_FRAMES = 15
 """For how many frames it must have been the caller's turn before that is said: 300 ms."""
 VOICE_FRAMES = 20
 """For so many frames after it our voice may still be heard, on its way there or back: 400 ms."""
-STALL_S = 15.0
-"""A model that owes a reply and gives neither sound nor sign for so long is lost."""
+STALL_S = 45.0
+"""A session that owes a reply and gives neither sound nor sign for so long is lost: longer than it takes
+itself to find another model, or to say that there is none (`providers/failover.py`)."""
 CORROBORATION_S = 1.0
 """How much earlier than the provider's word the local VAD may have heard a turn begin."""
 
@@ -104,13 +107,39 @@ class FloorGiven:
     """It is the caller's turn now: nothing is being said, and nothing is owed."""
 
 
-Posted = visit_events.Event | CallMade | TurnEnded | BargedIn | Paused | FloorGiven
+@dataclass(frozen=True, slots=True)
+class SessionBroke:
+    """The model's session is gone, and another is being opened; the call goes on."""
+
+    provider: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReplaced:
+    """The call goes on with another session."""
+
+    provider: str
+    reason: str
+
+
+Posted = (
+    visit_events.Event
+    | CallMade
+    | TurnEnded
+    | BargedIn
+    | Paused
+    | FloorGiven
+    | SessionBroke
+    | SessionReplaced
+)
 
 
 @dataclass(slots=True)
 class _Saying:
     """A sentence that was asked for word for word."""
 
+    receipt: str
     tag: str
     text: str
     protected: bool
@@ -307,12 +336,29 @@ class Leg:
                 self._response_done(event)
             case Interrupted():
                 self._flush()
+            case Lost():
+                self._break_off(event)
+            case Replaced():
+                self._post(self, SessionReplaced(event.provider, event.reason))
             case Failed():
                 self.log.warning("session.failed", kind=event.kind, code=event.code, reason=event.message)
                 if event.kind == "session":
                     self._lose(f"{event.code}: {event.message}")
             case _:
                 pass
+
+    def _break_off(self, lost: Lost) -> None:
+        """No more comes of what has not ended; sentences among it begin anew, and only that counts."""
+        self.log.warning("session.lost", provider=lost.provider, code=lost.code, reason=lost.message)
+        for item in self._items:
+            if self._playout.ledger(item.name).ended:
+                continue
+            if item.saying is not None and item.saying.receipt in lost.again:
+                self._sayings[item.saying.receipt] = item.saying
+                item.saying = None
+            self._playout.abandon(item.name)
+        self._retire()
+        self._post(self, SessionBroke(lost.provider, f"{lost.code}: {lost.message}"))
 
     def _lose(self, reason: str) -> None:
         """The session is gone; the call itself still stands, and stays silent until the host ends it."""
@@ -513,7 +559,7 @@ class Leg:
             self._post(self, visit_events.SentencePlayed(self.role, tag, False))
             return
         receipt = self._session.say_exactly(text)
-        self._sayings[receipt] = _Saying(tag, text, protected)
+        self._sayings[receipt] = _Saying(receipt, tag, text, protected)
 
     def prompt(self, text: str) -> None:
         """Tell the model something and let it speak."""
@@ -743,4 +789,14 @@ class Leg:
         return self._closed
 
 
-__all__ = ["BargedIn", "CallMade", "FloorGiven", "Leg", "Paused", "Posted", "TurnEnded"]
+__all__ = [
+    "BargedIn",
+    "CallMade",
+    "FloorGiven",
+    "Leg",
+    "Paused",
+    "Posted",
+    "SessionBroke",
+    "SessionReplaced",
+    "TurnEnded",
+]

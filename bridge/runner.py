@@ -29,7 +29,7 @@ from bridge.model_server import ModelServerAddress
 from bridge.recorder import Recorder
 from bridge.sentences import Sentences
 from bridge.settings import Settings, Tenant
-from bridge.tenant_provider import provider_of
+from bridge.tenant_provider import providers_of
 from bridge.transfer import build_transfer
 from bridge.watch import Watcher
 from storage.base import Storage
@@ -180,11 +180,15 @@ class LocalRunner:
         self, tenant: Tenant, residents: ResidentPort, models: ModelServerAddress | None
     ) -> Condominium:
         """All that a tenant's visits need."""
+        sentences = Sentences.load(
+            tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye
+        )
+        apology = sentences.say("sorry_for_the_wait", None, {})
         return Condominium(
             tenant,
             Directory.from_records(json.loads(tenant.directory.read_bytes())),
-            Sentences.load(tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye),
-            provider_of(tenant, self.settings.secret, models),
+            sentences,
+            providers_of(tenant, self.settings.secret, models, apology),
             self._around_dialer(self._dialers.get(tenant.id) or self._make_dialers.build(tenant)),
             build_gate(tenant, self.settings.secret, self._brokers),
             residents.hosts,

@@ -9,6 +9,7 @@ from bridge.model_server import ModelServerAddress
 from bridge.settings import Settings, Tenant
 from providers.access import Access
 from providers.base import Event, Failed, Provider, Ready, SessionConfig
+from providers.failover import Candidate, FailoverProvider
 from providers.registry import create
 
 ANSWER_S = 10.0
@@ -19,10 +20,26 @@ class ProviderUnfit(Exception):
     """No session can be opened; the text says why."""
 
 
+def providers_of(
+    tenant: Tenant,
+    secret: Callable[[str | None], str | None],
+    server: ModelServerAddress | None,
+    apology: str,
+) -> FailoverProvider:
+    """What a tenant's sessions are opened with: its provider, and those that take its place.
+
+    Args:
+        secret: gives the value of an environment variable.
+        server: the embedded model server, where one runs.
+        apology: said where a caller had to wait for another session.
+    """
+    return FailoverProvider([Candidate(provider_of(tenant, secret, server))], apology)
+
+
 def provider_of(
     tenant: Tenant, secret: Callable[[str | None], str | None], server: ModelServerAddress | None = None
 ) -> Provider:
-    """What a tenant's sessions are opened with.
+    """A tenant's own provider.
 
     Args:
         secret: gives the value of an environment variable.

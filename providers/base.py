@@ -55,6 +55,10 @@ class Capabilities:
     """The session outlives its connections: it opens the next one by itself, and :class:`GoingAway` asks for
     nothing. Calls that were open are then reported as cancelled."""
 
+    history: bool = False
+    """:attr:`SessionConfig.history` is told to the model when the session opens. Where it is False, whoever
+    opens the session tells it by a note."""
+
 
 # --------------------------------------------------------------------------------------------------------
 # What a session is opened with
@@ -87,6 +91,14 @@ class TurnDetection:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """Something that was said before, or that the model was told (``system``)."""
+
+    speaker: Literal["caller", "agent", "system"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionConfig:
     """All that a model is told when a session opens."""
 
@@ -101,6 +113,9 @@ class SessionConfig:
     turn_detection: TurnDetection = field(default_factory=TurnDetection)
     max_output_tokens: int = 1024
     temperature: float | None = None
+    history: Sequence[Line] = ()
+    """The conversation that this session goes on with, the oldest line first; no reply is asked for. See
+    :attr:`Capabilities.history`."""
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -282,6 +297,30 @@ class GoingAway:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection to the model is gone, and another is being opened in its place.
+
+    Nothing more comes of items that have not ended. The sentences of :meth:`Session.say_exactly` among them
+    are said once more from their beginning, as new items under the same receipts: ``again``.
+    """
+
+    provider: str
+    code: str
+    message: str
+    again: tuple[str, ...] = ()
+    type: Literal["lost"] = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The conversation goes on over another connection; :class:`Ready` came right before."""
+
+    provider: str
+    reason: str
+    type: Literal["replaced"] = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """Something went wrong.
 
@@ -311,6 +350,8 @@ Event = (
     | ToolCallCancelled
     | Interrupted
     | GoingAway
+    | Lost
+    | Replaced
     | Failed
 )
 
@@ -453,9 +494,12 @@ __all__ = [
     "Heard",
     "Interrupted",
     "ItemStarted",
+    "Line",
+    "Lost",
     "Provider",
     "Purpose",
     "Ready",
+    "Replaced",
     "ResponseDone",
     "ResponseStarted",
     "Session",

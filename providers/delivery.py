@@ -65,6 +65,11 @@ class Delivery:
             self._due = True
             self._loop.call_soon(self.deliver)
 
+    def give(self, event: Event) -> None:
+        """Something happened, and nobody is in the middle of an intent: it is delivered at once."""
+        self._events.append(event)
+        self.deliver()
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is added within is delivered at its end, and at once."""

@@ -126,6 +126,25 @@ class LegEnded(TypedDict):
     recording: NotRequired[str | None]
 
 
+class SessionLost(TypedDict):
+    """A leg's session with its model broke, and why; the call goes on, and another is opened.
+
+    Where none can be, a note says so and the visit ends.
+    """
+
+    leg: str
+    provider: str
+    reason: str
+
+
+class SessionReplaced(TypedDict):
+    """A leg goes on with another session, of ``provider``; ``reason``: why the one before it was left."""
+
+    leg: str
+    provider: str
+    reason: str
+
+
 class Turn(TypedDict):
     """One side's say.
 
@@ -323,6 +342,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "visit.started": Kind(VisitStarted),
         "leg.connected": Kind(LegConnected),
         "leg.ended": Kind(LegEnded),
+        "session.lost": Kind(SessionLost),
+        "session.replaced": Kind(SessionReplaced),
         "turn": Kind(Turn),
         "tool.called": Kind(ToolCalled),
         "tool.answered": Kind(ToolAnswered),

@@ -161,6 +161,14 @@ LINES: Final[Mapping[str, Callable[[Data], Line]]] = {
     "visit.started": lambda data: (f"the visit starts{_rest(data)}", "bold"),
     "leg.connected": lambda data: (f"leg connected{_rest(data, 'leg', 'role')}", "blue"),
     "leg.ended": lambda data: (f"leg ended: {data['reason']}{_rest(data, 'leg', 'reason')}", "blue"),
+    "session.lost": lambda data: (
+        f"session lost: {data['reason']}{_rest(data, 'leg', 'reason')}",
+        "red",
+    ),
+    "session.replaced": lambda data: (
+        f"goes on with another session{_rest(data, 'leg')}",
+        "blue",
+    ),
     "turn": _turn,
     "tool.called": _tool_called,
     "tool.answered": _tool_answered,

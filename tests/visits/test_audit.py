@@ -171,6 +171,8 @@ MINIMAL: Mapping[str, dict[str, Any]] = {
     "visit.started": {},
     "leg.connected": {"leg": "a", "role": "visitor"},
     "leg.ended": {"leg": "a", "reason": "hangup", "recording": None},
+    "session.lost": {"leg": "a", "provider": "openai", "reason": "went_away: it broke"},
+    "session.replaced": {"leg": "a", "provider": "gemini", "reason": "went_away: it broke"},
     "turn": {
         "leg": "a",
         "speaker": "caller",
