@@ -12,14 +12,15 @@ from uuid import uuid4
 
 from structlog.testing import capture_logs
 
-from bridge.leg import STALL_S
+from providers.failover import LOOK_S, SILENT_S
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import Household, household, listens, until, with_cast
 from tests.simulators.openai_realtime import Faults
 
 AT_ONCE_S = 3.0
 CONNECT_S = 5.0 + AT_ONCE_S
-STALLED_S = STALL_S + AT_ONCE_S
+STALLED_S = 2 * (SILENT_S + LOOK_S) + AT_ONCE_S
+"""A session, and the one that takes its place."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ FAILING = {
     "closes-mid-word": Failing(AT_ONCE_S, "went_away", Faults(cut_after=8, cut="close")),
     "sends-half": Failing(AT_ONCE_S, "protocol_error", Faults(cut_after=8, cut="half")),
     "sends-garbage": Failing(AT_ONCE_S, "protocol_error", Faults(cut_after=8, cut="garbage")),
-    "stalls-mid-word": Failing(STALLED_S, "", Faults(cut_after=8, cut="stall")),
-    "is-deaf": Failing(STALLED_S, "", Faults(deaf=True)),
-    "never-greets": Failing(STALLED_S, "", part=Part(mute="Em que posso ajudar")),
+    "stalls-mid-word": Failing(STALLED_S, "stalled", Faults(cut_after=8, cut="stall")),
+    "is-deaf": Failing(STALLED_S, "stalled", Faults(deaf=True)),
+    "never-greets": Failing(STALLED_S, "stalled", part=Part(mute="Em que posso ajudar")),
 }
 LONG = Part(exact_ms=3000)
 """Eight events into a connection this greeting is under way."""
@@ -104,10 +105,13 @@ async def test_a_provider_that_fails_ends_its_visit_in_time_and_no_other(tmp_pat
         assert {n: s for n, s in lasted.items() if s > limits[n]} == {}
 
         refused = [line for line in logs if line["event"] == "session.failed"]
-        assert len(refused) == len(limits) - 3  # each told once; the three that stall have no error to tell
-        stalled = [line for line in logs if line["event"] == "session.stalled"]
-        assert len(stalled) == 3
-        assert [line for line in logs if line["log_level"] == "error"] == []
+        assert sorted(line["tenant"] for line in refused) == sorted(limits), "each is told once"
+        codes = {line["tenant"]: line["code"] for line in refused}
+        assert {
+            name: codes[name] for name, failing in FAILING.items() if failing.code not in codes[name]
+        } == {}
+        told = [line["event"] for line in logs if line["log_level"] == "error"]
+        assert told == ["provider.refused"] * 2, "what a person must put right: the key, the quota"
 
         await until(lambda: not working("visit", "session-"), what="the end of every task of these visits")
         assert house.service.open_legs() == 0
