@@ -44,6 +44,7 @@ from audio.resample import Resampler
 from providers.base import (
     AudioDelta,
     AudioDone,
+    BilledByTime,
     Capabilities,
     Event,
     Failed,
@@ -67,6 +68,7 @@ from providers.base import (
     ToolCallCancelled,
     Transcript,
     TranscriptFailed,
+    Usage,
 )
 from providers.breaker import LASTING, RATE_LIMITED, Breaker
 from providers.delivery import Delivery
@@ -263,7 +265,7 @@ class _Call:
 
 
 class FailoverSession:
-    """See the module, :class:`providers.base.Session` and :class:`providers.base.TakesTurns`."""
+    """See the module; of :mod:`providers.base` a Session that also TakesTurns and is BilledByTime."""
 
     def __init__(
         self, candidates: Sequence[Candidate], config: SessionConfig, breaker: Breaker, apology: str
@@ -282,7 +284,8 @@ class FailoverSession:
         """The session that is live."""
         self._opening: _Link | None = None
         """The one that will be; it may be ready already, and wait for its moment."""
-        self._numbers = 0
+        self._links: list[_Link] = []
+        """All that there were."""
         self._was_live = False
         self._tries: dict[int, int] = {}
         """How often each provider was tried since all was well."""
@@ -362,6 +365,11 @@ class FailoverSession:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=1)
+
+    def time_billed(self) -> tuple[Usage, ...]:
+        """See :class:`providers.base.BilledByTime`: of all sessions that there were."""
+        billed = [link.session for link in self._links if isinstance(link.session, BilledByTime)]
+        return tuple(usage for session in billed for usage in session.time_billed())
 
     # -- the seam: intents -----------------------------------------------------------------------------------
 
@@ -536,13 +544,15 @@ class FailoverSession:
     # -- what the inner sessions say -------------------------------------------------------------------------
 
     def _take(self, link: _Link, event: Event) -> None:
-        if self._over or link.over:
+        if self._over or (link.over and not isinstance(event, Usage)):
             return
         if link is self._link and isinstance(event, AudioDelta):
             self._sound(link, event)
             return
         with self._delivery.together():
-            if link is self._link:
+            if isinstance(event, Usage):
+                self._delivery.add(event)
+            elif link is self._link:
                 link.sign, link.nudged = self._loop.time(), False
                 self._happened(link, event)
             elif isinstance(event, Ready):
@@ -683,7 +693,7 @@ class FailoverSession:
 
     def _open(self, at: int) -> None:
         """Open a session; it is live once it is ready, and there is no other."""
-        candidate, self._numbers = self._candidates[at], self._numbers + 1
+        candidate = self._candidates[at]
         self._tries[at] = self._tries.get(at, 0) + 1
         history = tuple(self._record.since(0))
         config = replace(self._config, history=history)
@@ -691,7 +701,8 @@ class FailoverSession:
             turns = replace(config.turn_detection, kind="")  # the kinds are another provider's
             config = replace(config, voice=candidate.voice, turn_detection=turns)
         session = candidate.provider.open(config)
-        link = self._opening = _Link(self._numbers, at, session, self._record.count, history)
+        link = self._opening = _Link(len(self._links) + 1, at, session, self._record.count, history)
+        self._links.append(link)
         self._spawn(self._serve(link), f"{candidate.provider.name}-session-events")
         self._later("open", OPEN_S, partial(self._open_too_late, link))
         if self._speaking and not self._was_live and isinstance(session, TakesTurns):
