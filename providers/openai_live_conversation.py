@@ -51,6 +51,7 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import AudioFormat, UnknownFormat
+from visits.wording import long_enough, said_as_asked
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -60,6 +61,8 @@ QUIET_MS: Final = 360
 """So much quiet ends an utterance: more than a comma, less than it takes a caller to answer."""
 EXACT_QUIET_MS: Final = 900
 """The same for a sentence that was asked for word for word: it may be two of them."""
+SAID_QUIET_MS: Final = 240
+"""The same once all its words came, and sound enough for them: whoever answers at once, answers after it."""
 MUTED_QUIET_MS: Final = 200
 """The same for one that nobody hears any more: what follows is heard."""
 _LATE_MS: Final = 200
@@ -565,6 +568,7 @@ class Conversation:
             self._say(last, said.delta)  # later than its sound
         elif running is not None:
             self._say(running, said.delta)
+            self._may_be_all(running, said)
         else:
             if said.start_ms > self._coming_until_ms + _COMING_MS:
                 self._coming = ""  # no sound was ever made of it
@@ -575,6 +579,15 @@ class Conversation:
         reply.text += text
         if reply.wanted:
             self._emit(Transcript("agent", reply.item, text, final=False))
+
+    def _may_be_all(self, reply: _Reply, said: wire.Said) -> None:
+        """A sentence of which all words have been spoken, and not only written, ends with less quiet."""
+        asked = reply.asked
+        if asked is None or asked.kind != "exact" or reply.dropped or said.start_ms > self._stream.at_ms:
+            return
+        exact, spoken_ms = asked.texts[0], self._stream.loud_until_ms - reply.began_ms
+        all_of_it = long_enough(exact, spoken_ms) and said_as_asked(exact, reply.text)
+        self._stream.quiet_ms = SAID_QUIET_MS if all_of_it else EXACT_QUIET_MS
 
     def _finish(self, reply: _Reply, why: str = "") -> None:
         """An utterance is over: it paused, or its stream broke off."""
@@ -686,4 +699,4 @@ def _mapping(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-__all__ = ["EPOCH", "EXACT_QUIET_MS", "MUTED_QUIET_MS", "QUIET_MS", "Conversation"]
+__all__ = ["EPOCH", "EXACT_QUIET_MS", "MUTED_QUIET_MS", "QUIET_MS", "SAID_QUIET_MS", "Conversation"]

@@ -31,7 +31,7 @@ from providers.base import (
     TranscriptFailed,
 )
 from providers.conversing import MalformedMessage, SessionOver
-from providers.openai_live_conversation import EXACT_QUIET_MS, QUIET_MS, Conversation
+from providers.openai_live_conversation import EXACT_QUIET_MS, QUIET_MS, SAID_QUIET_MS, Conversation
 from tests.simulators.openai_live import CHUNK_MS, LEVEL, Call, Delegate, Faults, Model, Reply, Say
 
 TOOL = ToolSpec("lookup_apartment", "Procura.", {"type": "object", "properties": {}})
@@ -117,15 +117,44 @@ def test_what_is_asked_for_is_the_next_utterance_and_ends_in_quiet() -> None:
     assert duet.talk.busy, "it may go on"
     duet.pass_ms(1200)
     kinds = [type(e) for e in duet.events[1:] if not isinstance(e, AudioDelta)]
-    assert kinds == [ResponseStarted, ItemStarted, *[Transcript] * 3, AudioDone, ResponseDone]
+    assert kinds == [ResponseStarted, ItemStarted, *[Transcript] * 5, AudioDone, ResponseDone]
     (done,) = duet.of(ResponseDone)
     assert (done.receipt, done.status) == (receipt, "completed") and "session_seconds" in done.usage
     assert duet.of(ItemStarted)[0].receipt == receipt
     assert duet.of(Transcript, final=True)[0].text == "Boa tarde! Qual apartamento?"
     heard = duet.heard_ms(duet.of(ItemStarted)[0].item)
-    assert 2000 + EXACT_QUIET_MS <= heard <= 2000 + EXACT_QUIET_MS + 100
+    assert 2000 + SAID_QUIET_MS <= heard <= 2000 + SAID_QUIET_MS + 100, "all of it has been said"
     (asked,) = duet.model.commentary
     assert "«Boa tarde! Qual apartamento?»" in asked and not duet.talk.busy
+
+
+SENTENCE = "Boa tarde! Qual apartamento, por favor, o visitante procura?"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Say(2000, "Boa tarde! Qual é o prédio?"),  # other words
+        Say(2000, SENTENCE + " Diga."),  # more words
+        Say(300, SENTENCE),  # no sound for so many
+        Say(2000, SENTENCE, lag_ms=2500),  # words that come later
+    ],
+)
+def test_what_is_not_yet_the_sentence_is_waited_for_longer(reply: Say) -> None:
+    duet = Duet(Reply((reply,)))
+    duet.talk.say_exactly(SENTENCE)
+    duet.pass_ms(6000)
+    heard = duet.heard_ms(duet.of(ItemStarted)[0].item)
+    assert reply.ms + EXACT_QUIET_MS <= heard <= reply.ms + EXACT_QUIET_MS + 100
+
+
+def test_words_that_run_ahead_of_their_sound_end_nothing() -> None:
+    duet = Duet(Reply((Say(1000, "", pause_ms=500), Say(1000, ""))))
+    duet.talk.say_exactly("Boa tarde! Qual apartamento?")
+    duet.pass_ms(800)
+    duet.model._transcript("output", "Boa tarde! Qual apartamento?", start_ms=5000)
+    duet.pass_ms(4000)
+    assert len(duet.of(ItemStarted)) == 1
 
 
 def test_a_pause_ends_an_utterance_that_nobody_counts_the_words_of() -> None:

@@ -16,6 +16,7 @@ import binascii
 import contextlib
 import http
 import json
+import re
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -54,6 +55,9 @@ YIELD_MS = 200
 """A caller who is heard for so long is let speak."""
 MAX_CONTENT = 1750
 """500 tokens, about."""
+
+MS_PER_LETTER = 65
+_EXACT = re.compile("«(.+?)»", re.DOTALL)
 
 CLIENT_TYPES = _by_type(ClientEvent)
 SERVER_TYPES = _by_type(ServerEvent)
@@ -312,6 +316,7 @@ class Model:
             if self._heard_ms >= YIELD_MS and self._left_ms > 0 and not self.faults.talks_over:
                 self._left_ms = self._pause_ms = 0
                 self._items.clear()
+                self._words.clear()
                 self.yielded += 1
             return
         self._quiet_ms += ms
@@ -355,7 +360,7 @@ class Model:
         place = {"start_ms": self.position_ms, "end_ms": self.position_ms}
         self.emit(f"session.{channel}.appended", **place, client_event_id=message.get("event_id", ""))
         if channel == "commentary" and not self.faults.mute:
-            self.begin()
+            self.begin(message["content"])
 
     def _on_item(self, message: Message) -> None:
         item = message["item"]
@@ -388,10 +393,14 @@ class Model:
 
     # -- what the model does
 
-    def begin(self) -> None:
-        """The next reply."""
-        reply = self.replies.popleft() if self.replies else Reply()
-        self._items.extend(reply.items)
+    def begin(self, asked: str = "") -> None:
+        """The next reply; without one, the exact words that were asked for, as fast as people speak."""
+        if self.replies:
+            self._items.extend(self.replies.popleft().items)
+        elif (exact := _EXACT.search(asked)) is not None:
+            self._items.append(Say(MS_PER_LETTER * len(exact[1]), exact[1]))
+        else:
+            self._items.append(Say())
 
     def close(self, reason: str) -> None:
         """The session is over."""
@@ -448,9 +457,6 @@ class Model:
         """A tenth of a second of the stream; False: none comes."""
         if not self.session or self.over:
             return False
-        while self._words and self._words[0][0] <= self.position_ms:
-            _, spoken, text = self._words.popleft()
-            self._transcript("output", text, spoken)
         speaking = self._left_ms > 0
         if not speaking and self._pause_ms <= 0 and self._items:
             item = self._items.popleft()
@@ -459,20 +465,27 @@ class Model:
                 return True
             self._left_ms, self._pause_ms = item.ms, item.pause_ms
             speaking = item.ms > 0
-            if item.lag_ms:
-                self._words.append((self.position_ms + item.lag_ms, self.position_ms, item.text))
-            elif item.text:
-                self._transcript("output", item.text)
+            self._speak_words(item)
         if speaking:
             self._left_ms -= CHUNK_MS
         elif self._pause_ms > 0:
             self._pause_ms -= CHUNK_MS
+        while self._words and self._words[0][0] <= self.position_ms:
+            _, spoken, text = self._words.popleft()
+            self._transcript("output", text, spoken)
         self.position_ms += CHUNK_MS
         if speaking or not self.faults.only_speech:
             self._chunk(speaking)
         if self.position_ms % 15_000 == 0:
             self.emit("session.usage.updated", usage={"seconds": self.position_ms / 1000})
         return True
+
+    def _speak_words(self, say: Say) -> None:
+        """Each word comes with its sound, or later."""
+        words = re.findall(r"\S+\s*", say.text)
+        for number, word in enumerate(words):
+            at = self.position_ms + number * say.ms // len(words)
+            self._words.append((at + say.lag_ms, at, word))
 
     def _chunk(self, speaking: bool) -> None:
         message = self._chunks.get(speaking)
