@@ -167,9 +167,7 @@ class Service:
     async def _start_models(self) -> ModelServerAddress | None:
         """The embedded model server, where a tenant uses it."""
         settings = self.settings
-        if not any(
-            tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()
-        ):
+        if not settings.needs_model_server:
             return None
         self._model_server = ModelServerProcess(
             settings.service.model_server,

@@ -51,7 +51,7 @@ DEFAULT_RESIDENT_PORT = 8081
 DTMF_PAUSE_S = 0.5
 """Seconds of a `w` among a gate's digits, as in Asterisk's SendDTMF()."""
 
-__all__ = ["Settings", "SettingsError", "Tenant", "build", "load", "read_env_file"]
+__all__ = ["Fallback", "Settings", "SettingsError", "Tenant", "build", "load", "read_env_file"]
 
 # --------------------------------------------------------------------------------------------------------
 # Kinds of values
@@ -122,6 +122,7 @@ Networks = Annotated[
 ]
 FilePath = Annotated[Path, AfterValidator(_from_base)]
 Url = Annotated[str, AfterValidator(_http_url)]
+OptionalUrl = Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 QueueName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,120}$")]
@@ -133,6 +134,9 @@ Numbers = Annotated[
 ]
 """What is dialled: digits, or a name as a dialplan has it (`portaria`)."""
 Fact = Literal["visitor_name", "apartment", "resident"]
+ProviderName = Literal[
+    "local", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini", "elevenlabs"
+]
 
 
 class Part(BaseModel):
@@ -672,6 +676,64 @@ def _facts(value: dict[Intent, tuple[Fact, ...]]) -> dict[Intent, tuple[Fact, ..
     return value
 
 
+class Fallback(Part):
+    """A provider that takes over from the tenant's own. What is not here the two have in common."""
+
+    provider: ProviderName
+    """As the tenant's own."""
+    model: str = ""
+    """Empty: the provider's default, where it has one."""
+    voice: str = ""
+    """Empty: the provider's default. The tenant's own voice is another provider's."""
+    backend_model: str = ""
+    """For openai-live."""
+    base_url: OptionalUrl = ""
+    """Empty: the provider's own, where it has one."""
+    provider_format: FormatName | None = None
+    """Not set: what fits the provider best."""
+    api_key_env: EnvName | None = None
+    """The environment variable that holds the key. Not set: the provider's usual one."""
+    token_file: FilePath | None = None
+    """For Azure, in place of a key."""
+
+    @model_validator(mode="after")
+    def _provider_there(self) -> Self:
+        _check_account(self)
+        return self
+
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable with the provider's key; None where none is needed."""
+        return _key_variable(self)
+
+
+def _key_variable(account: Tenant | Fallback) -> str | None:
+    if account.api_key_env is not None:
+        return account.api_key_env
+    return (TERMS[account.provider].key_variable or None) if account.token_file is None else None
+
+
+def _check_account(account: Tenant | Fallback) -> None:
+    """Whether what is said of a provider is what it asks for.
+
+    Raises:
+        ValueError: what is allowed.
+    """
+    terms, name = TERMS[account.provider], account.provider
+    if account.token_file is not None and not terms.token:
+        raise ValueError(f"no token_file: provider {name!r} takes a key alone")
+    if account.token_file is not None and account.api_key_env is not None:
+        raise ValueError("api_key_env or token_file, and not both")
+    if account.provider_format is not None and account.provider_format not in terms.formats:
+        formats = " or ".join(terms.formats)
+        raise ValueError(f"provider_format {formats}: provider {name!r} has no {account.provider_format!r}")
+    # The key is in the environment; the address of the model server of our own nobody has to know.
+    embedded = "base_url" if name == "local" else ""
+    for needed in terms.needs:
+        if needed not in ("api_key", embedded) and not getattr(account, needed):
+            raise ValueError(f"{needed} as well: provider {name!r} needs it")
+
+
 class Tenant(Part):
     """One condominium."""
 
@@ -698,9 +760,7 @@ class Tenant(Part):
     its address is enough."""
     websocket_password_env: EnvName | None = None
     """The environment variable that holds the password. Together with websocket_username_env."""
-    provider: Literal[
-        "local", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini", "elevenlabs"
-    ] = "local"
+    provider: ProviderName = "local"
     """Whose voice model talks: `local` runs in the service and needs no key. See docs/providers.md."""
     model: str = ""
     """Empty: the provider's default. Must be given for Azure: the deployment's name, or for
@@ -710,7 +770,7 @@ class Tenant(Part):
     backend_model: str = ""
     """For openai-live: the model that calls the tools, to which the voice delegates. Empty: the provider's
     default."""
-    base_url: Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)] = ""
+    base_url: OptionalUrl = ""
     """Another server that speaks the provider's protocol. Empty: the provider's own. For Azure the
     resource's, which must be given: `https://NAME.openai.azure.com`, or for azure-voicelive
     `https://NAME.services.ai.azure.com`."""
@@ -737,6 +797,9 @@ class Tenant(Part):
     interim_texts: Annotated[tuple[str, ...], Field(max_length=10)] = ()
     """One of these sentences is said where a reply takes longer than two seconds, for instance "Um instante."
     Only azure-voicelive does that, with Azure's voices and a model that is not a realtime one."""
+    fallback: Annotated[tuple[Fallback, ...], Field(max_length=5)] = ()
+    """Providers that take over, in this order, where the one above can't be reached, refuses, stalls or
+    breaks down: each a table of its own, `[[tenants.jardim.fallback]]`. A conversation goes on with them."""
     greeting: str | None = None
     """In place of the usual first sentence."""
     goodbye: str | None = None
@@ -798,25 +861,11 @@ class Tenant(Part):
 
     @model_validator(mode="after")
     def _provider_there(self) -> Self:
-        terms = TERMS[self.provider]
-        if self.token_file is not None and not terms.token:
-            raise ValueError(f"no token_file: provider {self.provider!r} takes a key alone")
-        if self.token_file is not None and self.api_key_env is not None:
-            raise ValueError("api_key_env or token_file, and not both")
-        if self.provider_format is not None and self.provider_format not in terms.formats:
-            raise ValueError(
-                f"provider_format {' or '.join(terms.formats)}: provider {self.provider!r} has no "
-                f"{self.provider_format!r}"
-            )
+        _check_account(self)
         if self.interim_texts and self.provider != "azure-voicelive":
             raise ValueError("interim_texts for provider 'azure-voicelive' alone")
         if self.turn_detection.kind == "semantic_vad" and self.provider == "local":
             raise ValueError("turn_detection.kind 'server_vad': provider 'local' knows no other")
-        # The key is in the environment; the address of the model server of our own nobody has to know.
-        embedded = "base_url" if self.provider == "local" else ""
-        for name in terms.needs:
-            if name not in ("api_key", embedded) and not getattr(self, name):
-                raise ValueError(f"{name} as well: provider {self.provider!r} needs it")
         return self
 
     @property
@@ -827,9 +876,12 @@ class Tenant(Part):
     @property
     def key_variable(self) -> str | None:
         """The environment variable with the provider's key; None where none is needed."""
-        if self.api_key_env is not None:
-            return self.api_key_env
-        return (TERMS[self.provider].key_variable or None) if self.token_file is None else None
+        return _key_variable(self)
+
+    @property
+    def accounts(self) -> tuple[tuple[str, Tenant | Fallback], ...]:
+        """(where it is set, below the tenant's table) of the provider and of those that take over from it."""
+        return (("", self), *((f"fallback.{n}.", each) for n, each in enumerate(self.fallback)))
 
     @property
     def amqp_parts(self) -> tuple[tuple[str, AmqpDialer | AmqpGate], ...]:
@@ -841,7 +893,7 @@ class Tenant(Part):
     def secret_variables(self) -> tuple[tuple[str, str], ...]:
         """(setting, variable) of every secret that this tenant needs from the environment."""
         needed = [
-            ("api_key_env", self.key_variable),
+            *((f"{where}api_key_env", account.key_variable) for where, account in self.accounts),
             ("websocket_username_env", self.websocket_username_env),
             ("websocket_password_env", self.websocket_password_env),
         ]
@@ -946,6 +998,15 @@ class Settings(Part):
     def secret(self, variable: str | None) -> str | None:
         """The value of an environment variable that a setting names; None where it is unset or empty."""
         return (self._environ.get(variable) or None) if variable else None
+
+    @property
+    def needs_model_server(self) -> bool:
+        """Whether the embedded model server is to run."""
+        return any(
+            account.provider == "local" and not account.base_url
+            for tenant in self.tenants.values()
+            for _, account in tenant.accounts
+        )
 
     def with_workers(self, workers: int) -> Settings:
         """The same with another number of workers.

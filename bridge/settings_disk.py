@@ -27,7 +27,7 @@ def problems(settings: Settings) -> list[str]:
     if not settings.tenants:
         return ["tenants: none is set; add one as porteiro.example.toml does"]
     lines = service_problems(settings.service) + key_problems(settings)
-    if any(tenant.provider == "local" and not tenant.base_url for tenant in settings.tenants.values()):
+    if settings.needs_model_server:
         lines += model_problems(settings.service)
     for tenant in settings.tenants.values():
         lines += [f"tenants.{tenant.id}.{line}" for line in tenant_problems(tenant, settings)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from bridge.model_server import ModelServerAddress
-from bridge.settings import Settings, Tenant
+from bridge.settings import Fallback, Settings, Tenant
 from providers.access import Access
 from providers.base import Event, Failed, Provider, Ready, SessionConfig
 from providers.failover import Candidate, FailoverProvider
@@ -33,35 +34,43 @@ def providers_of(
         server: the embedded model server, where one runs.
         apology: said where a caller had to wait for another session.
     """
-    return FailoverProvider([Candidate(provider_of(tenant, secret, server))], apology)
+    candidates = [Candidate(provider_of(tenant, secret, server))]
+    candidates += [Candidate(provider_of(each, secret, server), each.voice) for each in tenant.fallback]
+    return FailoverProvider(candidates, apology)
 
 
 def provider_of(
-    tenant: Tenant, secret: Callable[[str | None], str | None], server: ModelServerAddress | None = None
+    account: Tenant | Fallback,
+    secret: Callable[[str | None], str | None],
+    server: ModelServerAddress | None = None,
 ) -> Provider:
-    """A tenant's own provider.
+    """A tenant's own provider, or one that takes over from it.
 
     Args:
         secret: gives the value of an environment variable.
         server: the embedded model server, where one runs.
     """
-    if tenant.provider == "local" and not tenant.base_url:
+    if account.provider == "local" and not account.base_url:
         assert server is not None
-        access = Access(api_key=server.token, base_url=server.base_url, format=tenant.provider_format)
+        access = Access(api_key=server.token, base_url=server.base_url, format=account.provider_format)
     else:
         access = Access(
-            api_key=secret(tenant.key_variable) or "",
-            token_file=tenant.token_file,
-            base_url=tenant.base_url,
-            model=tenant.model,
-            voice=tenant.voice,
-            backend_model=tenant.backend_model,
-            format=tenant.provider_format,
-            noise_suppression=tenant.noise_suppression,
-            echo_cancellation=tenant.echo_cancellation,
-            interim_texts=tenant.interim_texts,
+            api_key=secret(account.key_variable) or "",
+            token_file=account.token_file,
+            base_url=account.base_url,
+            model=account.model,
+            voice=account.voice,
+            backend_model=account.backend_model,
+            format=account.provider_format,
         )
-    return create(tenant.provider, access)
+    if isinstance(account, Tenant):
+        access = replace(
+            access,
+            noise_suppression=account.noise_suppression,
+            echo_cancellation=account.echo_cancellation,
+            interim_texts=account.interim_texts,
+        )
+    return create(account.provider, access)
 
 
 async def session_with(provider: Provider, config: SessionConfig) -> None:
@@ -91,19 +100,27 @@ async def session_with(provider: Provider, config: SessionConfig) -> None:
 
 
 async def look_at_providers(settings: Settings) -> tuple[list[str], list[str]]:
-    """One line for each provider that takes us, and one for each that does not.
+    """One line for each provider that takes us, and one for each that does not; fallbacks are asked as well.
 
     The embedded model server is not asked: it runs with the service.
     """
-    tenants = [one for one in settings.tenants.values() if one.provider != "local" or one.base_url]
-    found = await asyncio.gather(*(_look_at(tenant, settings) for tenant in tenants))
+    asked = [
+        _look_at(tenant, where, account, settings)
+        for tenant in settings.tenants.values()
+        for where, account in tenant.accounts
+        if account.provider != "local" or account.base_url
+    ]
+    found = await asyncio.gather(*asked)
     return [line for well, line in found if well], [line for well, line in found if not well]
 
 
-async def _look_at(tenant: Tenant, settings: Settings) -> tuple[bool, str]:
+async def _look_at(
+    tenant: Tenant, where: str, account: Tenant | Fallback, settings: Settings
+) -> tuple[bool, str]:
     config = SessionConfig(instructions="", tools=[], language=tenant.language.partition("-")[0])
     try:
-        await session_with(provider_of(tenant, settings.secret), config)
+        await session_with(provider_of(account, settings.secret), config)
     except ProviderUnfit as error:
-        return False, f"tenants.{tenant.id}.provider: {tenant.provider}: {error}"
-    return True, f"{tenant.id}: {tenant.provider} takes sessions with this key, model and voice"
+        return False, f"tenants.{tenant.id}.{where}provider: {account.provider}: {error}"
+    place = f", in the place of {tenant.provider}" if where else ""
+    return True, f"{tenant.id}: {account.provider} takes sessions with this key, model and voice{place}"

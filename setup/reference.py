@@ -20,7 +20,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bridge.settings import ENV_PREFIX, Attendant, HttpGate, Manager, PlainDialer, RecordGate, Service, Tenant
+from bridge.settings import (
+    ENV_PREFIX,
+    Attendant,
+    Fallback,
+    HttpGate,
+    Manager,
+    PlainDialer,
+    RecordGate,
+    Service,
+    Tenant,
+)
 from tools.registry import Tool, porteiro_tools
 from visits.events import Role
 
@@ -105,6 +115,10 @@ def service_settings() -> list[Setting]:
 
 def tenant_settings() -> list[Setting]:
     return list(leaves(Tenant, ("tenants", TENANT)))
+
+
+def fallback_settings() -> list[Setting]:
+    return list(leaves(Fallback, ("fallback",)))
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -197,6 +211,7 @@ def tables() -> str:
     for title, settings, skip in (
         ("`[service]`", service_settings(), 1),
         (f"`[tenants.{TENANT}]`, one table for each tenant", tenant_settings(), 2),
+        (f"`[[tenants.{TENANT}.fallback]]`, one table for each", fallback_settings(), 1),
     ):
         rows = [
             f"| `{'.'.join(each.path[skip:])}` | {each.kind} | {_shown(each)} | {each.about} |"

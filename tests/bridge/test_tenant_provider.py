@@ -7,8 +7,9 @@ from typing import get_args
 
 import pytest
 
+from bridge.model_server import ModelServerAddress
 from bridge.settings import Settings, SettingsError, Tenant, build
-from bridge.tenant_provider import ProviderUnfit, look_at_providers, provider_of, session_with
+from bridge.tenant_provider import ProviderUnfit, look_at_providers, provider_of, providers_of, session_with
 from providers import registry
 from providers.access import TERMS
 from providers.base import SessionConfig
@@ -51,6 +52,14 @@ def test_every_provider_of_the_settings_can_be_made() -> None:
             "provider_format pcm24 or pcmu or pcma: provider 'openai' has no 'pcm8'",
         ),
         ('provider = "openai"\ninterim_texts = ["x"]', "interim_texts for provider 'azure-voicelive' alone"),
+        (
+            '[[tenants.jardim.fallback]]\nprovider = "azure-openai"',
+            "base_url as well: provider 'azure-openai' needs it",
+        ),
+        (
+            '[[tenants.jardim.fallback]]\nprovider = "openai"\nprovider_format = "pcm8"',
+            "provider_format pcm24 or pcmu or pcma: provider 'openai' has no 'pcm8'",
+        ),
         ('turn_detection.kind = "semantic_vad"', "turn_detection.kind 'server_vad': provider 'local'"),
     ],
 )
@@ -58,7 +67,7 @@ def test_what_a_provider_needs_and_does_not_have_is_said(text: str, said: str) -
     with pytest.raises(SettingsError) as caught:
         settings(TENANT + text)
     (problem,) = caught.value.problems
-    assert problem.startswith("tenants.jardim: ") and said in problem
+    assert problem.startswith(("tenants.jardim: ", "tenants.jardim.fallback.0: ")) and said in problem
 
 
 @pytest.mark.parametrize(
@@ -119,6 +128,56 @@ async def test_a_look_at_providers_says_who_takes_us_and_who_does_not() -> None:
         ((), (said,)) = await look_at_providers(voiceless)
         assert "the voice is not known there" in said and said.endswith("(unsupported_voice)")
         assert await look_at_providers(settings(TENANT)) == ([], []), "the embedded one runs with the service"
+
+
+FALLBACKS = """
+[[tenants.jardim.fallback]]
+provider = "azure-voicelive"
+model = "gpt-5-mini"
+base_url = "{url}"
+voice = "{voice}"
+api_key_env = "{key}"
+
+[[tenants.jardim.fallback]]
+provider = "local"
+"""
+
+
+def test_a_fallback_has_a_key_of_its_own_and_may_be_the_embedded_server() -> None:
+    url = "https://x.services.ai.azure.com"
+    made = settings(f'{TENANT}provider = "openai"\n' + FALLBACKS.format(url=url, voice="", key="THE_OTHER"))
+    variables = dict(made.tenants["jardim"].secret_variables)
+    assert variables == {"api_key_env": "OPENAI_API_KEY", "fallback.0.api_key_env": "THE_OTHER"}
+    assert made.needs_model_server and not settings(f'{TENANT}provider = "openai"').needs_model_server
+    lacking = [line for line in made.problems_at_start() if "api_key_env" in line]
+    assert len(lacking) == 2 and "tenants.jardim.fallback.0.api_key_env: " in lacking[1]
+
+
+async def test_fallbacks_are_looked_at_as_well_and_take_over_with_their_own_voice() -> None:
+    async with VoiceLiveSimulator() as server, VoiceLiveSimulator() as other:
+        table = f'{VOICELIVE}base_url = "{server.resource}"\nvoice = "antonio"\n' + FALLBACKS.format(
+            url=other.resource, voice="brenda", key="KEY"
+        )
+        place = "takes sessions with this key, model and voice"
+        well = settings(table, AZURE_VOICELIVE_API_KEY="azure-key", KEY="azure-key")
+        assert await look_at_providers(well) == (
+            [
+                f"jardim: azure-voicelive {place}",
+                f"jardim: azure-voicelive {place}, in the place of azure-voicelive",
+            ],
+            [],
+        )
+        unwell = settings(table, AZURE_VOICELIVE_API_KEY="azure-key", KEY="wrong")
+        assert (await look_at_providers(unwell))[1] == [
+            "tenants.jardim.fallback.0.provider: azure-voicelive: "
+            "the key was refused (HTTP 401) (key_refused)"
+        ]
+        refused = settings(table, AZURE_VOICELIVE_API_KEY="wrong", KEY="azure-key")
+        embedded = ModelServerAddress("http://127.0.0.1:9/v1", "token")
+        provider = providers_of(refused.tenants["jardim"], refused.secret, embedded, "Desculpe.")
+        await session_with(provider, SessionConfig(instructions="", tools=[], voice="antonio"))
+        assert other.model.session["voice"]["name"] == "pt-BR-BrendaNeural"
+        await other.until(lambda: not other.open_connections)
 
 
 async def test_a_provider_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

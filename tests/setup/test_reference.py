@@ -56,7 +56,7 @@ def test_an_elevenlabs_agent_is_given_every_tool_as_the_vendor_writes_them(refer
 
 
 def test_every_setting_is_explained(reference: ModuleType) -> None:
-    settings = [*reference.service_settings(), *reference.tenant_settings()]
+    settings = [*reference.service_settings(), *reference.tenant_settings(), *reference.fallback_settings()]
     assert len(settings) > 50
     assert [setting.path for setting in settings if not setting.about] == []
 
@@ -156,9 +156,12 @@ def test_the_example_loads_with_all_that_it_only_shows(tmp_path: Path) -> None:
 def test_the_three_lines_of_the_manual_are_enough(tmp_path: Path) -> None:
     manual = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```toml\n(.*?)```", manual, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert len(blocks[0].splitlines()) == 3
     (tmp_path / "porteiro.toml").write_text(blocks[0] + blocks[1], encoding="utf-8")
+    fallback = load(tmp_path / "porteiro.toml", {}).tenants["jardim"].fallback
+    assert [each.provider for each in fallback] == ["gemini", "local"]
+    (tmp_path / "porteiro.toml").write_text("".join(blocks[:3]), encoding="utf-8")
     assert load(tmp_path / "porteiro.toml", {}).tenants["jardim"].gate.kind == "http"
     (tmp_path / "porteiro.toml").write_text("".join(blocks), encoding="utf-8")
     assert load(tmp_path / "porteiro.toml", {}).tenants["jardim"].dialer.kind == "ari"
