@@ -17,7 +17,7 @@ import httpx2
 from websockets.exceptions import ConnectionClosed
 
 from providers import elevenlabs_messages as wire
-from providers.base import SessionConfig
+from providers.base import SessionConfig, Usage
 from providers.connected import Connect, ConnectedSession
 from providers.conversing import SessionOver
 from providers.elevenlabs_conversation import Conversation
@@ -121,11 +121,14 @@ class ElevenLabsProvider:
 
 
 class ElevenLabsSession(ConnectedSession[Conversation]):
-    """See :class:`providers.base.Session` and :class:`providers.base.TakesTurns`."""
+    """See :class:`providers.base.Session`, ``TakesTurns`` and ``BilledByTime`` there."""
 
     def __init__(self, settings: ElevenLabsSettings, config: SessionConfig, connect: Connect) -> None:
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._billed_until: float | None = None
+        """None: nothing is billed yet."""
+        self._over_at: float | None = None
         now = asyncio.get_running_loop().time
         conversation = Conversation(config, settings.voice, settings.format, self._emit, self._queue, now)
         super().__init__("elevenlabs", settings, conversation, connect)
@@ -141,6 +144,22 @@ class ElevenLabsSession(ConnectedSession[Conversation]):
         if not self._over:
             self._conversation.caller_ended(quiet_ms)
             self._arm()
+
+    def time_billed(self) -> tuple[Usage, ...]:
+        """See :class:`providers.base.BilledByTime`.
+
+        The agent's language model is billed beside the time, and what it costs is told nowhere.
+        """
+        if self._billed_until is None:
+            return ()
+        now = self._over_at if self._over_at is not None else self._loop.time()
+        seconds, self._billed_until = now - self._billed_until, now
+        if not seconds:
+            return ()
+        return (Usage("elevenlabs", "agent", "session", seconds=seconds, complete=False),)
+
+    def _confirmed(self) -> None:
+        self._billed_until = self._loop.time()
 
     def _opening(self) -> bytes:
         return self._conversation.open()
@@ -177,6 +196,8 @@ class ElevenLabsSession(ConnectedSession[Conversation]):
 
     def _finish(self) -> None:
         super()._finish()
+        if self._over_at is None:
+            self._over_at = self._loop.time()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._due = None

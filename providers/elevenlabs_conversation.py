@@ -9,7 +9,8 @@ What this protocol leaves to us
   end of a turn asks for a reply in any case. A reply that nobody wants is kept from the leg, and the model is
   told that it wasn't heard. One to a turn in doubt waits here until the doubt is settled.
 * That a caller began to speak is nowhere told, only what they said. When it was our VAD says.
-* Text that asks for a reply interrupts whatever is said, so one thing is asked for at a time.
+* Text that asks for a reply interrupts whatever is said, so one thing is asked for at a time, and when what
+  was said before will have been played. The agent reports such an interruption like one by the caller.
 * Nothing stops a reply but the caller's voice or such a text: of one that was interrupted here alone, the
   rest is let go as it comes.
 * The agent corrects what it remembers of a reply that was interrupted, by what it thinks was played. Where it
@@ -83,7 +84,10 @@ _WORDS_MORE = 2
 _LETTERS_PER_S = 20
 """Nobody speaks faster for long."""
 
-Timer = Literal["start", "stall", "floor", "words", "tools", "heard"]
+_BEHIND_S = 0.2
+"""So much later than it comes a sound may be played."""
+
+Timer = Literal["start", "stall", "floor", "played", "words", "tools", "heard"]
 
 
 @dataclass(slots=True)
@@ -185,6 +189,10 @@ class Conversation:
         self._running: _Response | None = None
         self._last: _Response | None = None
         """The one that ended last: its words, and its correction, may still come."""
+        self._played_until = 0.0
+        """When all that came will have been played."""
+        self._yields = False
+        """A text of ours is on its way, over which the agent may say that it was interrupted."""
         self._hushed = False
         """A reply was stopped before it was heard, for a turn of which no words have come yet."""
         self._doubtful: list[_Response] = []
@@ -255,7 +263,7 @@ class Conversation:
                 self._impatient = True
             case "heard":
                 self._tell_what_was_heard()
-            case "floor":
+            case "floor" | "played":
                 pass  # :meth:`_next` looks at the clock
         self._next()
 
@@ -279,6 +287,7 @@ class Conversation:
         if self._speaking:
             return
         self._speaking = True
+        self._yields = False
         self._timers.pop("words", None)
         if not self._turn:
             self._new_turn()
@@ -332,6 +341,8 @@ class Conversation:
         for response in self._doubtful:
             response.asked.wanted = reply
             kept, response.kept = response.kept, []
+            if reply:
+                self._plays(response.received_ms)
             for event in kept:
                 if reply:
                     self._emit(event)
@@ -367,6 +378,7 @@ class Conversation:
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`. What has not begun is not touched."""
         running = self._running
+        self._played_until = 0.0
         if heard is not None:
             self._muted |= {heard.item, *heard.dropped}
             self._heard_of(heard)
@@ -443,6 +455,9 @@ class Conversation:
         if self._clock() < (until := self._floor_until):
             self._timers["floor"] = until
             return
+        if self._clock() < (until := self._played_until):
+            self._timers["played"] = until
+            return
         if self._queue[0].kind == "exact":
             asked = self._queue.popleft()
             text = exact_instructions(asked.texts[0], self._config.language)
@@ -459,6 +474,7 @@ class Conversation:
         self._asked.clear()  # replies that nobody wants, and that this interrupts before they began
         self._asked.append(asked)
         self._wait_for_start()
+        self._yields = not self._speaking
         self._send(wire.user_message(text))
 
     def _wait_for_start(self) -> None:
@@ -532,9 +548,16 @@ class Conversation:
             return
         response = self._saying()
         pcm = self.output.decode(data)
-        response.received_ms += len(pcm) / self.output.pcm_bytes_per_ms
+        ms = len(pcm) / self.output.pcm_bytes_per_ms
+        response.received_ms += ms
+        if response.heard_of:
+            self._plays(ms)
         if response.item not in self._muted:
             self._out(response, AudioDelta(response.item, pcm))
+
+    def _plays(self, ms: float) -> None:
+        """So much more will be played, behind what is."""
+        self._played_until = max(self._played_until, self._clock() + _BEHIND_S) + ms / 1000
 
     def _agent_said(self, text: str) -> None:
         """The whole text of a response; it comes with the first of its audio, or later."""
@@ -565,6 +588,7 @@ class Conversation:
         else:
             asked = _Asked("turn", wanted=(None if self._doubt else True) if self._auto_reply else False)
         response = self._running = _Response(self._name("response"), asked, now, now, unasked)
+        self._yields = False
         self._timers.pop("start", None)
         self._timers["stall"] = now + _GAP_S
         if asked.wanted is None:
@@ -593,11 +617,14 @@ class Conversation:
             self._wait_for_start()
 
     def _interrupted(self, event_id: int) -> None:
-        """The agent's VAD heard the caller speak over it, or so it thinks."""
+        """The agent's VAD heard the caller speak over it, or so it thinks; or a text of ours did."""
         self._cut_until = max(self._cut_until, event_id)
-        if self._doubt:
+        if self._yields:
+            self._yields = False
+        elif self._doubt:
             self._interrupted_in_doubt = True
         else:
+            self._played_until = 0.0
             self._emit(Interrupted())
         running = self._running
         if running is not None and not (running.called and not running.item):

@@ -25,6 +25,7 @@ from providers import registry
 from providers.access import Access
 from providers.base import (
     AudioDelta,
+    BilledByTime,
     Failed,
     Heard,
     Interrupted,
@@ -185,6 +186,23 @@ async def test_intents_before_ready_go_out_in_order() -> None:
         await talk.a(ResponseDone, receipt=about)
         assert server.model.notes == ["Chove."] and "elevador" in server.model.texts[0]
         assert server.violations == []
+
+
+async def test_the_time_that_it_is_open_is_billed() -> None:
+    async with talking() as (_, talk):
+        session = talk.session
+        assert isinstance(session, BilledByTime)
+        await asyncio.sleep(0.1)
+        (first,) = session.time_billed()
+        await asyncio.sleep(0.1)
+        await session.close()
+        (second,) = session.time_billed()
+        await asyncio.sleep(0.05)
+        assert session.time_billed() == (), "not after its end"
+        assert 0.1 <= first.seconds < 1 and 0.1 <= second.seconds < 1 and not first.complete
+    async with talking(faults=Faults(refuse=(401, b"")), ready=False) as (_, talk):
+        await talk.end()
+        assert talk.session.time_billed() == (), "nor is what never began"
 
 
 async def test_a_reply_that_does_not_come_is_given_up_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

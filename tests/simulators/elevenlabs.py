@@ -400,6 +400,9 @@ class Model:
 
     def _on_client_tool_result(self, message: Message) -> None:
         call = message["tool_call_id"]
+        untold = [one["agent_tool_response"] for one in self.out if one["type"] == "agent_tool_response"]
+        if any(one["tool_call_id"] == call for one in untold):
+            return  # they could not know that nobody waits for it any more
         if call not in self.calls:
             raise self._no(f"{call} is not open")
         if not isinstance(json.loads(message["result"] or "null"), dict) or message["is_error"]:
