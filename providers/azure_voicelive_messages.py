@@ -15,7 +15,7 @@ from typing import Any, Final
 from audio.frames import TELEPHONE_RATE
 from providers.base import SessionConfig, TurnDetection
 from providers.formats import PCM8, PCM16, PCM24, PCMA, PCMU, AudioFormat, FormatName, UnknownFormat
-from providers.openai_messages import Delta, delta_decoder, exact_instructions, function_tool
+from providers.openai_messages import Delta, Paid, delta_decoder, exact_instructions, function_tool
 
 FORMATS: Final[Mapping[FormatName, AudioFormat]] = {one.name: one for one in (PCM8, PCM16, PCM24, PCMU, PCMA)}
 """By their names in settings."""
@@ -78,6 +78,11 @@ class VoiceLiveWire:
     def exact_speech(self) -> bool:
         """Azure's own voices read a text out; the model's voices are the model, which says what it likes."""
         return self.voice not in OPENAI_VOICES
+
+    @property
+    def paid(self) -> Paid:
+        """Its server tells no usage of transcriptions: they are within the model's tier."""
+        return Paid("azure-voicelive", self.model, "")
 
     def session_update(self, config: SessionConfig) -> dict[str, Any]:
         """The whole configuration. Turns are detected there, but responses are asked for and cancelled here.

@@ -50,6 +50,7 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_messages import exact_instructions
+from providers.usage import gemini_reply
 from providers.words import words
 
 log = structlog.stdlib.get_logger(__name__)
@@ -638,7 +639,8 @@ class Conversation:
         if message.setup_complete is not None:
             self._set_up()
         if message.usage_metadata is not None:
-            self._usage = message.usage_metadata
+            self._usage = message.usage_metadata if isinstance(message.usage_metadata, dict) else {}
+            self._emit(gemini_reply("gemini", self._model, message.usage_metadata))
         if message.server_content is not None:
             self._content(message.server_content)
         if message.tool_call is not None:

@@ -201,7 +201,8 @@ class ServerMessage(_Part):
     server_content: ServerContent | None = None
     tool_call: ServerToolCall | None = None
     tool_call_cancellation: Cancellation | None = None
-    usage_metadata: dict[str, Any] | None = None
+    usage_metadata: Any = None
+    """Of any shape: a bill that can't be read must not end the session."""
     go_away: GoAway | None = None
     session_resumption_update: Resumption | None = None
 

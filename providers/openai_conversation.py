@@ -40,6 +40,7 @@ from providers.base import (
 from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import UnknownFormat
 from providers.sequencer import Action, Cancel, Create, Dropped, Output, Patience, Sequencer
+from providers.usage import realtime_reply, realtime_transcription
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -250,6 +251,10 @@ class Conversation:
 
     def _caller_transcript(self, message: Message) -> None:
         self._emit(Transcript("caller", message["item_id"], message["transcript"], final=True))
+        paid = self._dialect.paid
+        if paid.transcription_model:
+            usage = message.get("usage")
+            self._emit(realtime_transcription(paid.provider, paid.transcription_model, usage))
 
     def _caller_transcript_failed(self, message: Message) -> None:
         error = message.get("error") or {}
@@ -333,6 +338,9 @@ class Conversation:
             detail = detail or ": ".join(filter(None, (error.get("code"), error.get("message"))))
         usage = response.get("usage") or {}
         self._emit(ResponseDone(name, state.receipt, status, usage, detail))
+        if usage or status != "failed":  # what failed at once is not billed
+            paid = self._dialect.paid
+            self._emit(realtime_reply(paid.provider, paid.model, usage))
         self._delete(state.unheard)
         if error.get("code") in wire.SESSION_ERRORS:
             raise SessionOver(error["code"], wire.SESSION_ERRORS[error["code"]])

@@ -20,12 +20,13 @@ from openai.types.websocket_connection_options import WebSocketConnectionOptions
 from websockets.exceptions import ConnectionClosed
 
 from providers import openai_live_messages as wire
-from providers.base import GoingAway, SessionConfig
+from providers.base import GoingAway, SessionConfig, Usage
 from providers.connected import Connect, ConnectedSession
 from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import FormatName
 from providers.openai_live_conversation import Conversation
 from providers.openai_realtime import OPENAI_URL
+from providers.usage import timed
 from providers.websocket import Limits, Listener, WebSocket, connect_options, is_secure, not_opened
 
 log = structlog.stdlib.get_logger(__name__)
@@ -101,6 +102,7 @@ class LiveSession(ConnectedSession[Conversation]):
         start = wire.session_start(config, settings.model, settings.voice, settings.backend_model, asked)
         now = asyncio.get_running_loop().time
         conversation = Conversation(config, start, asked, self._emit, self._queue_message, now)
+        self._billed_s = 0.0
         super().__init__("openai-live", settings, conversation, connect)
 
     def caller_began(self) -> None:
@@ -114,6 +116,14 @@ class LiveSession(ConnectedSession[Conversation]):
         if not self._over:
             self._conversation.caller_ended(quiet_ms)
             self._arm()
+
+    def time_billed(self) -> tuple[Usage, ...]:
+        """See :class:`providers.base.BilledByTime`. The provider counts, and tells from time to time."""
+        told_s = self._conversation.seconds
+        fresh_s, self._billed_s = max(0.0, told_s - self._billed_s), max(told_s, self._billed_s)
+        if not fresh_s:
+            return ()
+        return (timed("openai-live", self._settings.model, "session", fresh_s),)
 
     def _opening(self) -> bytes:
         return wire.encode(self._conversation.start)
@@ -150,7 +160,7 @@ class LiveSession(ConnectedSession[Conversation]):
             log.info("session.closing", malformed=str(malformed))
             return
         if isinstance(told, wire.Closed | wire.UsageUpdated):
-            self._conversation.seconds = told.usage.seconds
+            self._conversation.seconds = max(self._conversation.seconds, told.seconds)
         if isinstance(told, wire.Closed):
             self._closed.set()
 

@@ -51,6 +51,7 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import AudioFormat, UnknownFormat
+from providers.usage import text_reply
 from visits.wording import long_enough, said_as_asked
 
 log = structlog.stdlib.get_logger(__name__)
@@ -161,6 +162,7 @@ class Conversation:
             asked: the format that it asks for.
         """
         self.start = start
+        self._backend_model = str(start["session"]["delegation"]["responses"]["model"])
         self.input = asked
         """The format of both sides; exact once :attr:`ready`."""
         self.ready = False
@@ -483,7 +485,7 @@ class Conversation:
             case wire.ResponseEvent():
                 self._response_event(message)
             case wire.UsageUpdated() | wire.Closed():
-                self.seconds = message.usage.seconds
+                self.seconds = max(self.seconds, message.seconds)
                 if isinstance(message, wire.Closed):
                     self.closed = True
                     raise SessionOver(*wire.closed_in_words(message))
@@ -682,7 +684,10 @@ class Conversation:
         status: Literal["completed", "failed", "incomplete", "cancelled"],
         response: Mapping[str, Any],
     ) -> None:
-        self._emit(ResponseDone(work.response, None, status, _mapping(response, "usage")))
+        usage = _mapping(response, "usage")
+        self._emit(ResponseDone(work.response, None, status, usage))
+        if usage or status != "failed":  # what failed at once is not billed
+            self._emit(text_reply("openai", self._backend_model, usage))
         work.working = False
         if not work.open:
             self._works.pop(key, None)

@@ -18,6 +18,7 @@ from providers.base import SessionConfig
 from providers.conversing import MalformedMessage
 from providers.formats import PCM16, PCM24, PCMA, PCMU, AudioFormat, FormatName, UnknownFormat
 from providers.openai_messages import EXACT_INSTRUCTIONS, delta_decoder, function_tool
+from providers.usage import timed
 
 FORMATS: Final[Mapping[FormatName, AudioFormat]] = {one.name: one for one in (PCM24, PCM16, PCMU, PCMA)}
 MAX_CONTENT: Final = 1200
@@ -225,23 +226,27 @@ class ResponseEvent(msgspec.Struct):
     delegation_id: str | None = None
 
 
-class Usage(msgspec.Struct):
-    """Seconds of the whole session so far."""
+class Billed(msgspec.Struct):
+    """A message with what is billed."""
 
-    seconds: float
+    usage: Any = None
+    """Of any shape: a bill that can't be read must not end the session."""
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole session so far; 0 where that is not told."""
+        told = self.usage.get("seconds") if isinstance(self.usage, dict) else None
+        return timed("", "", "session", told).seconds
 
 
-class UsageUpdated(msgspec.Struct):
+class UsageUpdated(Billed):
     """``session.usage.updated``."""
 
-    usage: Usage
 
-
-class Closed(msgspec.Struct):
+class Closed(Billed, kw_only=True):
     """``session.closed``."""
 
     reason: str
-    usage: Usage
 
 
 class _ErrorBody(msgspec.Struct):

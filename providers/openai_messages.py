@@ -58,6 +58,20 @@ _BODY_REFUSALS: Mapping[bytes, tuple[str, str]] = {
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Who is paid, and for which models.
+
+    Attributes:
+        provider: as ``data/prices.toml`` names them.
+        transcription_model: empty where the caller's words are in the price of the reply.
+    """
+
+    provider: str
+    model: str
+    transcription_model: str
+
+
 class Dialect(Protocol):
     """What differs between the servers that speak this protocol: words, and never who says what when."""
 
@@ -68,6 +82,10 @@ class Dialect(Protocol):
     @property
     def exact_speech(self) -> bool:
         """See :attr:`providers.base.Capabilities.exact_speech`."""
+
+    @property
+    def paid(self) -> Paid:
+        """Who is paid, and for what."""
 
     def session_update(self, config: SessionConfig) -> dict[str, Any]:
         """The whole configuration."""
@@ -97,7 +115,15 @@ class Wire:
     noise_reduction: NoiseReduction | None
     audio: AudioFormat = PCM24
     """What is asked for, both ways; see :func:`confirmed_formats`."""
+    provider: str = "openai"
+    model: str = ""
+    """Named for the bill alone: the address has it."""
     exact_speech: ClassVar[bool] = False
+
+    @property
+    def paid(self) -> Paid:
+        """See :class:`Dialect`."""
+        return Paid(self.provider, self.model, self.transcription_model)
 
     def session_update(self, config: SessionConfig) -> dict[str, Any]:
         """See :func:`session_update`."""

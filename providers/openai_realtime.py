@@ -103,6 +103,8 @@ class OpenAIProvider:
             settings.transcription_model,
             settings.noise_reduction,
             FORMATS[settings.format],
+            self.name,
+            settings.model,
         )
 
     async def _connect(self, listener: Listener) -> None:

@@ -176,6 +176,7 @@ def test_a_turn_is_heard_with_its_beginning_and_replied_to_in_order(pair: Pair) 
         "item_started",
         "transcript",
         "audio_done",
+        "usage",
         "transcript",
         "response_done",
         "transcript",

@@ -19,15 +19,17 @@ from providers.base import (
     Ready,
     ResponseDone,
     ResponseStarted,
+    Tokens,
     ToolCall,
     Transcript,
     TranscriptFailed,
     TurnDetection,
+    Usage,
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_conversation import Conversation
 from tests.simulators.openai_realtime import BYTES_PER_MS, Call, Faults, Reply, Say
-from tests.simulators.pair import CONFIG, Pair, go, replies, steps
+from tests.simulators.pair import CONFIG, WIRE, Pair, go, replies, steps
 
 KEYS = ["response", "item", "item_id", "response_id", "id", "error", "delta", "metadata", "session", "type"]
 
@@ -107,17 +109,42 @@ def test_a_turn_is_replied_to_and_told_in_order(pair: Pair) -> None:
         "speech_stopped",
         "transcript",
         "transcript",
+        "usage",
         "response_started",
         "item_started",
         "transcript",
         "audio_done",
         "transcript",
         "response_done",
+        "usage",
     ]
     assert Transcript("caller", item, "Boa tarde, é uma entrega.", final=True) in pair.events
     done = pair.of(ResponseDone)[0]
     assert (done.status, done.usage["total_tokens"], done.receipt) == ("completed", 30, None)
     assert audio_ms(pair, pair.of(ItemStarted)[0].item) == 200
+
+
+def test_what_is_billed_is_told_of_the_reply_and_of_the_transcription(pair: Pair) -> None:
+    pair.model.caller_ends(pair.model.caller_starts(), "Boa tarde.")
+    pair.settle()
+    assert pair.of(Usage) == [
+        Usage("openai", "gpt-transcribe", "transcription", seconds=1.0),
+        Usage("openai", WIRE.model, "reply", Tokens(1, 3, 5, 4, 2, 15)),
+    ]
+
+
+@given(usage=st.none() | st.lists(st.integers()) | st.text() | st.dictionaries(st.text(), st.text()))
+def test_a_bill_that_makes_no_sense_ends_nothing(usage: Any) -> None:
+    pair = Pair()
+    pair.exchange()
+    conversation = pair.conversation
+    item = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": ""}
+    conversation.receive({**item, "usage": usage})
+    conversation.receive({"type": "response.created", "response": {"id": "r"}})
+    done = {"id": "r", "status": "completed", "usage": usage}
+    conversation.receive({"type": "response.done", "response": done})
+    assert [one.complete for one in pair.of(Usage)] == [False, False]
+    assert pair.of(ResponseDone)[-1].status == "completed"
 
 
 def test_a_transcription_that_failed_is_told(pair: Pair) -> None:

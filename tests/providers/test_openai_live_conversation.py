@@ -24,11 +24,13 @@ from providers.base import (
     SessionConfig,
     SpeechStarted,
     SpeechStopped,
+    Tokens,
     ToolCall,
     ToolCallCancelled,
     ToolSpec,
     Transcript,
     TranscriptFailed,
+    Usage,
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_live_conversation import EXACT_QUIET_MS, QUIET_MS, SAID_QUIET_MS, Conversation
@@ -595,3 +597,16 @@ def test_whatever_happens(actions: list[Any], replies: list[Reply], over: bool, 
     assert [e.item for e in began] == [e.item for e in ended] and sorted(settled) == sorted(
         e.item for e in began
     )
+
+
+def test_the_model_that_it_delegates_to_is_billed_by_its_tokens() -> None:
+    duet = Duet()
+    usage = {"input_tokens": 420, "input_tokens_details": {"cached_tokens": 20}, "output_tokens": 30}
+    for kind, response in (
+        ("response.created", {"id": "r"}),
+        ("response.completed", {"id": "r", "usage": usage}),
+    ):
+        event = {"type": kind, "response": response}
+        duet.talk.receive(json.dumps({"type": "response.event", "event": event}).encode())
+    billed = [event for event in duet.events if isinstance(event, Usage)]
+    assert billed == [Usage("openai", "gpt-6-luna", "reply", Tokens(400, 20, 30))]

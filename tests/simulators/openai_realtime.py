@@ -150,6 +150,21 @@ class _Active:
     began: list[Message] = field(default_factory=list)
 
 
+USAGE: Message = {
+    "total_tokens": 30,
+    "input_tokens": 10,
+    "output_tokens": 20,
+    "input_token_details": {
+        "text_tokens": 4,
+        "audio_tokens": 6,
+        "cached_tokens": 5,
+        "cached_tokens_details": {"text_tokens": 3, "audio_tokens": 2},
+    },
+    "output_token_details": {"text_tokens": 5, "audio_tokens": 15},
+}
+"""What each response costs here."""
+
+
 class Model:
     """Takes client messages in, gives server events out by ``out``; :meth:`step` goes on with a response."""
 
@@ -161,6 +176,8 @@ class Model:
         self.violations: list[str] = []
         self.session: Message = {}
         self.items: dict[str, _Sent] = {}
+        self.usage: Message | None = USAGE
+        self.transcription_usage: Message | None = {"type": "duration", "seconds": 1.0}
         self.deleted: list[str] = []
         self.truncated: dict[str, int] = {}
         self.calls: dict[str, str] = {}
@@ -216,7 +233,7 @@ class Model:
             self.emit(type=kind + "failed", item_id=item, content_index=0, error=error)
             return
         self.emit(type=kind + "delta", item_id=item, content_index=0, delta=text)
-        usage = {"type": "duration", "seconds": 1.0}
+        usage = self.transcription_usage
         self.emit(type=kind + "completed", item_id=item, content_index=0, transcript=text, usage=usage)
 
     def phantom(self) -> str:
@@ -399,8 +416,8 @@ class Model:
         assert active is not None
         self._active = None
         self.responses_done.append(active.id)
-        usage = {"total_tokens": 30, "input_tokens": 10, "output_tokens": 20}
-        response: Message = {"id": active.id, "object": "realtime.response", "status": status, "usage": usage}
+        response: Message = {"id": active.id, "object": "realtime.response", "status": status}
+        response["usage"] = self.usage
         response |= {"status_details": details, "output": [], "metadata": active.metadata}
         self.emit(type="response.done", response=response)
 
