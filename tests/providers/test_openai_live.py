@@ -286,6 +286,9 @@ async def test_what_is_billed_is_in_the_log_after_the_end() -> None:
             assert server.model.received[-1] == {"type": "session.close"}
     (line,) = [line for line in lines if line["event"] == "session.billed"]
     assert line["seconds"] >= 1.0
+    (billed,) = talk.session.time_billed()
+    assert (billed.provider, billed.model, billed.seconds) == ("openai-live", "gpt-live-1", line["seconds"])
+    assert talk.session.time_billed() == ()  # all of it was told
     assert talk.session.busy is False and failures(talk.events) == []
 
 
