@@ -242,6 +242,8 @@ class Visit:
         """What asked for the attendant, while the PBX is being told."""
         self._promised = False
         """The visitor is told that a person takes the call over."""
+        self._stranded = False
+        """A leg's model is gone for good, and the PBX is being told of the attendant because of it."""
         self._gate_ordered = False
         self._gate_opened: bool | None = None
         """What the gate answered; None: nothing yet."""
@@ -399,21 +401,31 @@ class Visit:
             yield Reply(event.call, {"status": "pending"}, "never")
         else:
             self._handing_over = event
-            yield PrepareTransfer()
-            yield SetTimer("transfer", TRANSFER_S)
+            if not self._stranded:  # else it is being told already
+                yield from self._prepare_transfer()
+
+    def _prepare_transfer(self) -> Iterator[Effect]:
+        yield PrepareTransfer()
+        yield SetTimer("transfer", TRANSFER_S)
 
     def transfer_answered(self, event: TransferAnswered) -> Iterator[Effect]:
         request, self._handing_over = self._handing_over, None
         yield StopTimer("transfer")
-        if request is None:  # it was given up on: the visitor has been told that nobody comes
+        if request is None and not self._stranded:  # given up on: the visitor was told that nobody comes
             yield from self._transfer_unused(event)
-        elif not event.ready:
-            yield Reply(request.call, {"status": "unavailable"})
-            yield from self._transfer_unused(event)
-        else:
-            self._promised = True
+            return
+        self._promised = event.ready
+        if request is not None and event.ready:
             yield Reply(request.call, {"status": "transferring"}, "never")
+        elif request is not None:
+            yield Reply(request.call, {"status": "unavailable"})
+        if event.ready:
             yield self._note_transfer(event)
+        else:
+            yield from self._transfer_unused(event)
+        if self._stranded:
+            yield from self._without_a_model()
+        elif event.ready:
             yield from self._handed_over()
 
     def _handed_over(self) -> Iterator[Effect]:
@@ -1249,10 +1261,22 @@ class Visit:
             return
         self._mute.add(event.role)
         yield Record("note", {"leg": event.role.value, "text": f"session lost: {event.reason}"})
+        if self._stranded:
+            return
+        if not self.rules.attendant:
+            yield from self._without_a_model()
+            return
+        # Until the PBX has answered the visit goes on as it may: a resident's key still decides.
+        self._stranded = True
+        if self._handing_over is None:
+            yield from self._prepare_transfer()
+
+    def _without_a_model(self) -> Iterator[Effect]:
+        """No model is left for one of the legs; the visitor's call goes to the attendant where it may."""
         yield from self._close(
             Outcome.FAILED,
             "session_lost",
-            visitor="goodbye_failed",
+            visitor="transfer" if self._promised else "goodbye_failed",
             resident="goodbye_resident_failed",
         )
 
@@ -1392,7 +1416,7 @@ TABLE: dict[tuple[State, type], Action] = {
 
 TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
     **{(state, "visit"): Visit.time_up for state in BEFORE_DECISION},
-    **{(state, "transfer"): Visit.transfer_silent for state in WITH_MODELS},
+    **{(state, "transfer"): Visit.transfer_silent for state in BEFORE_DECISION},
     (State.DIALING, "ring"): Visit.rang_out,
     (State.DIALING, "still_calling"): Visit.still_calling,
     (State.CONSULTING, "pickup"): Visit.brief,

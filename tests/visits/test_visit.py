@@ -1584,6 +1584,53 @@ def test_a_residents_model_that_is_lost_ends_it() -> None:
     assert stage.ended() == ("failed", "session_lost")
 
 
+@pytest.mark.parametrize("whose", [V, R])
+@pytest.mark.parametrize("how", ["ready", "not ready", "silent"])
+def test_whose_model_is_lost_gets_the_attendant_where_there_is_one(how: str, whose: Role) -> None:
+    stage = Stage.briefed(attendant=True)
+    told = stage.play(e.SessionLost(whose, stage.attempt if whose is R else None, "stalled"))
+    assert e.PrepareTransfer() in told and not of(told, e.HangUp) and not of(told, e.SayExactly)
+    told = stage.ring("transfer") if how == "silent" else stage.play(e.TransferAnswered(how == "ready"))
+    assert stage.at(State.CLOSING)
+    assert (e.UndoTransfer() in told) == (how != "ready")
+    if whose is V:
+        assert of(told, e.HangUp) == [e.HangUp(V, None)], "the PBX then rings the attendant, where it can"
+        assert said_to(told, R) == ["goodbye_resident_failed"]
+    else:
+        assert said_to(told, V) == ["transfer" if how == "ready" else "goodbye_failed"]
+        assert of(told, e.HangUp) == [e.HangUp(R, stage.attempt)]
+    stage.play(e.LegClosed(whose, stage.attempt if whose is R else None))
+    stage.closes()
+    assert stage.ended() == ("failed", "session_lost") and not stage.opened
+
+
+def test_a_residents_key_decides_while_the_pbx_is_told_of_the_attendant() -> None:
+    """They have heard the briefing, and need no model to press a key."""
+    stage = Stage.briefed(attendant=True)
+    stage.play(e.SessionLost(R, stage.attempt, "stalled"))
+    stage.play(e.KeyPressed(R, "1"))
+    assert stage.at(State.AUTHORIZED)
+    told = stage.play(e.TransferAnswered(True))
+    assert e.UndoTransfer() in told, "nobody's phone rings for a visitor who was let in"
+    assert said_to(stage.play(e.GateAnswered(True)), V) == ["goodbye_authorized"]
+
+
+def test_the_attendant_is_asked_for_once_whoever_wants_them_and_whatever_is_lost() -> None:
+    stage = Stage.briefed(attendant=True)
+    told = stage.play(e.AttendantRequested("a"), e.SessionLost(R, stage.attempt), e.SessionLost(V))
+    assert told.count(e.PrepareTransfer()) == 1
+    told = stage.play(e.TransferAnswered(True))
+    assert answer(told) == {"status": "transferring"}
+    assert {hung.role for hung in of(told, e.HangUp)} == {V, R}
+    stage.play(e.LegClosed(V), e.LegClosed(R, stage.attempt))
+    assert stage.ended() == ("failed", "session_lost")
+    other = Stage.briefed(attendant=True)
+    other.play(e.SessionLost(R, other.attempt))
+    assert e.PrepareTransfer() not in other.play(e.AttendantRequested("a"))
+    assert answer(other.play(e.TransferAnswered(False))) == {"status": "unavailable"}
+    assert other.at(State.CLOSING)
+
+
 def test_a_model_that_is_lost_during_its_goodbye_is_hung_up_at_once() -> None:
     stage = Stage.briefed()
     stage.play(e.KeyPressed(R, "2"))

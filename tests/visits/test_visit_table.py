@@ -237,6 +237,7 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
     (State.VALIDATED, "transfer"): lambda: _transferring(validated(attendant=True)),
     (State.DIALING, "transfer"): lambda: _transferring(Stage.dialing(attendant=True)),
     (State.CONSULTING, "transfer"): lambda: _transferring(Stage.briefed(attendant=True)),
+    (State.CONNECTED, "transfer"): lambda: _stranded(Stage.connected(attendant=True)),
     (State.AUTHORIZED, "transfer"): lambda: _gate_failed(),
     (State.AUTHORIZED, "gate"): Stage.authorized,
     (State.CLOSING, "closing"): closing,
@@ -259,6 +260,11 @@ def _held() -> Stage:
 def _parting() -> Stage:
     stage = Stage.connected()
     stage.ring("parting")
+    return stage
+
+
+def _stranded(stage: Stage) -> Stage:
+    stage.play(e.SessionLost(V))
     return stage
 
 
