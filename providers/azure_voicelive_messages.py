@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from audio.frames import TELEPHONE_RATE
-from providers.base import SessionConfig, TurnDetection
+from providers.base import Line, PastCall, SessionConfig, TurnDetection
 from providers.formats import PCM8, PCM16, PCM24, PCMA, PCMU, AudioFormat, FormatName, UnknownFormat
-from providers.openai_messages import Delta, Paid, delta_decoder, exact_instructions, function_tool
+from providers.openai_messages import Delta, Paid, delta_decoder, exact_instructions, function_tool, past
 
 FORMATS: Final[Mapping[FormatName, AudioFormat]] = {one.name: one for one in (PCM8, PCM16, PCM24, PCMU, PCMA)}
 """By their names in settings."""
@@ -170,6 +170,10 @@ class VoiceLiveWire:
         elif exact is not None:
             response |= {"instructions": exact_instructions(exact, language), "tool_choice": "none"}
         return {"type": "response.create", "event_id": tag, "response": response}
+
+    def past(self, line: Line | PastCall) -> list[dict[str, Any]]:
+        """See :class:`providers.openai_messages.Dialect`."""
+        return past(line, assistant="text")
 
     def decode_delta(self, frame: bytes) -> Delta | None:
         """See :class:`providers.openai_messages.Dialect`."""

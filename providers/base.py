@@ -99,6 +99,16 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class PastCall:
+    """A tool call that was made and answered before; no session waits for its answer any more."""
+
+    id: str
+    name: str
+    arguments: str
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class SessionConfig:
     """All that a model is told when a session opens."""
 
@@ -113,8 +123,8 @@ class SessionConfig:
     turn_detection: TurnDetection = field(default_factory=TurnDetection)
     max_output_tokens: int = 1024
     temperature: float | None = None
-    history: Sequence[Line] = ()
-    """The conversation that this session goes on with, the oldest line first; no reply is asked for. See
+    history: Sequence[Line | PastCall] = ()
+    """The conversation that this session goes on with, the oldest line first. It asks for no reply. See
     :attr:`Capabilities.history`."""
 
 
@@ -496,6 +506,7 @@ __all__ = [
     "ItemStarted",
     "Line",
     "Lost",
+    "PastCall",
     "Provider",
     "Purpose",
     "Ready",

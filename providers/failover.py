@@ -53,6 +53,7 @@ from providers.base import (
     ItemStarted,
     Line,
     Lost,
+    PastCall,
     Provider,
     Ready,
     Replaced,
@@ -240,7 +241,7 @@ class _Link:
     session: Session
     told: int
     """So many lines of the record it was opened with."""
-    history: Sequence[Line]
+    history: Sequence[Line | PastCall]
     ready: bool = False
     over: bool = False
     receipts: dict[str, str] = field(default_factory=dict)
@@ -443,9 +444,12 @@ class FailoverSession:
             log.warning("tool_answer_dropped", call=call.id, tool=call.name, epoch=call.epoch)
             return
         del self._calls[call.id]
-        outcome = self._words.outcome.format(name=call.name, result=orjson.dumps(dict(result)).decode())
+        past = PastCall(call.id, call.name, call.arguments, result)
+        outcome = self._outcome(past)
         if made.link is self._link:
-            self._record.system(outcome)
+            line = self._record.answered(past)
+            if self._opening is not None and line <= self._opening.told:
+                self._record.system(outcome)  # it was told that the call was made
             if speak != "never":
                 self._owed.add("tool")
             made.link.session.answer(made.call, result, speak)
@@ -677,7 +681,8 @@ class FailoverSession:
     def _call_made(self, link: _Link, event: ToolCall) -> None:
         name, epoch = link.out(event.id), self._epoch(link, event.epoch)
         self._calls[name] = _Call(link, event)
-        self._record.system(self._words.called.format(name=event.name, arguments=event.arguments))
+        called = self._words.called.format(name=event.name, arguments=event.arguments)
+        self._record.called(name, called)
         self._delivery.add(ToolCall(name, event.name, event.arguments, epoch))
 
     def _of(self, link: _Link, heard: Heard) -> Heard | None:
@@ -782,7 +787,13 @@ class FailoverSession:
         self._deaf = bool(self._gap_turn)
         self._make_up()
 
-    def _in_words(self, line: Line) -> str:
+    def _outcome(self, call: PastCall) -> str:
+        return self._words.outcome.format(name=call.name, result=orjson.dumps(dict(call.result)).decode())
+
+    def _in_words(self, line: Line | PastCall) -> str:
+        if isinstance(line, PastCall):
+            called = self._words.called.format(name=line.name, arguments=line.arguments)
+            return f"{called} {self._outcome(line)}"
         if line.speaker == "system":
             return line.text
         return (self._words.caller if line.speaker == "caller" else self._words.agent).format(text=line.text)

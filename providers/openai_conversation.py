@@ -130,6 +130,7 @@ class Conversation:
             owns_turns=False,
             input_encoding=self.input.encoding,
             output_encoding=self.output.encoding,
+            history=True,
         )
 
     @property
@@ -234,6 +235,9 @@ class Conversation:
         except UnknownFormat as unknown:
             raise SessionOver("unsupported_format", str(unknown)) from unknown
         self.ready = True
+        for line in self._config.history:
+            for item in self._dialect.past(line):
+                self._send(wire.item_create(self._event_id("past"), item))
         self._emit(Ready(self.capabilities))
 
     def _speech_started(self, message: Message) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import msgspec
 import orjson
 
-from providers.base import SessionConfig, ToolSpec, TurnDetection
+from providers.base import Line, PastCall, SessionConfig, ToolSpec, TurnDetection
 from providers.conversing import MalformedMessage
 from providers.formats import PCM24, AudioFormat, UnknownFormat, format_of
 
@@ -102,6 +102,9 @@ class Dialect(Protocol):
     ) -> dict[str, Any]:
         """Ask for a response; ``tag`` comes back in its metadata and, if it is refused, as the event's id."""
 
+    def past(self, line: Line | PastCall) -> list[dict[str, Any]]:
+        """The items that tell the model of what was said or done before; no reply is asked for."""
+
     def decode_delta(self, frame: bytes) -> Delta | None:
         """One frame as a piece of speech, the short way; None: :func:`decode` will tell."""
 
@@ -138,6 +141,10 @@ class Wire:
     ) -> dict[str, Any]:
         """See :func:`response_create`."""
         return response_create(tag, receipt, exact, language)
+
+    def past(self, line: Line | PastCall) -> list[dict[str, Any]]:
+        """See :func:`past`."""
+        return past(line)
 
     def decode_delta(self, frame: bytes) -> Delta | None:
         """See :func:`decode_delta`."""
@@ -262,15 +269,44 @@ def item_delete(event_id: str, item: str) -> dict[str, Any]:
 
 def system_note(event_id: str, text: str) -> dict[str, Any]:
     """Tell the model something."""
-    content = [{"type": "input_text", "text": text}]
-    item = {"type": "message", "role": "system", "content": content}
-    return {"type": "conversation.item.create", "event_id": event_id, "item": item}
+    (item,) = past(Line("system", text))
+    return item_create(event_id, item)
+
+
+_ROLES: Mapping[str, str] = {"caller": "user", "agent": "assistant", "system": "system"}
+
+
+def past(line: Line | PastCall, assistant: str = "output_text") -> list[dict[str, Any]]:
+    """What was said or done before, as items of a conversation.
+
+    Args:
+        assistant: the type of an assistant's text.
+    """
+    if isinstance(line, PastCall):
+        called = {
+            "type": "function_call",
+            "call_id": line.id,
+            "name": line.name,
+            "arguments": line.arguments,
+        }
+        return [called, _call_output(line.id, line.result)]
+    kind = assistant if line.speaker == "agent" else "input_text"
+    content = [{"type": kind, "text": line.text}]
+    return [{"type": "message", "role": _ROLES[line.speaker], "content": content}]
+
+
+def item_create(event_id: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Put an item into the conversation."""
+    return {"type": "conversation.item.create", "event_id": event_id, "item": dict(item)}
+
+
+def _call_output(call: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": call, "output": orjson.dumps(dict(result)).decode()}
 
 
 def call_output(event_id: str, call: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """Answer a function call."""
-    item = {"type": "function_call_output", "call_id": call, "output": orjson.dumps(result).decode()}
-    return {"type": "conversation.item.create", "event_id": event_id, "item": item}
+    return item_create(event_id, _call_output(call, result))
 
 
 # -- theirs --------------------------------------------------------------------------------------------------

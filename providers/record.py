@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from providers.base import Line
+from providers.base import Line, PastCall
 
 MAX_LINES = 100
 MAX_CHARACTERS = 12_000
@@ -43,6 +43,8 @@ class _Entry:
     written: str = ""
     """Of an item of ours: all its words."""
     cut: _Cut | None = None
+    call: PastCall | None = None
+    """Where it was a call that has been answered; until then its text stands for it."""
 
 
 class Record:
@@ -52,6 +54,7 @@ class Record:
         self._entries: deque[_Entry] = deque()
         self._characters = 0
         self._items: dict[str, _Entry] = {}
+        self._calls: dict[str, _Entry] = {}
         self.count = 0
         """How many lines there ever were."""
 
@@ -63,6 +66,17 @@ class Record:
     def system(self, text: str) -> None:
         """What the model was told."""
         self._add("system", text)
+
+    def called(self, call: str, text: str) -> None:
+        """A tool was called; ``text`` says so until the answer is known."""
+        self._calls[call] = self._add("system", text)
+
+    def answered(self, call: PastCall) -> int:
+        """What it answered. Returns which line it is."""
+        entry = self._calls.pop(call.id, None) or self._add("system", "")
+        entry.call = call
+        self._set(entry, f"{call.name}{call.arguments}{call.result}")
+        return entry.number
 
     def agent(self, item: str, text: str, *, final: bool) -> None:
         """Words of ours: more of an item's or, where they are final, all of them."""
@@ -87,10 +101,12 @@ class Record:
             self._items[item] = self._add("agent", "")
         return self._items[item]
 
-    def since(self, count: int) -> list[Line]:
+    def since(self, count: int) -> list[Line | PastCall]:
         """The lines after the first ``count``, the oldest first; without those of which nothing was heard."""
         return [
-            Line(one.speaker, one.text) for one in self._entries if one.number > count and one.text.strip()
+            one.call or Line(one.speaker, one.text)
+            for one in self._entries
+            if one.number > count and one.text.strip()
         ]
 
     def _add(self, speaker: Literal["caller", "agent", "system"], text: str) -> _Entry:
@@ -108,4 +124,6 @@ class Record:
         ):
             oldest = self._entries.popleft()
             self._characters -= len(oldest.text)
-            self._items = {item: kept for item, kept in self._items.items() if kept is not oldest}
+            for names in (self._items, self._calls):
+                for name in [name for name, entry in names.items() if entry is oldest]:
+                    del names[name]

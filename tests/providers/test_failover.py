@@ -18,7 +18,9 @@ from providers.base import (
     Failed,
     Heard,
     ItemStarted,
+    Line,
     Lost,
+    PastCall,
     Ready,
     Replaced,
     ResponseDone,
@@ -171,7 +173,7 @@ def test_a_session_that_breaks_is_replaced_and_goes_on_with_the_sentence_from_it
     kinds = [event.type for event in ear.events]
     assert kinds[kinds.index("replaced") - 1] == "ready" and kinds.count("ready") == 2
     assert ear.said == ["receipt_1"] and len(ear.items) == 2
-    assert "o visitante está no portão" in second.told
+    assert Line("system", "o visitante está no portão") in second.config.history
 
 
 def test_a_model_that_says_nothing_is_replaced_after_six_seconds_and_the_caller_hears_that_we_are_sorry() -> (
@@ -289,6 +291,27 @@ def test_the_answer_of_another_sessions_call_is_told_as_a_note_and_the_call_is_n
     ]
 
 
+@pytest.mark.parametrize("while_opening", [True, False])
+def test_a_call_that_was_answered_is_told_with_its_answer(while_opening: bool) -> None:
+    """Also where the answer came while the next session was being opened already."""
+    made = providers((Fate(leaves_in_s=1), Fate()))
+
+    async def story(ear: Ear) -> None:
+        await asyncio.sleep(0.5)
+        live(made).call()
+        await asyncio.sleep(1.0 if while_opening else 0.2)
+        ear.session.answer(ear.calls[0], {"status": "found"}, "never")
+        await asyncio.sleep(3)
+        assert ear.of(Replaced)
+
+    told(made, story)
+    second = made[0].sessions[1]
+    if while_opening:
+        assert second.told[1:] == ['look respondeu: {"status":"found"}']
+    else:
+        assert list(second.config.history) == [PastCall("call_1", "look", "{}", {"status": "found"})]
+
+
 def test_calls_of_two_sessions_have_other_names_and_other_epochs() -> None:
     made = providers((Fate(after=0), Fate()))
 
@@ -367,7 +390,8 @@ def test_what_the_caller_did_not_hear_is_not_in_what_the_new_session_is_told(hea
         await asyncio.sleep(3)
 
     told(made, story)
-    kept = [line.text for line in made[0].sessions[1].config.history if line.speaker == "agent"]
+    history = made[0].sessions[1].config.history
+    kept = [line.text for line in history if isinstance(line, Line) and line.speaker == "agent"]
     assert text not in kept and all(text.startswith(one) for one in kept[:1] if one != "x")
 
 

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers import openai_messages as wire
+from providers.azure_voicelive_messages import VoiceLiveWire
 from providers.base import (
     AudioDelta,
     Failed,
     Heard,
     ItemStarted,
+    Line,
+    PastCall,
     Ready,
     ResponseDone,
     ResponseStarted,
@@ -28,7 +31,8 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_conversation import Conversation
-from tests.simulators.openai_realtime import BYTES_PER_MS, Call, Faults, Reply, Say
+from tests.simulators.azure_voicelive import VoiceLiveModel
+from tests.simulators.openai_realtime import BYTES_PER_MS, Call, Faults, Model, Reply, Say
 from tests.simulators.pair import CONFIG, WIRE, Pair, go, replies, steps
 
 KEYS = ["response", "item", "item_id", "response_id", "id", "error", "delta", "metadata", "session", "type"]
@@ -398,3 +402,31 @@ def test_a_thousand_conversations_with_faults(
     """Messages cross in any order: the vendor never has a reason to refuse, and all receipts return."""
     pair = Pair(*script, faults=Faults(late_deltas=late, busy_creates=busy, ignore_metadata=no_metadata))
     go(pair, walk, chance, busy=bool(busy))
+
+
+HISTORY = (
+    Line("caller", "É do quinhentos e um."),
+    Line("agent", "Certo, um momento."),
+    PastCall("call_7", "lookup_apartment", '{"apartment":"501"}', {"status": "found"}),
+    Line("system", "O visitante espera."),
+)
+
+
+@pytest.mark.parametrize("dialect", [WIRE, VoiceLiveWire("gpt-5-mini", "francisca")])
+def test_a_session_that_goes_on_with_a_conversation_is_told_it_first_and_asks_for_nothing(
+    dialect: wire.Dialect,
+) -> None:
+    model = Model if dialect is WIRE else VoiceLiveModel
+    pair = Pair(config=replace(CONFIG, history=HISTORY), dialect=dialect, model=model)
+    pair.settle()
+    pair.conversation.note("depois")
+    pair.settle()
+    assert pair.model.violations == [] and pair.model.creates == []
+    items = [one["item"] for one in pair.model.received if one["type"] == "conversation.item.create"]
+    assert [item.get("role") or item["type"] for item in items] == [
+        *("user", "assistant", "function_call", "function_call_output", "system", "system")
+    ]
+    assert [item["content"][0]["text"] for item in items if "content" in item] == [
+        *("É do quinhentos e um.", "Certo, um momento.", "O visitante espera.", "depois")
+    ]
+    assert pair.conversation.capabilities.history

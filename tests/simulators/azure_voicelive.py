@@ -173,7 +173,7 @@ class VoiceLiveModel(Model):
     def _item(item: Message) -> Message:
         """An item of the client's as the server returns it."""
         if item["type"] != "message":
-            return item
+            return {**item, "status": "completed"} if item["type"] == "function_call" else item
         content = [
             {"type": part["type"]} | ({"audio": ""} if part["type"] == "input_audio" else {})
             for part in item["content"]

@@ -319,6 +319,8 @@ class Model:
 
     def _on_conversation_item_create(self, message: Message) -> None:
         item = message["item"]
+        if item["type"] == "function_call":
+            self.calls[item["call_id"]] = ""  # of another session
         if item["type"] == "function_call_output":
             call = item["call_id"]
             if call in self.answers:

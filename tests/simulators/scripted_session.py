@@ -73,7 +73,7 @@ class ScriptedSession:
         self.name = name
         self.fate = fate
         self.config = config
-        self.told: list[str] = [line.text for line in config.history if fate.history]
+        self.told: list[str] = [str(line) for line in config.history if fate.history]
         """Texts that the model has, in order."""
         self.said: list[str] = []
         """Sentences said to their end."""

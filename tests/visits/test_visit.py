@@ -1586,7 +1586,7 @@ def test_a_residents_model_that_is_lost_ends_it() -> None:
 
 @pytest.mark.parametrize("whose", [V, R])
 @pytest.mark.parametrize("how", ["ready", "not ready", "silent"])
-def test_whose_model_is_lost_gets_the_attendant_where_there_is_one(how: str, whose: Role) -> None:
+def test_whose_model_is_lost_gets_the_attendant_where_there_is_one(how: str, whose: e.Role) -> None:
     stage = Stage.briefed(attendant=True)
     told = stage.play(e.SessionLost(whose, stage.attempt if whose is R else None, "stalled"))
     assert e.PrepareTransfer() in told and not of(told, e.HangUp) and not of(told, e.SayExactly)
