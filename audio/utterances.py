@@ -14,7 +14,7 @@ import numpy as np
 from audio.frames import SAMPLE_BYTES
 
 WINDOW_MS: Final = 20
-LOUD_DBOV: Final = -50.0
+LOUD_DBOV: Final = -45.0
 """RMS of a window. Speech is at -30 to -15; what a codec makes of silence is below -70."""
 LOUD_WINDOWS: Final = 2
 """So many windows one after the other begin an utterance: a click is none."""

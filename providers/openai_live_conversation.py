@@ -515,7 +515,7 @@ class Conversation:
         if lasting is not None:
             raise SessionOver(*lasting)
         error = message.error
-        self._emit(Failed("request", error.code, error.message))
+        self._emit(Failed("request", error.code or "error", error.message or "no reason was given"))
         if self._sent is not None and error.client_event_id == self._sent.event_id:
             self._refuse(self._sent, f"the provider refused to say it: {error.message}")
 

@@ -250,8 +250,8 @@ class Closed(Billed, kw_only=True):
 
 
 class _ErrorBody(msgspec.Struct):
-    code: str = "error"
-    message: str = ""
+    code: str | None = None
+    message: str | None = None
     client_event_id: str | None = None
     param: str | None = None
 
@@ -355,7 +355,7 @@ _REASONS: Mapping[str, tuple[str, str]] = {
 def lasting_error(error: ErrorEvent, *, started: bool) -> tuple[str, str] | None:
     """Code and plain words for an error that ends the session; None: the session goes on."""
     body = error.error
-    if (known := _CODES.get(body.code)) is not None:
+    if (known := _CODES.get(body.code or "")) is not None:
         return known[0], f"{known[1]}: {body.message}"
     if started:
         return None

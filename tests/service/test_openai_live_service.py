@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections import deque
 from pathlib import Path
 from uuid import uuid4
 
-from bridge.softphone import load_wav
+from bridge.softphone import Softphone, load_wav
 from tests.service.household import AUDIO, household, until
-from tests.simulators.openai_live import KEY, Faults, Reply, Say, Simulator
+from tests.simulators.openai_live import KEY, Call, Delegate, Faults, Message, Model, Reply, Say, Simulator
 
 SPEECH = load_wav(AUDIO / "v21-leticia.wav")
 
@@ -38,3 +41,51 @@ async def test_a_visitor_is_greeted_interrupts_and_is_answered(tmp_path: Path) -
     assert not greeting["interrupted"], "whoever answers at once answers after it"
     assert "Apartamento quinhentos e um." in [one["text"] for one in turns if one["speaker"] == "caller"]
     assert model.violations == []
+
+
+class Doorman(Model):
+    """One that says what it is asked to say, and for each turn of a caller's does the next thing."""
+
+    def begin(self, asked: str = "") -> None:
+        """What was asked for, or the next thing."""
+        if not asked and self._mine:
+            self._items.append(self._mine.popleft())
+        else:
+            super().begin(asked)
+
+    def _on_start(self, message: Message) -> None:
+        super()._on_start(message)
+        tools = message["session"]["delegation"]["responses"]["tools"]
+        resident = "authorize_entry" in {tool["name"] for tool in tools}
+        self.said.append("Pode liberar." if resident else "É o Pedro, para a Renata do 501.")
+        self._mine = deque([Delegate((AUTHORIZE if resident else CALL,))])
+
+
+ARGUMENTS = {
+    "apartment": "501",
+    "intent": "visita",
+    "visitor_name": "Pedro",
+    "resident_name": "Renata Oliveira",
+}
+CALL = Call("call_resident", json.dumps(ARGUMENTS), "call_1")
+AUTHORIZE = Call("authorize_entry", "{}", "call_1")
+YES = load_wav(AUDIO / "r01-leticia.wav")
+
+
+async def agrees(phone: Softphone) -> None:
+    """A resident who hears the briefing and says yes, as soon as it is over."""
+    await phone.wait_for_speech(timeout_s=20)
+    await phone.wait_for_quiet(500, timeout_s=30)
+    await phone.say(YES)
+    await asyncio.wait({phone.closed})
+
+
+async def test_a_visit_to_the_opened_gate(tmp_path: Path) -> None:
+    async with Simulator(faults=Faults(pace_s=0.1), make=Doorman) as server:
+        tenant = {"provider": "openai-live", "base_url": server.url}
+        async with household(tmp_path, {"jardim": tenant}, environ={"OPENAI_API_KEY": KEY}) as house:
+            visit = uuid4()
+            house.residents[visit] = agrees
+            await house.visit("jardim", visit=visit)
+            assert await house.outcome(visit) == ("authorized", "opened", True)
+    assert [model.violations for model in server.models] == [[], []]

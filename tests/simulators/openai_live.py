@@ -19,6 +19,7 @@ import json
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -505,10 +506,19 @@ class Model:
 
 
 class Simulator:
-    """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection."""
+    """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection.
 
-    def __init__(self, *replies: Reply, faults: Faults | None = None) -> None:
+    ``make``: makes another kind of model for each connection.
+    """
+
+    def __init__(
+        self,
+        *replies: Reply,
+        faults: Faults | None = None,
+        make: Callable[[deque[Reply], Faults], Model] = Model,
+    ) -> None:
         self._replies = deque(replies)
+        self._make = make
         self.faults = faults or Faults()
         self.models: list[Model] = []
         self.requests: list[Request] = []
@@ -523,7 +533,7 @@ class Simulator:
         """The newest connection's model."""
         return self.models[-1]
 
-    async def until(self, condition: Any) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         """Wait (five seconds at most) for what clients make come true."""
         async with asyncio.timeout(5):
             while not condition():
@@ -562,7 +572,7 @@ class Simulator:
         return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        model = Model(self._replies, self.faults)
+        model = self._make(self._replies, self.faults)
         self.models.append(model)
         self.open_connections += 1
         speaker = asyncio.create_task(self._speak(socket, model), name="simulator-speaker")
