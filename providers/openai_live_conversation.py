@@ -70,12 +70,12 @@ _LATE_MS: Final = 200
 """Speech that waits longer than this to be played is late: the model takes it for heard."""
 _GAP_S: Final = 1.5
 """A stream of which nothing came for so long broke off."""
-_START_S: Final = 8.0
+_START_S: Final = 5.0
 """So long what was asked for may take to begin; then it won't come."""
 _REPLY_S: Final = 4.0
 """So long after a caller's turn, or a tool's outcome, the model is taken to be about to speak."""
-_WORK_S: Final = 10.0
-"""The same after the delegated model's last sign."""
+_WORK_S: Final = 5.0
+"""The same while the delegated model is at work: it may be longer, and nobody is kept waiting for it."""
 _FLOOR_S: Final = 10.0
 """So long what is to be said waits for whoever speaks."""
 _WORDS_S: Final = 3.0
@@ -212,6 +212,7 @@ class Conversation:
             input_encoding=self.input.encoding,
             output_encoding=self.input.encoding,
             queue_limit_ms=_LATE_MS,
+            history=True,
         )
 
     @property
@@ -631,11 +632,11 @@ class Conversation:
             if kind not in ("response.created", "response.output_item.done"):
                 return
             work = self._works[key] = _Work(wanted=self._auto_reply)
-        work.working = True
-        self._timers["work"] = self._clock() + _WORK_S
         response = _mapping(event, "response")
         match kind:
             case "response.created":
+                work.working = True
+                self._timers["work"] = self._clock() + _WORK_S
                 work.response = str(response.get("id") or self._name("response"))
                 work.wanted = self._auto_reply
                 work.staged.clear()

@@ -6,7 +6,8 @@ Field names are those of the openai SDK's ``types.live`` (3.52).
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 import orjson
 
 from providers import openai_messages
-from providers.base import SessionConfig
+from providers.base import Line, SessionConfig
 from providers.conversing import MalformedMessage
 from providers.formats import PCM16, PCM24, PCMA, PCMU, AudioFormat, FormatName, UnknownFormat
 from providers.openai_messages import EXACT_INSTRUCTIONS, delta_decoder, function_tool
@@ -23,6 +24,11 @@ from providers.usage import timed
 FORMATS: Final[Mapping[FormatName, AudioFormat]] = {one.name: one for one in (PCM24, PCM16, PCMU, PCMA)}
 MAX_CONTENT: Final = 1200
 """Characters of an appended text: it may have 500 tokens, and Portuguese has three to four letters each."""
+
+MAX_HISTORY: Final = 128
+"""Messages that a session may begin with."""
+MAX_HISTORY_LETTERS: Final = 20_000
+"""Of all of them together: they may have 8,192 tokens."""
 
 T = TypeVar("T")
 
@@ -125,17 +131,37 @@ def session_start(
     }
     if config.tools:
         backend["tools"] = [function_tool(tool) for tool in config.tools]
-    return {
-        "type": "session.start",
-        "event_id": "start",
-        "session": {
-            "model": model,
-            "instructions": _together(config.instructions, said.live),
-            "audio": {"format": format_wire(audio), **output},
-            "delegation": {"type": "responses", "responses": backend},
-            "store": False,
-        },
+    session = {
+        "model": model,
+        "instructions": _together(config.instructions, said.live),
+        "audio": {"format": format_wire(audio), **output},
+        "delegation": {"type": "responses", "responses": backend},
+        "store": False,
     }
+    if config.history:
+        session["input"] = past(config.history)
+    return {"type": "session.start", "event_id": "start", "session": session}
+
+
+def past(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """A conversation as the messages that a session begins with: the newest that there is room for."""
+    messages: deque[dict[str, Any]] = deque()
+    left = MAX_HISTORY_LETTERS
+    for line in reversed(lines):
+        left -= len(line.text)
+        if left < 0 or len(messages) == MAX_HISTORY:
+            break
+        if line.text:
+            role, kind = _SPEAKERS[line.speaker]
+            messages.appendleft({"role": role, "content": [{"type": kind, "text": line.text}]})
+    return list(messages)
+
+
+_SPEAKERS: Mapping[str, tuple[str, str]] = {
+    "caller": ("user", "input_text"),
+    "agent": ("assistant", "output_text"),
+    "system": ("developer", "input_text"),
+}
 
 
 def _together(*texts: str) -> str:

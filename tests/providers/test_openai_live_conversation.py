@@ -18,6 +18,7 @@ from providers.base import (
     Failed,
     Heard,
     ItemStarted,
+    Line,
     Ready,
     ResponseDone,
     ResponseStarted,
@@ -410,7 +411,7 @@ def test_a_delegated_model_that_says_nothing_is_waited_for_no_longer_than_bearab
     duet.model.begin()
     duet.pass_ms(500)
     assert duet.talk.busy
-    duet.pass_ms(10_500)
+    duet.pass_ms(5000)
     assert not duet.talk.busy
 
 
@@ -425,6 +426,24 @@ def test_unnamed_delegations_work_as_well() -> None:
 
 
 # -- what makes no sense, and what ends it -------------------------------------------------------------------
+
+
+def test_a_session_begins_with_what_was_said_before() -> None:
+    lines = [Line("system", "Chove."), Line("caller", "Oi."), Line("agent", "Pois não?"), Line("agent", "")]
+    assert wire.past(lines) == [
+        {"role": "developer", "content": [{"type": "input_text", "text": "Chove."}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "Oi."}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Pois não?"}]},
+    ]
+    assert len(wire.past([Line("caller", str(n)) for n in range(300)])) == 128
+    newest = wire.past([Line("caller", "a" * 15_000), Line("caller", "b" * 15_000)])
+    assert [message["content"][0]["text"][0] for message in newest] == ["b"]
+    duet = Duet(start=False)
+    config = SessionConfig(instructions="", tools=[], history=lines)
+    first = wire.session_start(config, "gpt-live-1", "marin", "gpt-6-luna", wire.FORMATS["pcm24"])
+    duet.model.receive(_plain(first))
+    duet.exchange()
+    assert duet.model.violations == [] and duet.of(Ready)[0].capabilities.history
 
 
 def test_long_texts_are_told_in_pieces_that_the_server_takes() -> None:

@@ -261,7 +261,10 @@ class Model:
             return
         voice = (audio.get("output") or {}).get("voice", "marin")
         delegation = session.get("delegation") or {"type": "client"}
-        if session["model"] not in MODELS:
+        past = session.get("input") or []
+        if len(past) > 128 or any(len(one["content"]) != 1 for one in past):
+            self._no_start(message, "invalid_value", "session.input")
+        elif session["model"] not in MODELS:
             self._no_start(message, "model_not_found", "session.model")
         elif voice not in VOICES:
             self._no_start(message, "invalid_value", "session.audio.output.voice")
