@@ -129,6 +129,7 @@ class LiveSession(ConnectedSession[Conversation]):
         return wire.encode(self._conversation.start)
 
     def _append(self, audio: bytes) -> bytes:
+        self._conversation.sent_at = self._loop.time()
         return wire.audio_append(audio)
 
     def _http_refusal(self, status: int, body: bytes) -> tuple[str, str]:
@@ -195,7 +196,10 @@ class LiveSession(ConnectedSession[Conversation]):
         self._due = self._timer = None
         if not self._over:
             with self._delivery.together():
-                self._conversation.elapse()
+                try:
+                    self._conversation.elapse()
+                except SessionOver as over:
+                    self._fail(over.code, over.message)
             self._arm()
 
     def _finish(self) -> None:

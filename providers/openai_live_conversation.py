@@ -70,6 +70,10 @@ _LATE_MS: Final = 200
 """Speech that waits longer than this to be played is late: the model takes it for heard."""
 _GAP_S: Final = 1.5
 """A stream of which nothing came for so long broke off."""
+STREAM_S: Final = 5.0
+"""A stream that stands still for so long, while the caller's goes on, will not go on either."""
+_STEADY_MS: Final = 2000
+"""So much silence in a stream, and it is known not to stop between utterances."""
 _START_S: Final = 5.0
 """So long what was asked for may take to begin; then it won't come."""
 _REPLY_S: Final = 4.0
@@ -87,7 +91,7 @@ _COMING_MS: Final = 2000
 _UNHEARD_MS: Final = 400
 """The model is told what was not heard where it was more than this."""
 
-Timer = Literal["turn_end", "words", "floor", "start", "reply", "work", "gap"]
+Timer = Literal["turn_end", "words", "floor", "start", "reply", "work", "gap", "stream"]
 
 
 @dataclass(slots=True)
@@ -170,6 +174,8 @@ class Conversation:
         """The server ended the session."""
         self.expires_at: float | None = None
         """The server's Unix time at which the session ends."""
+        self.sent_at = 0.0
+        """When audio of the caller's was sent last."""
         self.seconds = 0.0
         """Of the session, as the provider bills them."""
         self._config = config
@@ -180,6 +186,8 @@ class Conversation:
         self._timers: dict[Timer, float] = {}
         self._count = 0
         self._stream = Utterances(asked.rate, QUIET_MS)
+        self._came_at = 0.0
+        """When a piece of the stream came last."""
         self._auto_reply = True
         self._doubt = self._doubted = False
         self._turn: _Turn | None = None
@@ -233,7 +241,11 @@ class Conversation:
         return min(self._timers.values(), default=None)
 
     def elapse(self) -> None:
-        """Do what is due by now."""
+        """Do what is due by now.
+
+        Raises:
+            SessionOver: the server's stream stands still.
+        """
         now = self._clock()
         for timer in [name for name, at in self._timers.items() if at <= now]:
             if self._timers.pop(timer, None) is not None:
@@ -257,8 +269,18 @@ class Conversation:
                 while self._unworded and self._unworded[0].words_by <= now:
                     self._words_are_over(self._unworded.popleft())
                 self._wait_for_words()
+            case "stream":
+                self._look_at_stream(now)
             case "reply" | "work":
                 pass  # busy tells the difference
+
+    def _look_at_stream(self, now: float) -> None:
+        if now - self._came_at < STREAM_S:
+            self._timers["stream"] = self._came_at + STREAM_S
+        elif now - self.sent_at < 1.0:
+            raise SessionOver("stalled", f"the provider's audio stands still for {STREAM_S:g} s")
+        else:
+            self._timers["stream"] = now + 1.0  # it may go by the caller's audio, of which nothing comes
 
     def passes(self, event: Event) -> bool:
         """Whether an event that waited still counts."""
@@ -536,8 +558,11 @@ class Conversation:
                     self._finish(self._running)
             elif isinstance(found, bytes):
                 self._sound(found)
+        self._came_at = self._clock()
         if self._stream.speaking:
-            self._timers["gap"] = self._clock() + _GAP_S
+            self._timers["gap"] = self._came_at + _GAP_S
+        elif "stream" not in self._timers and self._stream.at_ms - self._stream.loud_until_ms >= _STEADY_MS:
+            self._timers["stream"] = self._came_at + STREAM_S
 
     def _begin(self) -> None:
         asked = None

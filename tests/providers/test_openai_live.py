@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from audio.frames import TELEPHONE_RATE
 from audio.resample import Resampler
 from bridge.softphone import load_wav
-from providers import registry
+from providers import openai_live_conversation, registry
 from providers.access import Access
 from providers.base import (
     AudioDelta,
@@ -267,6 +267,16 @@ async def test_a_server_that_falls_silent_in_a_word_leaves_an_incomplete_sentenc
         said = talk.session.say_exactly("Boa tarde!")
         done = await talk.a(ResponseDone, receipt=said)
         assert done.status == "incomplete" and not failures(talk.events)
+
+
+async def test_a_server_whose_stream_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_live_conversation, "STREAM_S", 0.5)
+    faults = Faults(cut="stall", cut_after=60)
+    async with talking(faults=faults, close_timeout_s=0.4) as (_, talk):
+        while not talk.ended.is_set():
+            talk.session.send_audio(bytes(960))
+            await asyncio.sleep(0.02)
+        assert [f.code for f in failures(talk.events)] == ["stalled"]
 
 
 async def test_the_end_of_a_session_is_announced_and_told() -> None:

@@ -332,6 +332,27 @@ def test_a_stream_that_breaks_off_in_a_word_is_no_complete_sentence() -> None:
     assert done.status == "incomplete" and not duet.of(AudioDone) and not duet.talk.busy
 
 
+def test_a_stream_that_stands_still_ends_the_session_and_one_without_silence_does_not() -> None:
+    duet = Duet()
+    duet.pass_ms(3000)
+    duet.model.over = True
+    duet.talk.sent_at = duet.now
+    duet.now += 4.9
+    duet.talk.elapse()
+    duet.now += 0.2
+    duet.talk.elapse()  # nothing is sent either
+    duet.now = duet.talk.sent_at = duet.now + 1.0
+    with pytest.raises(SessionOver, match="stands still") as over:
+        duet.talk.elapse()
+    assert over.value.code == "stalled"
+    gaps = Duet(faults=Faults(only_speech=True))
+    gaps.talk.speak_about("Fale.")
+    for _ in range(20):
+        gaps.talk.sent_at = gaps.now
+        gaps.pass_ms(1000)
+    assert not gaps.of(Failed)
+
+
 # -- tools ---------------------------------------------------------------------------------------------------
 
 
@@ -592,7 +613,7 @@ def test_whatever_happens(actions: list[Any], replies: list[Reply], over: bool, 
         duet.now += 10
         duet.pass_ms(3000, caller=None)
     assert duet.model.violations == []
-    assert not talk.busy and not talk._timers.keys() - {"floor"}, "nothing is waited for for ever"
+    assert not talk.busy and not talk._timers.keys() - {"floor", "stream"}, "nothing is waited for for ever"
     done = [r for r in duet.of(ResponseDone) if r.receipt is not None]
     also = [receipt for e in duet.of(ResponseStarted) for receipt in e.also]
     assert sorted([e.receipt for e in done] + also) == sorted(receipts), "each receipt comes back once"
