@@ -358,13 +358,10 @@ class Conversation:
             said = self._words.result.format(tool=name, text=orjson.dumps(dict(result)).decode())
             self._notes.append(self._words.note.format(text=said))
             self._tell()
-        if not work.open and work.reply:
-            self._send(wire.response_create(self._name("create")))
-            work.working, work.reply = True, False
-            self._timers["work"] = self._clock() + _WORK_S
-        elif not work.open:
+        if not work.open and not work.reply:
             # Nobody is to speak about it: the delegated model is not asked to go on.
             self._works = {key: one for key, one in self._works.items() if one is not work}
+        self._go_on()
 
     def interrupt(self, heard: Heard | None) -> None:
         """See :class:`providers.base.Session`. It can't be told to stop; it hears for itself."""
@@ -695,6 +692,16 @@ class Conversation:
             self._emit(ToolCall(call.call_id, call.name, call.arguments, EPOCH))
         work.staged.clear()
 
+    def _go_on(self) -> None:
+        """Have the delegated model go on. It is one for all delegations: no call of any may be open."""
+        owed = [work for work in self._works.values() if work.reply]
+        if self._calls or not owed:
+            return
+        self._send(wire.response_create(self._name("create")))
+        for work in owed:
+            work.working, work.reply = True, False
+        self._timers["work"] = self._clock() + _WORK_S
+
     def _give_up(self, work: _Work) -> None:
         """Nobody waits for the answers of its calls any more."""
         work.staged.clear()
@@ -702,6 +709,8 @@ class Conversation:
             del self._calls[call]
             self._emit(ToolCallCancelled(call))
         work.open.clear()
+        work.reply = False
+        self._go_on()
 
     def _work_done(
         self,

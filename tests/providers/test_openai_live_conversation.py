@@ -379,6 +379,18 @@ def test_calls_are_run_once_their_response_is_complete_and_it_goes_on_when_all_a
     assert duet.model.violations == [] and duet.of(Transcript, text="Achei.", final=True)
 
 
+def test_two_delegations_go_on_when_the_calls_of_both_are_answered() -> None:
+    duet = Duet(Reply((Delegate((Call(call_id="a"),)), Delegate((Call(call_id="b"),)))))
+    duet.talk.speak_about("Procure.")
+    duet.pass_ms(300)
+    a, b = duet.of(ToolCall)
+    duet.talk.answer(a, {"status": "ok"})
+    duet.pass_ms(500)
+    duet.talk.answer(b, {"status": "ok"}, "never")
+    assert [m["type"] for m in duet.model.received].count("response.create") == 1
+    assert duet.model.violations == []
+
+
 def test_an_outcome_that_nobody_is_to_speak_about_is_told_silently() -> None:
     duet = Duet(Reply((Delegate((Call(),)),)), faults=Faults())
     duet.talk.speak_about("Ligue.")
