@@ -22,7 +22,14 @@ from providers.connected import Connect, ConnectedSession
 from providers.conversing import SessionOver
 from providers.elevenlabs_conversation import Conversation
 from providers.formats import PCMU, AudioFormat
-from providers.websocket import Limits, Listener, connect_websocket, is_loopback, is_secure
+from providers.websocket import (
+    Limits,
+    Listener,
+    WebSocket,
+    connect_websocket,
+    is_loopback,
+    is_secure,
+)
 
 ELEVENLABS_URL: Final = "https://api.elevenlabs.io"
 _PATH: Final = "/v1/convai/conversation/get-signed-url"
@@ -39,6 +46,8 @@ class ElevenLabsSettings:
         base_url: ``http(s)://…`` without a path; the vendor has others for data residency.
         voice: a voice's id; empty: the agent's.
         format: of the audio until the agent's own is known.
+        first_words_s: so long after its beginning a session waits for the first exact words: the agent says
+            them word for word only if they are in the first message.
         connect_timeout_s: from asking for the address to the conversation's metadata.
         stall_timeout_s: how long the server may refuse to take what we send.
     """
@@ -48,6 +57,7 @@ class ElevenLabsSettings:
     base_url: str = ELEVENLABS_URL
     voice: str = ""
     format: AudioFormat = PCMU
+    first_words_s: float = 0.5
     connect_timeout_s: float = 5.0
     close_timeout_s: float = 2.0
     stall_timeout_s: float = 5.0
@@ -129,7 +139,10 @@ class ElevenLabsSession(ConnectedSession[Conversation]):
         self._billed_until: float | None = None
         """None: nothing is billed yet."""
         self._over_at: float | None = None
+        self._waiting: asyncio.TimerHandle | None = None
+        """For the first words; the connection is there."""
         now = asyncio.get_running_loop().time
+        self._words_by = now() + settings.first_words_s
         conversation = Conversation(config, settings.voice, settings.format, self._emit, self._queue, now)
         super().__init__("elevenlabs", settings, conversation, connect)
 
@@ -160,6 +173,28 @@ class ElevenLabsSession(ConnectedSession[Conversation]):
 
     def _confirmed(self) -> None:
         self._billed_until = self._loop.time()
+
+    def opened(self, socket: WebSocket) -> None:
+        """See :class:`providers.websocket.Listener`."""
+        left_s = self._words_by - self._loop.time()
+        if self._conversation.has_first_words or left_s <= 0 or self._over:
+            super().opened(socket)
+        else:
+            self._socket = socket
+            self._waiting = self._loop.call_later(left_s, self._wait_no_longer)
+
+    def say_exactly(self, text: str) -> str:
+        """See :class:`providers.base.Session`."""
+        receipt = super().say_exactly(text)
+        if self._waiting is not None:
+            self._wait_no_longer()
+        return receipt
+
+    def _wait_no_longer(self) -> None:
+        assert self._waiting is not None and self._socket is not None
+        self._waiting.cancel()
+        self._waiting = None
+        super().opened(self._socket)
 
     def _opening(self) -> bytes:
         return self._conversation.open()
@@ -198,9 +233,10 @@ class ElevenLabsSession(ConnectedSession[Conversation]):
         super()._finish()
         if self._over_at is None:
             self._over_at = self._loop.time()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._due = None
+        for timer in (self._timer, self._waiting):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._waiting = self._due = None
 
 
 __all__ = ["ELEVENLABS_URL", "ElevenLabsProvider", "ElevenLabsSession", "ElevenLabsSettings"]

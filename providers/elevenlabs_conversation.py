@@ -273,10 +273,15 @@ class Conversation:
 
     # -- intents ---------------------------------------------------------------------------------------------
 
+    @property
+    def has_first_words(self) -> bool:
+        """Exact words wait."""
+        return bool(self._queue) and self._queue[0].kind == "exact"
+
     def open(self) -> bytes:
         """The first message of the connection. Exact words that wait become the agent's first message."""
         first = ""
-        if self._queue and self._queue[0].kind == "exact":
+        if self.has_first_words:
             asked = self._queue.popleft()
             self._asked.append(asked)
             first = asked.texts[0]

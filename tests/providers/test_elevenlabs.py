@@ -75,7 +75,8 @@ async def talking(
     """A session on a simulator. At the end: closed, no task of it left, and the server saw it go."""
     before = asyncio.all_tasks()
     async with Simulator(*replies, faults=faults) as server:
-        made = ElevenLabsSettings(**{"api_key": KEY, "agent": AGENT, "base_url": server.url, **settings})
+        given = {"api_key": KEY, "agent": AGENT, "base_url": server.url, "first_words_s": 0.0}
+        made = ElevenLabsSettings(**{**given, **settings})
         talk = Talk(ElevenLabsProvider(made).open(CONFIG))
         try:
             if ready:
@@ -186,6 +187,27 @@ async def test_intents_before_ready_go_out_in_order() -> None:
         await talk.a(ResponseDone, receipt=about)
         assert server.model.notes == ["Chove."] and "elevador" in server.model.texts[0]
         assert server.violations == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_first_words_are_waited_for_and_not_for_long(late: bool) -> None:
+    async with talking(first_words_s=0.3 if late else 3.0, ready=False) as (server, talk):
+        await server.until(lambda: server.models)
+        await asyncio.sleep(0.4 if late else 0.05)
+        assert bool(server.model.started) is late
+        greeting = talk.session.say_exactly("Boa tarde!")
+        await talk.a(ResponseDone, receipt=greeting, status="completed")
+        agent = server.model.started["conversation_config_override"]["agent"]
+        assert agent["first_message"] == ("" if late else "Boa tarde!")
+        assert len(server.model.texts) == late and server.violations == []
+
+
+async def test_a_session_that_waits_for_its_first_words_can_be_closed() -> None:
+    async with talking(first_words_s=3.0, ready=False) as (server, talk):
+        await server.until(lambda: server.models)
+        await talk.session.close()
+        talk.session.say_exactly("Ninguém ouve.")
+        assert server.model.received == [] and talk.session._waiting is None
 
 
 async def test_the_time_that_it_is_open_is_billed() -> None:

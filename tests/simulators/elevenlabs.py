@@ -633,6 +633,7 @@ class Simulator:
         self.sockets.append(socket)
         wake = self._wake[id(model)] = asyncio.Event()
         self.open_connections += 1
+        self._news.set()
         speaker = asyncio.create_task(self._speak(socket, model, wake), name="simulator-speaker")
         try:
             self._admit(socket)
