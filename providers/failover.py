@@ -523,7 +523,15 @@ class FailoverSession:
             self._asked[asked.receipt] = asked
             if self._link is not None:
                 self._ask_of(self._link, asked)
+            elif self._opening is not None:
+                self._tell_first_words(self._opening)
         return asked.receipt
+
+    def _tell_first_words(self, link: _Link) -> None:
+        """Some sessions say word for word what they know as they open, and nothing else."""
+        first = next(iter(self._asked.values()), None)
+        if not self._was_live and first is not None and first.exact and not link.receipts:
+            self._ask_of(link, first)
 
     def _ask_of(self, link: _Link, asked: _Asked) -> None:
         speak = link.session.say_exactly if asked.exact else link.session.speak_about
@@ -710,6 +718,7 @@ class FailoverSession:
         self._links.append(link)
         self._spawn(self._serve(link), f"{candidate.provider.name}-session-events")
         self._later("open", OPEN_S, partial(self._open_too_late, link))
+        self._tell_first_words(link)
         if self._speaking and not self._was_live and isinstance(session, TakesTurns):
             session.caller_began()
 
@@ -782,8 +791,10 @@ class FailoverSession:
             session.doubt_turn()
         if late and self._apology and (self._asked or self._owed or self._unheard):
             link.receipts[session.say_exactly(self._apology)] = _APOLOGY
+        given = set(link.receipts.values())
         for asked in tuple(self._asked.values()):
-            self._ask_of(link, asked)
+            if asked.receipt not in given:
+                self._ask_of(link, asked)
         self._deaf = bool(self._gap_turn)
         self._make_up()
 

@@ -176,6 +176,33 @@ def test_a_session_that_breaks_is_replaced_and_goes_on_with_the_sentence_from_it
     assert Line("system", "o visitante está no portão") in second.config.history
 
 
+def test_a_session_is_told_its_first_words_before_it_is_ready_and_the_next_one_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where those alone are said word for word. What comes after them waits, in its order."""
+    made = providers((Fate(opens="unreachable"), Fate(opens="unreachable")), (Fate(),))
+    asked: list[tuple[str, str, bool]] = []
+
+    def say_exactly(session: ScriptedSession, text: str) -> str:
+        asked.append((session.name, text, session.ready))
+        return say(session, text)
+
+    say = ScriptedSession.say_exactly
+    monkeypatch.setattr(ScriptedSession, "say_exactly", say_exactly)
+
+    async def story(ear: Ear) -> None:
+        ear.say("Olá, aqui é da portaria.")
+        ear.say("Com quem deseja falar?")
+        await asyncio.sleep(8)
+
+    ear = told(made, story)
+    assert asked == [
+        *((one.name, "Olá, aqui é da portaria.", False) for each in made for one in each.sessions),
+        (made[1].sessions[0].name, "Com quem deseja falar?", True),
+    ]
+    assert ear.said == ["receipt_1", "receipt_2"]
+
+
 def test_a_model_that_says_nothing_is_replaced_after_six_seconds_and_the_caller_hears_that_we_are_sorry() -> (
     None
 ):
