@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from providers import openai_messages
-from providers.base import Line, SessionConfig
+from providers.base import Line, PastCall, SessionConfig
 from providers.conversing import MalformedMessage
 from providers.formats import PCM16, PCM24, PCMA, PCMU, AudioFormat, FormatName, UnknownFormat
 from providers.openai_messages import EXACT_INSTRUCTIONS, delta_decoder, function_tool
@@ -143,11 +143,18 @@ def session_start(
     return {"type": "session.start", "event_id": "start", "session": session}
 
 
-def past(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """A conversation as the messages that a session begins with: the newest that there is room for."""
+def past(lines: Sequence[Line | PastCall]) -> list[dict[str, Any]]:
+    """A conversation as the messages that a session begins with: the newest that there is room for.
+
+    They are texts alone: a call and its outcome are told as one.
+    """
     messages: deque[dict[str, Any]] = deque()
     left = MAX_HISTORY_LETTERS
     for line in reversed(lines):
+        if isinstance(line, PastCall):
+            line = Line(
+                "system", f"{line.name} {line.arguments} → {orjson.dumps(dict(line.result)).decode()}"
+            )
         left -= len(line.text)
         if left < 0 or len(messages) == MAX_HISTORY:
             break

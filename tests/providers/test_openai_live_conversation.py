@@ -19,6 +19,7 @@ from providers.base import (
     Heard,
     ItemStarted,
     Line,
+    PastCall,
     Ready,
     ResponseDone,
     ResponseStarted,
@@ -468,6 +469,9 @@ def test_a_session_begins_with_what_was_said_before() -> None:
         {"role": "user", "content": [{"type": "input_text", "text": "Oi."}]},
         {"role": "assistant", "content": [{"type": "output_text", "text": "Pois não?"}]},
     ]
+    (told,) = wire.past([PastCall("a", "lookup_apartment", '{"apartment":"501"}', {"status": "ok"})])
+    assert told["role"] == "developer"
+    assert told["content"][0]["text"] == 'lookup_apartment {"apartment":"501"} → {"status":"ok"}'
     assert len(wire.past([Line("caller", str(n)) for n in range(300)])) == 128
     newest = wire.past([Line("caller", "a" * 15_000), Line("caller", "b" * 15_000)])
     assert [message["content"][0]["text"][0] for message in newest] == ["b"]
