@@ -444,7 +444,7 @@ class Conversation:
         self._turn = ""
         if self._hushed:  # for nothing: the agent thinks that it has answered
             self._hushed = False
-            self._queue.append(_Asked("about", texts=(self._words.unheard,)))
+            self._queue.append(_Asked("about", texts=(self._words.again,)))
 
     # -- what we ask for -------------------------------------------------------------------------------------
 

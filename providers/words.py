@@ -13,6 +13,7 @@ class Words:
     note: str
     reply: str
     unheard: str
+    again: str
     heard: str
     lost: str
     refused: str
@@ -23,6 +24,7 @@ _WORDS: Mapping[str, Words] = {
         note="[Aviso do sistema, não é fala de quem está na linha] {text}",
         reply="[Aviso do sistema, não é fala de quem está na linha] {text}\nFale disso agora.",
         unheard="A pessoa não ouviu a sua última resposta.",
+        again="A pessoa não ouviu a sua última resposta: repita o que ia dizer.",
         heard="A pessoa interrompeu você. Da sua última resposta ela só ouviu: «{text}»",
         lost="A ligação com você caiu e voltou. Continue a conversa de onde ela parou.",
         refused="Agora não: ninguém pediu resposta a você neste momento.",
@@ -31,6 +33,7 @@ _WORDS: Mapping[str, Words] = {
         note="[Aviso del sistema, no lo dice quien está en la línea] {text}",
         reply="[Aviso del sistema, no lo dice quien está en la línea] {text}\nHabla de esto ahora.",
         unheard="La persona no oyó tu última respuesta.",
+        again="La persona no oyó tu última respuesta: repite lo que ibas a decir.",
         heard="La persona te interrumpió. De tu última respuesta solo oyó: «{text}»",
         lost="La conexión contigo se cortó y volvió. Sigue la conversación donde quedó.",
         refused="Ahora no: nadie te pidió respuesta en este momento.",
@@ -39,6 +42,7 @@ _WORDS: Mapping[str, Words] = {
         note="[System notice, not said by the person on the line] {text}",
         reply="[System notice, not said by the person on the line] {text}\nNow speak about it.",
         unheard="The person did not hear your last reply.",
+        again="The person did not hear your last reply: say again what you were about to say.",
         heard="The person interrupted you. Of your last reply they heard only: «{text}»",
         lost="The connection to you broke and is back. Go on with the conversation where it stopped.",
         refused="Not now: nobody asked you for a reply at this moment.",

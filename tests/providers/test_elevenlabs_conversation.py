@@ -470,7 +470,7 @@ def test_a_reply_that_was_stopped_for_a_sound_that_was_none_is_asked_for_again(p
     pair.conversation.caller_ended(200)
     pair.wait(5)
     pair.settle()
-    assert "não ouviu" in pair.model.texts[-1]
+    assert "repita o que ia dizer" in pair.model.texts[-1]
     assert pair.of(ResponseDone)[-1].status == "completed"
 
 
