@@ -32,9 +32,6 @@ TRIAL_S = 2.0
 SETTLE_S = 1.5
 
 
-TIMED_CALL_SECONDS = 240_000
-"""400 calls for ten minutes. Of a longer run so many are timed, spread evenly; of the others only what they
-lost is counted: the stamps of every frame would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)

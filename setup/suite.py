@@ -1,8 +1,9 @@
 """Run the whole test suite: what only computes beside what waits in real time, what measures time alone.
 
-Half of the suite's time is calls that last as long as calls do. They use a quarter of two cores, so the tests
-that need no clock run beside them, at a lower priority that leaves the calls undisturbed. Tests that hold the
-clock itself to its milliseconds run when both are done, with the machine to themselves.
+Most of the suite's time is calls that last as long as calls do, in two groups at the same time. They use half
+of two cores, so the tests that need no clock run beside them, at a lower priority that leaves the calls
+undisturbed. Tests that hold the clock itself to its milliseconds run when all that is done, with the machine
+to themselves.
 
 Standard library only. Each group is a pytest process of its own: what one loads of speech libraries does not
 slow the forks of another. Every test file is in exactly one group, a new one in the real-time group.
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,8 @@ BESIDE = (
     "tests/test_rooms.py",
     "tests/test_conftest.py",
 )
+TELEPHONES = ("tests/e2e", "tests/pbx", "tests/dialing")
+"""Whole visits on recorded speech, and calls over a real Asterisk."""
 ALONE = ("tests/service/test_clock_service.py", "tests/bench")
 NICENESS = 10
 """Of what runs beside: a tenth of a processor that both want."""
@@ -42,7 +45,7 @@ STOP_S = 30.0
 
 
 def real_time(tests: Path = TESTS) -> list[str]:
-    """What is neither in `BESIDE` nor alone, as arguments of pytest: all other folders and files of tests."""
+    """What is in no other group, as arguments of pytest: all other folders and files of tests."""
     entries = sorted(
         entry
         for entry in tests.iterdir()
@@ -50,7 +53,7 @@ def real_time(tests: Path = TESTS) -> list[str]:
         or (entry.name.startswith("test_") and entry.suffix == ".py")
     )
     names = [f"{tests.name}/{entry.name}" for entry in entries]
-    return [name for name in names if name not in (*BESIDE, *ALONE)] + [
+    return [name for name in names if name not in (*BESIDE, *TELEPHONES, *ALONE)] + [
         f"--ignore={name}" for name in ALONE if Path(name).parent != Path(tests.name)
     ]
 
@@ -64,23 +67,37 @@ def _nice() -> None:
     os.nice(NICENESS)
 
 
-def run(beside: Sequence[str], main: Sequence[str], alone: Sequence[str], log: Path) -> dict[str, int]:
+def run(
+    main: Sequence[str], others: Mapping[str, Sequence[str]], alone: Sequence[str], logs: Path
+) -> dict[str, int]:
     """Run the groups, given as command lines; the exit status of each by its name.
 
-    The main one is seen as it goes; what the one beside it says is kept in `log` and shown when it is over.
+    The main one is seen as it goes; what the others say meanwhile is kept in `logs`, a file each, and shown
+    when they are over. Whichever is named "beside" has a lower priority.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
     statuses: dict[str, int] = {}
-    with log.open("wb") as out:
-        side = subprocess.Popen(
-            beside, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_nice, process_group=0
-        )
-        try:
-            statuses["real time"] = _watched(main)
-            statuses["beside"] = side.wait()
-        finally:
-            _end(side)
-    print(f"\n==== what ran beside it ({log}) ====\n{log.read_text(errors='replace')}", flush=True)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, line in others.items():
+            with (logs / f"{name}.log").open("wb") as out:
+                running[name] = subprocess.Popen(
+                    line,
+                    cwd=ROOT,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=_nice if name == "beside" else None,
+                    process_group=0,
+                )
+        statuses["telephones"] = _watched(main)
+        for name, process in running.items():
+            statuses[name] = process.wait()
+    finally:
+        for process in running.values():
+            _end(process)
+    for name in others:
+        log = logs / f"{name}.log"
+        print(f"\n==== {name} ({log}) ====\n{log.read_text(errors='replace')}", flush=True)
     statuses["alone"] = _watched(alone)
     return statuses
 
@@ -96,7 +113,7 @@ def _watched(group: Sequence[str]) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a group that is left over, where it or the other one was interrupted."""
+    """End a group that is left over, where it or another one was interrupted."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)  # at SIGTERM pytest dies at once, and its broker is nobody's any more
@@ -110,15 +127,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both groups are ended in order
     began = time.monotonic()
-    statuses = run(
-        command(BESIDE), command(real_time()), command(ALONE), ROOT / "out" / "tests" / "beside.log"
-    )
+    others = {"real time": command(real_time()), "beside": command(BESIDE)}
+    statuses = run(command(TELEPHONES), others, command(ALONE), ROOT / "out" / "tests")
     failed = [name for name, status in statuses.items() if status != 0]
     took = f"in {(time.monotonic() - began) / 60:.1f} min"
     if failed:
         print(f"FAILED {took}: the tests of the group {', '.join(failed)}", flush=True)
         return 1
-    print(f"all three groups of tests passed {took}", flush=True)
+    print(f"all groups of tests passed {took}", flush=True)
     return 0
 
 

@@ -37,6 +37,7 @@ def test_every_test_file_is_in_exactly_one_group() -> None:
     ignored = {argument.removeprefix("--ignore=") for argument in arguments if argument.startswith("--")}
     groups = [
         set().union(*map(_files, suite.BESIDE)),
+        set().union(*map(_files, suite.TELEPHONES)),
         set().union(*(_files(each) for each in arguments if not each.startswith("--")))
         - set().union(*map(_files, ignored)),
         set().union(*map(_files, suite.ALONE)),
@@ -44,7 +45,7 @@ def test_every_test_file_is_in_exactly_one_group() -> None:
     everything = set(suite.TESTS.rglob("test_*.py"))
     assert set().union(*groups) == everything
     assert sum(map(len, groups)) == len(everything)
-    assert all((ROOT / each).exists() for each in (*suite.BESIDE, *suite.ALONE, *ignored))
+    assert all((ROOT / each).exists() for each in (*suite.BESIDE, *suite.TELEPHONES, *suite.ALONE, *ignored))
 
 
 def test_a_new_file_or_folder_of_tests_is_run_in_real_time(tmp_path: Path) -> None:
@@ -58,21 +59,25 @@ def test_a_new_file_or_folder_of_tests_is_run_in_real_time(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("failing", [None, "beside", "real time", "alone"])
+@pytest.mark.parametrize("failing", [None, "telephones", "real time", "beside", "alone"])
 def test_no_groups_failure_is_lost(
     failing: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def run(*_: object) -> dict[str, int]:
-        one, two, three = (FAILS if name == failing else PASSES for name in ("beside", "real time", "alone"))
-        statuses: dict[str, int] = whole(one, two, three, tmp_path / "beside.log")
+        lines = {
+            name: FAILS if name == failing else PASSES
+            for name in ("telephones", "real time", "beside", "alone")
+        }
+        main, alone = lines.pop("telephones"), lines.pop("alone")
+        statuses: dict[str, int] = whole(main, lines, alone, tmp_path)
         return statuses
 
     whole = suite.run
     monkeypatch.setattr(suite, "run", run)
     assert suite.main() == (0 if failing is None else 1)
     said = capfd.readouterr().out
-    assert said.count("went well") == (3 if failing is None else 2)
-    assert ("all three groups of tests passed" in said) is (failing is None)
+    assert said.count("went well") == (4 if failing is None else 3)
+    assert ("all groups of tests passed" in said) is (failing is None)
     if failing is not None:
         assert f"the group {failing}" in said
 
@@ -87,7 +92,7 @@ def test_what_runs_beside_is_ended_where_the_rest_is_interrupted(
     sleeps = [sys.executable, "-c", f"import time; time.sleep(60); open({str(mark)!r}, 'w')"]
     monkeypatch.setattr(suite, "_watched", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        suite.run(sleeps, PASSES, PASSES, tmp_path / "beside.log")  # and waits for its end
+        suite.run(PASSES, {"beside": sleeps, "real time": sleeps}, PASSES, tmp_path)  # and waits for its end
     assert not mark.exists()
 
 
