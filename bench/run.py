@@ -32,8 +32,6 @@ TRIAL_S = 2.0
 SETTLE_S = 1.5
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to measure.
