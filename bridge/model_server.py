@@ -21,9 +21,12 @@ import structlog
 
 from bridge.settings import Log
 from bridge.settings import ModelServer as ModelServerSettings
+from providers.local.pipeline import Pipelines, write
 
 TOKEN_VARIABLE = "PORTEIRO_MODEL_SERVER_TOKEN"
 """The environment variable with the bearer token that clients must bring; not set: none is asked for."""
+PIPELINES_VARIABLE = "PORTEIRO_MODEL_SERVER_PIPELINES"
+"""The one that holds the tenants' pipelines, with their keys: :func:`providers.local.pipeline.write`."""
 STOP_S = 5.0
 RESTART_S = (0.5, 1.0, 2.0, 5.0)
 """Pauses before it is started again, the last for every further time."""
@@ -54,13 +57,19 @@ class ModelServerProcess:
         models: Path,
         log_to: TextIO | None = None,
         form: Log | None = None,
+        pipelines: Pipelines | None = None,
+        only_pipelines: bool = False,
     ) -> None:
         """
         Args:
+            pipelines: the tenants' pipelines, by the tenants' ids.
+            only_pipelines: it needs nothing for sessions that name none.
             log_to: a real file for its log; None: our standard error.
             form: how it writes that; None: as the settings say by default.
         """
         self._form = form or Log()
+        self._pipelines = pipelines or {}
+        self._only_pipelines = only_pipelines
         self._settings = settings
         self._log_to = log_to
         self._models = models
@@ -88,10 +97,12 @@ class ModelServerProcess:
         command += ["--log-format", self._form.format, "--log-level", self._form.level]
         if self._settings.piper_voice is not None:
             command += ["--piper-voice", str(self._settings.piper_voice)]
+        if self._only_pipelines:
+            command.append("--pipelines-only")
         return command
 
     async def _launch(self) -> str:
-        environment = {**os.environ, TOKEN_VARIABLE: self._token}
+        environment = {**os.environ, TOKEN_VARIABLE: self._token, PIPELINES_VARIABLE: write(self._pipelines)}
         self._process = await asyncio.create_subprocess_exec(
             *self._command(),
             stdin=asyncio.subprocess.PIPE,

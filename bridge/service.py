@@ -44,6 +44,7 @@ from bridge.http.server import HttpServer
 from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
+from bridge.tenant_provider import pipelines_of
 from bridge.watch import Watcher
 from bridge.workers.lending import LendingAudioSocket, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
@@ -174,6 +175,8 @@ class Service:
             settings.service.models_path,
             self._model_log,
             settings.service.log if self._model_log is None else None,
+            pipelines_of(settings),
+            only_pipelines=not settings.needs_local_parts,
         )
         return await self._model_server.start()
 

@@ -14,7 +14,7 @@ import tomllib
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -41,6 +41,7 @@ from bridge.settings_problems import SettingsError, found_secrets, no_bools_for_
 from providers.access import TERMS
 from providers.formats import FormatName
 from providers.local.models import models_root, own_checkout
+from providers.local.pipeline import DialogueKind, Encoding, RecognitionKind, SpeechKind
 from visits.facts import Intent
 
 ENV_PREFIX = "PORTEIRO_"
@@ -135,7 +136,7 @@ Numbers = Annotated[
 """What is dialled: digits, or a name as a dialplan has it (`portaria`)."""
 Fact = Literal["visitor_name", "apartment", "resident"]
 ProviderName = Literal[
-    "local", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini", "elevenlabs"
+    "local", "pipeline", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini", "elevenlabs"
 ]
 
 
@@ -654,7 +655,7 @@ class TurnDetection(Part):
 
     kind: Literal["", "server_vad", "semantic_vad"] = ""
     """`server_vad`: by silence alone. `semantic_vad`: by what is said as well. Empty: `semantic_vad` for
-    azure-voicelive, `server_vad` for the others; `local` knows no other."""
+    azure-voicelive, `server_vad` for the others; `local` and `pipeline` know no other."""
     eagerness: Literal["auto", "low", "medium", "high"] = "auto"
     """With openai's `semantic_vad`: how soon a turn is taken to be over."""
 
@@ -674,6 +675,115 @@ def _facts(value: dict[Intent, tuple[Fact, ...]]) -> dict[Intent, tuple[Fact, ..
         if "apartment" not in facts:
             raise ValueError(f"{intent} must name apartment: without it nobody can be called")
     return value
+
+
+class PipelinePart(Part):
+    """One stage of a pipeline."""
+
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """What each kind has beside itself; a `!` before what must be given."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        kind = self.model_dump(include={"kind"})["kind"]
+        allowed = [name.removeprefix("!") for name in self.PARTS[kind]]
+        for name, field in type(self).model_fields.items():
+            if name not in ("kind", *allowed) and getattr(self, name) != field.default:
+                raise ValueError(f"no {name}: kind {kind!r} has none")
+        for name in self.PARTS[kind]:
+            if name.startswith("!") and not getattr(self, name[1:]):
+                raise ValueError(f"{name[1:]} as well: kind {kind!r} needs it")
+        return self
+
+
+class PipelineRecognition(PipelinePart):
+    """Speech to text."""
+
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "whisper": (),
+        "deepgram": ("base_url", "model", "key_env", "encoding"),
+    }
+
+    kind: RecognitionKind = "whisper"
+    """`whisper`: in the service, without a key. `deepgram`: Deepgram's streaming recognition; only what
+    callers say is sent there, not the silence."""
+    base_url: OptionalUrl = ""
+    """Of Deepgram's API. Empty: `https://api.deepgram.com`."""
+    model: str = ""
+    """Empty: `nova-3`."""
+    key_env: EnvName | None = None
+    """The environment variable that holds the key. Default for deepgram: DEEPGRAM_API_KEY."""
+    encoding: Encoding = "linear16"
+    """How sound is sent: 16 kHz PCM, or the telephone's own µ-law, a quarter of it."""
+
+
+class PipelineDialogue(PipelinePart):
+    """What talks."""
+
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {"rules": (), "chat": ("!model", "base_url", "key_env")}
+
+    kind: DialogueKind = "rules"
+    """`rules`: the built-in dialogue, without a language model. `chat`: a language model behind the chat
+    completions protocol, with tools and streaming, as OpenAI, Groq, vLLM and llama.cpp have it."""
+    base_url: OptionalUrl = ""
+    """What `/chat/completions` is below. Empty: OpenAI's, `https://api.openai.com/v1`. Groq:
+    `https://api.groq.com/openai/v1`."""
+    model: str = ""
+    """As the server names it. Must be given for `chat`."""
+    key_env: EnvName | None = None
+    """The environment variable that holds the key. Default at OpenAI: OPENAI_API_KEY; elsewhere: no key."""
+
+
+class PipelineSpeech(PipelinePart):
+    """Text to speech."""
+
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "espeak": (),
+        "piper": ("!piper_voice",),
+        "deepgram": ("!voice", "base_url", "key_env"),
+        "openai": ("!model", "!voice", "base_url", "key_env"),
+    }
+
+    kind: SpeechKind = "espeak"
+    """`espeak` and `piper`: in the service, without a key. `deepgram`: Deepgram's `/v1/speak`. `openai`: the
+    `/audio/speech` of OpenAI or of a server that has the same."""
+    base_url: OptionalUrl = ""
+    """Of the service. Empty: OpenAI's `https://api.openai.com/v1`, or `https://api.deepgram.com`."""
+    model: str = ""
+    """OpenAI's, such as `gpt-4o-mini-tts`. Must be given for `openai`."""
+    voice: str = ""
+    """As the service names it. Must be given for `openai` (`coral`) and `deepgram` (`aura-2-…`)."""
+    piper_voice: FilePath | None = None
+    """A piper voice (`….onnx` beside its `….onnx.json`). Must be given for `piper`."""
+    key_env: EnvName | None = None
+    """The environment variable that holds the key. Default for deepgram: DEEPGRAM_API_KEY, at OpenAI:
+    OPENAI_API_KEY; elsewhere: no key."""
+
+
+class Pipeline(Part):
+    """The parts of provider `pipeline`."""
+
+    recognition: PipelineRecognition = PipelineRecognition()
+    dialogue: PipelineDialogue = PipelineDialogue()
+    speech: PipelineSpeech = PipelineSpeech()
+
+    @property
+    def key_variables(self) -> tuple[tuple[str, str], ...]:
+        """(setting, variable) of each key."""
+        variables = []
+        for name, part in (
+            ("recognition", self.recognition),
+            ("dialogue", self.dialogue),
+            ("speech", self.speech),
+        ):
+            usual = None
+            if part.kind == "deepgram":
+                usual = "DEEPGRAM_API_KEY"
+            elif part.kind in ("chat", "openai") and not part.base_url:
+                usual = "OPENAI_API_KEY"
+            if variable := part.key_env or usual:
+                variables.append((f"pipeline.{name}.key_env", variable))
+        return tuple(variables)
 
 
 class Fallback(Part):
@@ -727,11 +837,18 @@ def _check_account(account: Tenant | Fallback) -> None:
     if account.provider_format is not None and account.provider_format not in terms.formats:
         formats = " or ".join(terms.formats)
         raise ValueError(f"provider_format {formats}: provider {name!r} has no {account.provider_format!r}")
-    # The key is in the environment; the address of the model server of our own nobody has to know.
-    embedded = "base_url" if name == "local" else ""
-    for needed in terms.needs:
-        if needed not in ("api_key", embedded) and not getattr(account, needed):
+    if name == "pipeline":
+        for field in ("base_url", "model", "voice", "api_key_env"):
+            if getattr(account, field):
+                raise ValueError(f"no {field}: of provider 'pipeline' each part has its own")
+    for needed in () if embedded(account) else terms.needs:
+        if needed != "api_key" and not getattr(account, needed):  # the key is in the environment
             raise ValueError(f"{needed} as well: provider {name!r} needs it")
+
+
+def embedded(account: Tenant | Fallback) -> bool:
+    """Its sessions are with the model server that runs with the service."""
+    return account.provider == "pipeline" or (account.provider == "local" and not account.base_url)
 
 
 class Tenant(Part):
@@ -761,7 +878,8 @@ class Tenant(Part):
     websocket_password_env: EnvName | None = None
     """The environment variable that holds the password. Together with websocket_username_env."""
     provider: ProviderName = "local"
-    """Whose voice model talks: `local` runs in the service and needs no key. See docs/providers.md."""
+    """Whose voice model talks: `local` runs in the service and needs no key; `pipeline` is the same with
+    parts of your choice, which stand below `pipeline`. See docs/providers.md."""
     model: str = ""
     """Empty: the provider's default. Must be given for Azure: the deployment's name, or for
     azure-voicelive the model's; and for elevenlabs: the agent's id."""
@@ -780,7 +898,7 @@ class Tenant(Part):
     provider_format: FormatName | None = None
     """How a caller's and the model's audio go over the wire: PCM at 24 kHz, or the telephone's own G.711
     (`pcmu`: µ-law, `pcma`: A-law), which needs no resampling here and a sixth of the network. Not set: what
-    fits the provider best, `pcm24` for local, openai, openai-live and azure-openai, `pcm8` for
+    fits the provider best, `pcm24` for local, pipeline, openai, openai-live and azure-openai, `pcm8` for
     azure-voicelive, `pcm16` for gemini, `pcmu` for elevenlabs, whose agent has the last word. Which ones a
     provider has is in docs/providers.md."""
     api_key_env: EnvName | None = None
@@ -820,6 +938,7 @@ class Tenant(Part):
     dialer: Dialer = PlainDialer()
     attendant: Attendant | None = None
     manager: Manager | None = None
+    pipeline: Pipeline = Pipeline()
     backchannels: Literal["pause", "stop"] = "pause"
     """What a short sound of a caller's ("ahã", "tá") does while the doorman talks. `pause`: he is silent at
     once and goes on when it was no more than that; words that are a turn interrupt him, a resident's "não"
@@ -864,9 +983,16 @@ class Tenant(Part):
         _check_account(self)
         if self.interim_texts and self.provider != "azure-voicelive":
             raise ValueError("interim_texts for provider 'azure-voicelive' alone")
-        if self.turn_detection.kind == "semantic_vad" and self.provider == "local":
-            raise ValueError("turn_detection.kind 'server_vad': provider 'local' knows no other")
+        if self.turn_detection.kind == "semantic_vad" and self.provider in ("local", "pipeline"):
+            raise ValueError(f"turn_detection.kind 'server_vad': provider {self.provider!r} knows no other")
+        if self.pipeline != Pipeline() and not self.has_pipeline:
+            raise ValueError("pipeline for provider 'pipeline' alone")
         return self
+
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether sessions of its may have the parts that stand below `pipeline`."""
+        return any(account.provider == "pipeline" for _, account in self.accounts)
 
     @property
     def title(self) -> str:
@@ -908,6 +1034,8 @@ class Tenant(Part):
         if self.manager is not None:
             needed.append(("manager.password_env", self.manager.password_env))
         needed += [(f"{table}.url_env", part.url_env) for table, part in self.amqp_parts]
+        if self.has_pipeline:
+            needed += self.pipeline.key_variables
         return tuple((setting, variable) for setting, variable in needed if variable)
 
 
@@ -1002,11 +1130,13 @@ class Settings(Part):
     @property
     def needs_model_server(self) -> bool:
         """Whether the embedded model server is to run."""
-        return any(
-            account.provider == "local" and not account.base_url
-            for tenant in self.tenants.values()
-            for _, account in tenant.accounts
-        )
+        return any(embedded(account) for tenant in self.tenants.values() for _, account in tenant.accounts)
+
+    @property
+    def needs_local_parts(self) -> bool:
+        """Whether that server is to have sessions which are no pipeline's."""
+        accounts = [account for tenant in self.tenants.values() for _, account in tenant.accounts]
+        return any(account.provider == "local" and embedded(account) for account in accounts)
 
     def with_workers(self, workers: int) -> Settings:
         """The same with another number of workers.

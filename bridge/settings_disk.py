@@ -27,8 +27,11 @@ def problems(settings: Settings) -> list[str]:
     if not settings.tenants:
         return ["tenants: none is set; add one as porteiro.example.toml does"]
     lines = service_problems(settings.service) + key_problems(settings)
-    if settings.needs_model_server:
-        lines += model_problems(settings.service)
+    pipelines = [tenant.pipeline for tenant in settings.tenants.values() if tenant.has_pipeline]
+    if settings.needs_local_parts or any(one.recognition.kind == "whisper" for one in pipelines):
+        lines += weights_problems(settings.service)
+    if settings.needs_local_parts:
+        lines += voice_problems(settings.service.model_server.piper_voice, "service.model_server.piper_voice")
     for tenant in settings.tenants.values():
         lines += [f"tenants.{tenant.id}.{line}" for line in tenant_problems(tenant, settings)]
         lines += [f"tenants.{tenant.id}.{line}" for line in package_problems(tenant)]
@@ -86,17 +89,18 @@ def key_problems(settings: Settings) -> list[str]:
     return []
 
 
-def model_problems(service: Service) -> list[str]:
-    """What the embedded model server lacks."""
-    lines = []
+def weights_problems(service: Service) -> list[str]:
+    """What the embedded model server lacks to recognise speech."""
     missing = missing_files(service.models_path)
-    if missing:
-        lacks = ", ".join(missing)
-        lines.append(f"service.models_dir: {service.models_path} lacks {lacks}; run `porteiro models fetch`")
-    voice = service.model_server.piper_voice
-    if voice is not None and not voice.is_file():
-        lines.append(f"service.model_server.piper_voice: {voice}: no such file")
-    return lines
+    if not missing:
+        return []
+    lacks = ", ".join(missing)
+    return [f"service.models_dir: {service.models_path} lacks {lacks}; run `porteiro models fetch`"]
+
+
+def voice_problems(voice: Path | None, setting: str) -> list[str]:
+    """What is wrong with a piper voice; nothing where there is none."""
+    return [f"{setting}: {voice}: no such file"] if voice is not None and not voice.is_file() else []
 
 
 def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
@@ -104,6 +108,7 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
     trouble = directory_problem(tenant.directory)
     if trouble:
         lines.append(f"directory: {tenant.directory}: {trouble}")
+    lines += voice_problems(tenant.pipeline.speech.piper_voice, "pipeline.speech.piper_voice")
     for setting, variable in tenant.secret_variables:
         if settings.secret(variable) is None:
             lines.append(f"{setting}: the environment variable {variable} is not set; put the secret there")

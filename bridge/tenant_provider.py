@@ -7,10 +7,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bridge.model_server import ModelServerAddress
-from bridge.settings import Fallback, Settings, Tenant
+from bridge.settings import Fallback, Settings, Tenant, embedded
 from providers.access import Access
 from providers.base import Event, Failed, Provider, Ready, SessionConfig
 from providers.failover import Candidate, FailoverProvider
+from providers.local import pipeline
+from providers.local.pipeline import (
+    DEEPGRAM,
+    OPENAI,
+    PREFIX,
+    DialogueSpec,
+    PipelineSpec,
+    RecognitionSpec,
+    SpeechSpec,
+)
+from providers.local.stage import StageError
 from providers.registry import create
 
 ANSWER_S = 10.0
@@ -34,8 +45,10 @@ def providers_of(
         server: the embedded model server, where one runs.
         apology: said where a caller had to wait for another session.
     """
-    candidates = [Candidate(provider_of(tenant, secret, server))]
-    candidates += [Candidate(provider_of(each, secret, server), each.voice) for each in tenant.fallback]
+    candidates = [Candidate(provider_of(tenant, secret, server, tenant.id))]
+    candidates += [
+        Candidate(provider_of(each, secret, server, tenant.id), each.voice) for each in tenant.fallback
+    ]
     return FailoverProvider(candidates, apology)
 
 
@@ -43,16 +56,23 @@ def provider_of(
     account: Tenant | Fallback,
     secret: Callable[[str | None], str | None],
     server: ModelServerAddress | None = None,
+    tenant_id: str = "",
 ) -> Provider:
     """A tenant's own provider, or one that takes over from it.
 
     Args:
+        tenant_id: whose pipeline it is, where it is one.
         secret: gives the value of an environment variable.
         server: the embedded model server, where one runs.
     """
-    if account.provider == "local" and not account.base_url:
+    if embedded(account):
         assert server is not None
-        access = Access(api_key=server.token, base_url=server.base_url, format=account.provider_format)
+        access = Access(
+            api_key=server.token,
+            base_url=server.base_url,
+            model=f"{PREFIX}{tenant_id}" if account.provider == "pipeline" else "",
+            format=account.provider_format,
+        )
     else:
         access = Access(
             api_key=secret(account.key_variable) or "",
@@ -71,6 +91,49 @@ def provider_of(
             interim_texts=account.interim_texts,
         )
     return create(account.provider, access)
+
+
+def pipeline_of(tenant: Tenant, secret: Callable[[str | None], str | None]) -> PipelineSpec:
+    """The parts of a tenant's pipeline, with their keys."""
+    parts = tenant.pipeline
+    keys = {
+        setting.split(".")[1]: secret(variable) or "" for setting, variable in tenant.pipeline.key_variables
+    }
+    recognition, dialogue, speech = parts.recognition, parts.dialogue, parts.speech
+    usual = RecognitionSpec()
+    return PipelineSpec(
+        RecognitionSpec(
+            kind=recognition.kind,
+            base_url=recognition.base_url or DEEPGRAM,
+            model=recognition.model or usual.model,
+            language=tenant.language,
+            encoding=recognition.encoding,
+            api_key=keys.get("recognition", ""),
+        ),
+        DialogueSpec(
+            kind=dialogue.kind,
+            base_url=dialogue.base_url or OPENAI,
+            model=dialogue.model,
+            api_key=keys.get("dialogue", ""),
+        ),
+        SpeechSpec(
+            kind=speech.kind,
+            base_url=speech.base_url or (DEEPGRAM if speech.kind == "deepgram" else OPENAI),
+            model=speech.model,
+            voice=speech.voice,
+            piper_voice=str(speech.piper_voice or ""),
+            api_key=keys.get("speech", ""),
+        ),
+    )
+
+
+def pipelines_of(settings: Settings) -> dict[str, PipelineSpec]:
+    """Those of all tenants that have one, by the tenants' ids."""
+    return {
+        tenant.id: pipeline_of(tenant, settings.secret)
+        for tenant in settings.tenants.values()
+        if tenant.has_pipeline
+    }
 
 
 async def session_with(provider: Provider, config: SessionConfig) -> None:
@@ -102,7 +165,8 @@ async def session_with(provider: Provider, config: SessionConfig) -> None:
 async def look_at_providers(settings: Settings) -> tuple[list[str], list[str]]:
     """One line for each provider that takes us, and one for each that does not; fallbacks are asked as well.
 
-    The embedded model server is not asked: it runs with the service.
+    The embedded model server is not asked: it runs with the service. Of a pipeline the parts are asked that
+    are somebody else's.
     """
     asked = [
         _look_at(tenant, where, account, settings)
@@ -117,10 +181,16 @@ async def look_at_providers(settings: Settings) -> tuple[list[str], list[str]]:
 async def _look_at(
     tenant: Tenant, where: str, account: Tenant | Fallback, settings: Settings
 ) -> tuple[bool, str]:
+    place = f", in the place of {tenant.provider}" if where else ""
+    if account.provider == "pipeline":
+        try:
+            await pipeline.check(pipeline_of(tenant, settings.secret))
+        except StageError as error:
+            return False, f"tenants.{tenant.id}.pipeline: {error} ({error.code})"
+        return True, f"{tenant.id}: every part of the pipeline takes us{place}"
     config = SessionConfig(instructions="", tools=[], language=tenant.language.partition("-")[0])
     try:
         await session_with(provider_of(account, settings.secret), config)
     except ProviderUnfit as error:
         return False, f"tenants.{tenant.id}.{where}provider: {account.provider}: {error}"
-    place = f", in the place of {tenant.provider}" if where else ""
     return True, f"{tenant.id}: {account.provider} takes sessions with this key, model and voice{place}"

@@ -97,6 +97,7 @@ class Terms:
 
 TERMS: Mapping[str, Terms] = {
     "local": Terms(needs=("base_url",)),
+    "pipeline": Terms(needs=("base_url", "model")),
     "openai": Terms(needs=("api_key",), key_variable="OPENAI_API_KEY"),
     "azure-openai": Terms(
         needs=("api_key", "base_url", "model"), token=True, key_variable="AZURE_OPENAI_API_KEY"

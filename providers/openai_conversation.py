@@ -355,6 +355,8 @@ class Conversation:
         code = error.get("code") or error.get("type") or "error"
         text = error.get("message") or code
         cause = error.get("event_id") or ""
+        if error.get("type") == wire.SESSION_ERROR:
+            raise SessionOver(code, text)
         if code in wire.SESSION_ERRORS:
             raise SessionOver(code, f"{wire.SESSION_ERRORS[code]}: {text}")
         if not self.ready:

@@ -40,6 +40,10 @@ SESSION_ERRORS: Mapping[str, str] = {
 }
 """Error codes after which nothing more can come of this session, in plain words."""
 
+SESSION_ERROR = "session_error"
+"""The type of an error after which nothing more can come of this session. The model server of our own has it;
+its code and words are those of :class:`providers.base.Failed` already."""
+
 _HTTP_REFUSALS: Mapping[int, tuple[str, str]] = {
     401: ("key_refused", "the key was refused"),
     403: ("key_refused", "the key is not allowed to use this model"),

@@ -30,7 +30,7 @@ def _openai(access: Access) -> Provider:
     return OpenAIProvider(_openai_settings(access), "openai")
 
 
-def _local(access: Access) -> Provider:
+def _model_server(access: Access, name: str) -> Provider:
     """The model server of our own: the same adapter, its address and token."""
     return OpenAIProvider(
         OpenAISettings(
@@ -40,8 +40,16 @@ def _local(access: Access) -> Provider:
             voice=access.voice,
             format=access.format or "pcm24",
         ),
-        "local",
+        name,
     )
+
+
+def _local(access: Access) -> Provider:
+    return _model_server(access, "local")
+
+
+def _pipeline(access: Access) -> Provider:
+    return _model_server(access, "pipeline")
 
 
 def _openai_live(access: Access) -> Provider:
@@ -89,6 +97,7 @@ def _elevenlabs(access: Access) -> Provider:
 
 _PROVIDERS: Mapping[str, Callable[[Access], Provider]] = {
     "local": _local,
+    "pipeline": _pipeline,
     "openai": _openai,
     "azure-openai": azure_openai,
     "azure-voicelive": azure_voicelive,

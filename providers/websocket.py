@@ -106,6 +106,14 @@ class WebSocket(ClientConnection):
         protocol.send_text(message)
         self.send_data()
 
+    def send_binary(self, message: bytes) -> None:
+        """The same for a message of bytes."""
+        protocol = self.protocol
+        if protocol.state is not State.OPEN:
+            return
+        protocol.send_binary(message)
+        self.send_data()
+
     def hold(self, on: bool) -> None:
         """Read nothing for now, so that TCP slows the server down; or read on."""
         if on == self._held or self.transport.is_closing():

@@ -59,6 +59,8 @@ GEMINI_API_KEY=
 
 # The same where the provider is elevenlabs
 ELEVENLABS_API_KEY=
+# The same where the provider is pipeline, for parts that are Deepgram's; OpenAI's have OPENAI_API_KEY
+DEEPGRAM_API_KEY=
 
 # --- where the settings are
 

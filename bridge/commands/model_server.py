@@ -15,12 +15,16 @@ import orjson
 import structlog
 
 from bridge import log as logs
-from bridge.model_server import TOKEN_VARIABLE
+from bridge.model_server import PIPELINES_VARIABLE, TOKEN_VARIABLE
 from providers.local.models import ModelError, models_root, own_checkout, verified_dir
+from providers.local.pipeline import PipelineError, Pipelines, read
 
 if TYPE_CHECKING:
+    from providers.local.listening import WholeTurns
+    from providers.local.recognition import Recogniser
     from providers.local.server import ServerSettings
     from providers.local.session import Parts
+    from providers.local.speech import Speaker
 
 log = structlog.get_logger(room="model_server")
 
@@ -32,13 +36,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="run the local provider's model server by itself",
         description="Speaks the OpenAI Realtime protocol. When it is ready it prints one line of JSON with "
         f'the address: {{"listening": "ws://127.0.0.1:PORT/v1"}}. Where {TOKEN_VARIABLE} is set, clients '
-        "must bring it as their bearer token.",
+        f"must bring it as their bearer token. {PIPELINES_VARIABLE} may hold tenants' pipelines, as the "
+        "service writes them.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--models", type=Path, metavar="DIR", help="where models are kept")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU, for recognition")
     parser.add_argument("--piper-voice", type=Path, metavar="FILE", help="a piper voice (.onnx)")
+    parser.add_argument("--pipelines-only", action="store_true", help="no sessions but those of a pipeline")
     parser.add_argument("--max-sessions", type=int, default=256, metavar="N", help="at the same time")
     parser.add_argument("--log-format", choices=("auto", "json", "pretty"), default="auto")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
@@ -54,9 +60,12 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     from providers.local.vad import VadError
 
     with logs.configure(arguments.log_format, arguments.log_level):
+        loading = Loading(arguments.models, arguments.threads)
         try:
-            parts = load_parts(arguments.models, arguments.threads, arguments.piper_voice)
-        except (ModelError, SpeechError, VadError) as error:
+            parts = None if arguments.pipelines_only else loading.parts(arguments.piper_voice)
+            pipelines = loading.pipelines(read(os.environ.get(PIPELINES_VARIABLE) or "{}"))
+        except (ModelError, SpeechError, VadError, PipelineError) as error:
+            loading.close()
             sys.stderr.write(f"the model server can't start: {error}\n")
             return 1
         settings = ServerSettings(
@@ -66,41 +75,79 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
             arguments.max_sessions,
         )
         try:
-            asyncio.run(_serve(parts, settings, arguments.exit_with_parent, out or sys.stdout))
+            asyncio.run(_serve(parts, pipelines, settings, arguments.exit_with_parent, out or sys.stdout))
         except OSError as error:
             where = f"{arguments.host}:{arguments.port}"
             sys.stderr.write(f"the model server can't listen on {where}: {error}\n")
             return 1
         finally:
-            parts.recogniser.close()
-            parts.speaker.close()
+            loading.close()
     return 0
 
 
-def load_parts(models: Path | None, threads: int, piper_voice: Path | None) -> Parts:
-    """Load all that sessions share; one to two seconds.
+class Loading:
+    """Loads what sessions share, each thing once and only where somebody needs it; whisper takes a second.
 
-    Raises:
-        ModelError: the weights are missing or wrong.
-        SpeechError: the voice can't be had.
-        VadError: the voice detector's file is missing.
+    Making it raises ``VadError`` where the voice detector's file is missing; its methods raise
+    :class:`ModelError` where weights are missing or wrong, and ``SpeechError`` where a voice can't be had.
     """
-    from providers.local.dialogue import new_engine
-    from providers.local.recognition import Recogniser
-    from providers.local.session import Parts
-    from providers.local.speech import Speaker, make_voice
-    from providers.local.vad import load_vad
 
-    root = models_root(models, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
-    folder = verified_dir(root)
-    vad = load_vad()
-    speaker = Speaker(make_voice(piper_voice))
-    recogniser = Recogniser(folder, vad, threads=threads)
-    recogniser.warm_up()
-    return Parts(recogniser, speaker, vad, new_engine)
+    def __init__(self, models: Path | None, threads: int) -> None:
+        from providers.local.vad import load_vad
+
+        self._models, self._threads = models, threads
+        self._vad = load_vad()
+        self._recogniser: Recogniser | None = None
+        self._speakers: dict[Path | None, Speaker] = {}
+
+    def parts(self, piper_voice: Path | None) -> Parts:
+        """Those of sessions without a pipeline: whisper, the rules, and a voice."""
+        from providers.local.dialogue import new_engine
+        from providers.local.dialogue.base import at_once
+        from providers.local.session import Parts
+
+        return Parts(self._whisper(), self._speaker(piper_voice), self._vad, at_once(new_engine))
+
+    def pipelines(self, specs: Pipelines) -> dict[str, Parts]:
+        """Those of each pipeline, by its name."""
+        from providers.local.pipeline import make_parts
+
+        return {
+            name: make_parts(spec, self._vad, self._whisper, self._speaker) for name, spec in specs.items()
+        }
+
+    def _whisper(self) -> WholeTurns:
+        from providers.local.listening import WholeTurns
+        from providers.local.recognition import Recogniser
+
+        if self._recogniser is None:
+            root = models_root(self._models, cwd=Path.cwd(), environ=os.environ, checkout=own_checkout())
+            self._recogniser = Recogniser(verified_dir(root), self._vad, threads=self._threads)
+            self._recogniser.warm_up()
+        return WholeTurns(self._recogniser)
+
+    def _speaker(self, piper_voice: Path | None) -> Speaker:
+        from providers.local.speech import Speaker, make_voice
+
+        if piper_voice not in self._speakers:
+            self._speakers[piper_voice] = Speaker(make_voice(piper_voice))
+        return self._speakers[piper_voice]
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self._recogniser is not None:
+            self._recogniser.close()
+        for speaker in self._speakers.values():
+            speaker.close()
 
 
-async def _serve(parts: Parts, settings: ServerSettings, with_parent: bool, out: TextIO) -> None:
+async def _serve(
+    parts: Parts | None,
+    pipelines: dict[str, Parts],
+    settings: ServerSettings,
+    with_parent: bool,
+    out: TextIO,
+) -> None:
     from providers.local.server import ModelServer
 
     stop = asyncio.Event()
@@ -112,7 +159,7 @@ async def _serve(parts: Parts, settings: ServerSettings, with_parent: bool, out:
     # What is loaded stays: the collector need not walk through it again and again.
     gc.collect()
     gc.freeze()
-    async with ModelServer(parts, settings).listening() as url:
+    async with ModelServer(parts, settings, pipelines).listening() as url:
         out.write(orjson.dumps({"listening": url}).decode() + "\n")
         out.flush()
         log.info("listening", url=url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -13,8 +14,8 @@ import orjson
 from providers.formats import PCM24, AudioFormat
 from providers.local.coding import Outgoing
 from providers.local.conversation import Item, Spoken, audio_tokens, text_tokens
-from providers.local.dialogue.base import Call, Say
-from providers.local.speech import RATE, Speaker
+from providers.local.dialogue.base import Call, CutShort, Say, Used, WrittenCall
+from providers.local.speech import RATE, Speaks
 from providers.local.spoken import sentences
 
 _CHUNK_MS: Final = 100
@@ -23,6 +24,10 @@ _HEAD_START_MS: Final = 500
 _FASTER: Final = 6.0
 """Audio is sent this many times faster than it plays, after a head start: like the services it stands in for,
 it leaves room for a cancellation while it is under way."""
+
+_CHARACTER_MS: Final = 70
+"""How long a character of a sentence takes about, while it is not known when its speech will end. Rather
+more: of a sentence that was cut off the model should forget a word too many, not remember one too many."""
 
 Status = Literal["in_progress", "completed", "cancelled", "incomplete", "failed"]
 Emit = Callable[..., None]
@@ -49,6 +54,8 @@ class Response:
     """The item that is being streamed."""
     open_part: bool = False
     input_tokens: tuple[int, int] = (0, 0)
+    used: Used | None = None
+    """What the language model counted, where there is one."""
 
     @property
     def in_conversation(self) -> bool:
@@ -86,8 +93,12 @@ class Response:
         return text, audio
 
     def count(self) -> None:
-        """Set :attr:`usage`. There is no cache of the context here, so nothing is cached."""
+        """Set :attr:`usage`: as the language model counted its text, or else by an estimate."""
         (text_in, audio_in), (text_out, audio_out) = self.input_tokens, self.output_tokens()
+        cached = 0
+        if self.used is not None:
+            text_in, text_out, cached = self.used.input, self.used.output, self.used.cached
+            audio_in = 0  # it was given text alone
         self.usage = {
             "total_tokens": text_in + audio_in + text_out + audio_out,
             "input_tokens": text_in + audio_in,
@@ -96,15 +107,11 @@ class Response:
                 "text_tokens": text_in,
                 "audio_tokens": audio_in,
                 "image_tokens": 0,
-                "cached_tokens": 0,
-                "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0},
+                "cached_tokens": cached,
+                "cached_tokens_details": {"text_tokens": cached, "audio_tokens": 0, "image_tokens": 0},
             },
             "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
         }
-
-
-class OutOfTokens(Exception):
-    """The response reached its ``max_output_tokens``."""
 
 
 class ResponseStream:
@@ -113,7 +120,7 @@ class ResponseStream:
     def __init__(
         self,
         response: Response,
-        speaker: Speaker,
+        speaker: Speaks,
         emit: Emit,
         room: Callable[[], Awaitable[None]],
         new_id: Callable[[str], str],
@@ -135,40 +142,56 @@ class ResponseStream:
         self._outgoing = Outgoing(response.format)
         self._began = 0.0
         self._sent_ms = 0.0
+        self.first_audio = 0.0
+        """When the first of it was sent, by the loop's clock; 0: not yet."""
         self._before: str | None = None
         """The conversation's item before the open one."""
 
-    async def send(self, action: Say | Call) -> None:
-        """One action of the dialogue engine.
+    async def send(self, action: Say | Call | WrittenCall) -> None:
+        """The next part of the reply. What is said in several parts one after the other is one item.
 
         Raises:
-            OutOfTokens: the response's limit was reached; the open item is left to :meth:`close_open`.
-            SpeechError: the words could not be said; likewise.
+            CutShort: the response's limit was reached; the open item is left to :meth:`close_open`.
+            SpeechError, StageError: the words could not be said; likewise.
         """
-        if isinstance(action, Call):
+        if isinstance(action, Call | WrittenCall):
+            self.end()
             self._call(action)
         elif self._response.modality == "text":
             self._write(action.text)
         else:
             await self._speak(action.text)
 
+    def end(self) -> None:
+        """All was said: close what is open."""
+        item = self._response.open_item
+        if item is not None and item.content == "output_audio":
+            self._send_audio(item, self._outgoing.rest())
+        self.close_open("completed")
+
     # --------------------------------------------------------------------------------------- a say
 
     async def _speak(self, text: str) -> None:
-        item = self._open_message("output_audio")
-        loop = asyncio.get_running_loop()
-        for index, sentence in enumerate(sentences(text)):
-            pcm = await self._speaker.say(sentence, self._response.speed)
-            spoken = Spoken(sentence, len(pcm) * 1000 / (2 * RATE))
-            item.spoken.append(spoken)
-            item.text = f"{item.text} {sentence}" if item.text else sentence
-            delta = f" {sentence}" if index else sentence
-            self._emit("response.output_audio_transcript.delta", **self._at(item), delta=delta)
-            self._began = self._began or loop.time()
-            for start in range(0, len(pcm), _CHUNK_BYTES):
-                await self._send_chunk(item, spoken, pcm[start : start + _CHUNK_BYTES])
-        self._send_audio(item, self._outgoing.rest())
-        self.close_open("completed")
+        item = self._response.open_item or self._open_message("output_audio")
+        for sentence in sentences(text):
+            async with aclosing(self._speaker.stream(sentence, self._response.speed)) as pieces:
+                spoken: Spoken | None = None
+                received_ms = 0.0
+                async for piece in pieces:
+                    spoken = spoken or self._begin_sentence(item, sentence)
+                    received_ms += len(piece.pcm) * 1000 / (2 * RATE)
+                    spoken.ms = received_ms if piece.last else max(spoken.ms, received_ms)
+                    for start in range(0, len(piece.pcm), _CHUNK_BYTES):
+                        await self._send_chunk(item, spoken, piece.pcm[start : start + _CHUNK_BYTES])
+
+    def _begin_sentence(self, item: Item, sentence: str) -> Spoken:
+        spoken = Spoken(sentence, float(_CHARACTER_MS * len(sentence)))
+        item.spoken.append(spoken)
+        delta = f" {sentence}" if item.text else sentence
+        item.text = f"{item.text}{delta}"
+        self._emit("response.output_audio_transcript.delta", **self._at(item), delta=delta)
+        self._began = self._began or asyncio.get_running_loop().time()
+        return spoken
 
     def _send_audio(self, item: Item, audio: bytes) -> None:
         if audio:
@@ -179,19 +202,20 @@ class ResponseStream:
     async def _send_chunk(self, item: Item, spoken: Spoken, chunk: bytes) -> None:
         limit = self._response.max_tokens
         if limit != "inf" and sum(self._response.output_tokens()) >= limit:
-            raise OutOfTokens
+            raise CutShort("max_output_tokens")
         spoken.sent_ms += len(chunk) * 1000 / (2 * RATE)
         self._sent_ms += len(chunk) * 1000 / (2 * RATE)
+        self.first_audio = self.first_audio or asyncio.get_running_loop().time()
         self._send_audio(item, self._outgoing.audio(chunk))
         await self._room()
         due = self._began + max(0.0, self._sent_ms - _HEAD_START_MS) / 1000 / _FASTER
         await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
 
     def _write(self, text: str) -> None:
-        item = self._open_message("output_text")
-        item.text = text
-        self._emit("response.output_text.delta", **self._at(item), delta=text)
-        self.close_open("completed")
+        item = self._response.open_item or self._open_message("output_text")
+        delta = f" {text}" if item.text else text
+        item.text = f"{item.text}{delta}"
+        self._emit("response.output_text.delta", **self._at(item), delta=delta)
 
     def _open_message(self, content: Literal["output_audio", "output_text"]) -> Item:
         item = Item(self._new_id("item"), "message", status="in_progress", role="assistant")
@@ -203,11 +227,12 @@ class ResponseStream:
 
     # --------------------------------------------------------------------------------------- a call
 
-    def _call(self, call: Call) -> None:
+    def _call(self, call: Call | WrittenCall) -> None:
         item = Item(self._new_id("item"), "function_call", status="in_progress")
         item.call_id, item.name = self._new_id("call"), call.name
         self._open(item)
-        item.arguments = orjson.dumps(call.arguments).decode()
+        written = call.arguments
+        item.arguments = written if isinstance(written, str) else orjson.dumps(written).decode()
         where = {key: value for key, value in self._at(item).items() if key != "content_index"}
         self._emit(
             "response.function_call_arguments.delta", **where, call_id=item.call_id, delta=item.arguments

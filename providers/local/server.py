@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 from websockets.http11 import Response as HttpResponse
 
+from providers.local.pipeline import PREFIX
 from providers.local.session import Parts, RealtimeSession
 
 PATH: Final = "/v1/realtime"
@@ -92,8 +93,16 @@ class Outbox:
 class ModelServer:
     """Accepts connections and runs a session on each."""
 
-    def __init__(self, parts: Parts, settings: ServerSettings) -> None:
+    def __init__(
+        self, parts: Parts | None, settings: ServerSettings, pipelines: Mapping[str, Parts] | None = None
+    ) -> None:
+        """
+        Args:
+            parts: of sessions that name no pipeline; None: there are no such sessions.
+            pipelines: the parts of those that do, by the pipeline's name.
+        """
         self._parts = parts
+        self._pipelines = pipelines or {}
         self._settings = settings
         self._sessions = 0
 
@@ -123,6 +132,9 @@ class ModelServer:
         finally:
             server.close()
             await server.wait_closed()
+            for parts in self._pipelines.values():
+                for one in parts.owned:
+                    await one.close()
 
     # ----------------------------------------------------------------------------------------- admission
 
@@ -132,11 +144,19 @@ class ModelServer:
             return connection.respond(HTTPStatus.NOT_FOUND, f"There is only {PATH} here.\n")
         if not self._authorized(request):
             return connection.respond(HTTPStatus.UNAUTHORIZED, "The bearer token is missing or wrong.\n")
-        if not parse_qs(parts.query).get("model"):
+        model = _model(request)
+        if not model:
             return connection.respond(HTTPStatus.BAD_REQUEST, "The parameter 'model' is missing.\n")
+        if self._parts_of(model) is None:
+            return connection.respond(HTTPStatus.NOT_FOUND, "model_not_found\n")
         if self._sessions >= self._settings.max_sessions:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Too many sessions are open.\n")
         return None
+
+    def _parts_of(self, model: str) -> Parts | None:
+        if model.startswith(PREFIX):
+            return self._pipelines.get(model.removeprefix(PREFIX))
+        return self._parts
 
     def _authorized(self, request: Request) -> bool:
         if not self._settings.token:
@@ -164,12 +184,14 @@ class ModelServer:
             self._sessions -= 1
 
     async def _converse(self, connection: ServerConnection) -> None:
-        request = connection.request
-        model = parse_qs(urlsplit(request.path if request else "").query).get("model", [""])[0][:128]
+        assert connection.request is not None
+        model = _model(connection.request)
+        parts = self._parts_of(model)
+        assert parts is not None
         outbox = Outbox()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(outbox.drain(connection), name="send")
-            session = RealtimeSession(self._parts, model, outbox.put, outbox.room, tasks)
+            session = RealtimeSession(parts, model, outbox.put, outbox.room, tasks)
             session.start()
             log.info("session opened", session=session.id)
             try:
@@ -184,6 +206,10 @@ class ModelServer:
 
 class _Gone(Exception):
     """The client closed the connection."""
+
+
+def _model(request: Request) -> str:
+    return parse_qs(urlsplit(request.path).query).get("model", [""])[0][:128]
 
 
 def base_url(server: Server) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import singledispatchmethod
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -20,7 +21,8 @@ from providers.formats import PCM24, format_of
 from providers.local import protocol
 from providers.local.coding import Incoming
 from providers.local.conversation import Conversation, Item, item_from, text_tokens
-from providers.local.dialogue.base import DialogueEngine, Entry
+from providers.local.dialogue.base import Began, CutShort, Dialogue, Entry, Used
+from providers.local.listening import DEFAULT_LANGUAGE, Expected, Hears, Words
 from providers.local.protocol import (
     FunctionTool,
     ItemReference,
@@ -29,18 +31,16 @@ from providers.local.protocol import (
     ServerVad,
     SessionSettings,
 )
-from providers.local.recognition import Recognised, Recogniser, RecognitionError
-from providers.local.response import OutOfTokens, Response, ResponseStream
-from providers.local.speech import Speaker, SpeechError
+from providers.local.recognition import Recognised, RecognitionError
+from providers.local.response import Response, ResponseStream
+from providers.local.speech import Speaks, SpeechError
+from providers.local.stage import StageError
 from providers.local.turns import RATE, BufferFull, InputBuffer, Paused, Resumed, Started, Stopped, Vad
+from providers.openai_messages import SESSION_ERROR
 
 _MIN_COMMIT_MS: Final = 100
 _MAX_OUT_OF_BAND: Final = 4
 _MAX_ITEMS: Final = 2000
-_DEFAULT_LANGUAGE: Final = "pt"
-
-Early = asyncio.Task[Recognised | RecognitionError]
-"""Words that are being recognised; a recogniser's failure is a result, so that nobody need await it."""
 VOICES: Final = ("default",)
 """What ``audio.output.voice`` may be; which voice that is the server's settings say."""
 
@@ -49,14 +49,41 @@ class UnusableInstructions(Exception):
     """The dialogue engine can't answer with the instructions and tools that it was given."""
 
 
+class Closes(Protocol):
+    """Holds connections."""
+
+    async def close(self) -> None:
+        """Let them go."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What all sessions share."""
 
-    recogniser: Recogniser
-    speaker: Speaker
+    recogniser: Hears
+    speaker: Speaks
     vad: VadModel
-    new_engine: Callable[[], DialogueEngine]
+    new_dialogue: Callable[[], Dialogue]
+    owned: tuple[Closes, ...] = ()
+    """What is to be closed when no session comes any more."""
+
+
+@dataclass(slots=True)
+class _Times:
+    """When a turn and the reply to it came to each stage, by the loop's clock; 0: not yet, or not at all."""
+
+    turn_ended: float = 0.0
+    words: float = 0.0
+    asked: float = 0.0
+    first_token: float = 0.0
+    first_sentence: float = 0.0
+    first_audio: float = 0.0
+
+    def shown(self) -> dict[str, int]:
+        """Milliseconds for the log, from the turn's end, or where nobody had spoken from the question."""
+        began = self.turn_ended or self.asked
+        stages = ("words", "first_token", "first_sentence", "first_audio")
+        return {f"{name}_ms": round(1000 * (at - began)) for name in stages if (at := getattr(self, name))}
 
 
 class RealtimeSession:
@@ -90,25 +117,28 @@ class RealtimeSession:
         self._turn_item = ""
         """The id that the turn which has begun will have."""
         self._recognising: dict[str, asyncio.Task[None]] = {}
-        self._early: Early | None = None
-        """The recognition of a turn that may be over."""
+        self._listener = parts.recogniser.listener(tasks, self._give_up)
+        self._turn_times: _Times | None = None
+        """Of the caller's last turn, until a reply is asked for."""
+        self._given_up = False
         self._running: dict[str, tuple[Response, ResponseStream, asyncio.Task[None]]] = {}
         self._active: str | None = None
         """The running response of the default conversation."""
         self._spoke = False
         self._idle: asyncio.TimerHandle | None = None
         self._idle_from_ms = 0
-        self._engine = parts.new_engine()
+        self._dialogue = parts.new_dialogue()
         self._told: tuple[str, list[dict[str, Any]]] = ("", [])
-        """What the engine was configured with; as it begins: nothing."""
+        """What the dialogue was configured with; as it begins: nothing."""
 
     def start(self) -> None:
         """Greet the client with ``session.created``."""
         self._emit("session.created", session=self._shown())
 
     def close(self) -> None:
-        """Let go of the timer; the tasks end with their group."""
+        """Let go of the timer and the listener; the tasks end with their group."""
         self._disarm_idle()
+        self._listener.close()
 
     # -------------------------------------------------------------------------------------------- events in
 
@@ -147,11 +177,12 @@ class RealtimeSession:
                 "The audio format can't be changed while a response is in progress.",
                 param="session.audio.output.format",
             )
-        self._configure_engine(settings)
+        self._configure_dialogue(settings)
         if settings.audio.input.format != self._settings.audio.input.format:
             self._incoming = Incoming(format_of(settings.audio.input.format.model_dump()))
         self._settings = settings
         self._input.configure(_vad(settings.audio.input.turn_detection))
+        self._listener.configure(_expected(settings.audio.input.transcription))
         self._emit("session.updated", session=self._shown())
 
     @_on.register
@@ -165,11 +196,13 @@ class RealtimeSession:
                 case Started():
                     self._speech_started(one)
                 case Paused(pcm):
-                    self._recognise_early(pcm)
+                    self._listener.paused(pcm)
                 case Resumed():
-                    self._early = None
+                    self._listener.resumed()
                 case Stopped():
                     self._speech_stopped(one)
+        if self._input.speaking:
+            self._listener.more(self._input.fresh())
 
     @_on.register
     def _(self, event: protocol.BufferCommit) -> None:
@@ -235,7 +268,7 @@ class RealtimeSession:
 
     def _speech_started(self, event: Started) -> None:
         self._turn_item = _new_id("item")
-        self._early = None
+        self._listener.began()
         self._disarm_idle()
         self._emit("input_audio_buffer.speech_started", audio_start_ms=event.at_ms, item_id=self._turn_item)
         detection = self._settings.audio.input.turn_detection
@@ -245,7 +278,7 @@ class RealtimeSession:
     def _speech_stopped(self, event: Stopped) -> None:
         item_id = self._turn_item
         self._emit("input_audio_buffer.speech_stopped", audio_end_ms=event.at_ms, item_id=item_id)
-        self._commit(item_id, event.pcm, self._early)
+        self._commit(item_id, event.pcm)
         self._reply_by_itself()
 
     def _reply_by_itself(self) -> None:
@@ -258,40 +291,26 @@ class RealtimeSession:
             # The protocol's own behaviour where interrupt_response is off and a response is running.
             self._error(error, None)
 
-    def _recognise_early(self, pcm: bytes) -> None:
-        """Begin before the turn is known to be over, where nobody else waits to be recognised.
-
-        If the caller goes on the work was for nothing, and whatever it finds is forgotten.
-        """
-        if not self._parts.recogniser.busy:
-            self._early = self._tasks.create_task(self._words(pcm), name="recognise early")
-
-    async def _words(self, pcm: bytes) -> Recognised | RecognitionError:
-        wanted = self._settings.audio.input.transcription
-        language = (wanted.language if wanted else None) or _DEFAULT_LANGUAGE
-        try:
-            return await self._parts.recogniser.recognise(pcm, RATE, language, _prompt(wanted))
-        except RecognitionError as error:
-            return error
-
-    def _commit(self, item_id: str, pcm: bytes, early: Early | None = None) -> None:
+    def _commit(self, item_id: str, pcm: bytes) -> None:
         self._turn_item = ""
-        self._early = None
+        self._turn_times = times = _Times(turn_ended=asyncio.get_running_loop().time())
         self._disarm_idle()
         item = Item(item_id, "message", role="user", content="input_audio", text=None)
         item.audio_ms = len(pcm) * 1000 / (2 * RATE)
         before = self._conversation.add(item)
         self._emit("input_audio_buffer.committed", previous_item_id=before, item_id=item_id)
         self._announce(item, before)
-        task = self._tasks.create_task(self._recognise(item, pcm, early), name=f"recognise {item_id}")
+        task = self._tasks.create_task(
+            self._recognise(item, self._listener.ended(pcm), times), name=f"recognise {item_id}"
+        )
         self._recognising[item_id] = task
         task.add_done_callback(lambda _: self._recognising.pop(item_id, None))
 
-    async def _recognise(self, item: Item, pcm: bytes, early: Early | None) -> None:
+    async def _recognise(self, item: Item, words: Words, times: _Times) -> None:
         """Fill in the item's words and report them, where the session asks for that."""
         wanted = self._settings.audio.input.transcription
-        heard = await (early if early is not None else self._words(pcm))
-        if isinstance(heard, RecognitionError):
+        heard = await words
+        if isinstance(heard, RecognitionError | StageError):
             item.text = ""
             self._log.warning("recognition failed", item=item.id, error=str(heard))
             if wanted is not None:
@@ -306,7 +325,10 @@ class RealtimeSession:
                         "param": None,
                     },
                 )
+            if isinstance(heard, StageError):
+                self._give_up(heard)
             return
+        times.words = asyncio.get_running_loop().time()
         item.text = heard.text
         self._log_recognised(item, heard)
         if wanted is not None:
@@ -363,9 +385,11 @@ class RealtimeSession:
         stream = ResponseStream(
             response, self._parts.speaker, self._emit, self._room, _new_id, self._conversation.add
         )
+        times, self._turn_times = self._turn_times or _Times(), None
+        times.asked = asyncio.get_running_loop().time()
         self._emit("response.created", response=response.json())
         task = self._tasks.create_task(
-            self._respond(response, stream, params, context), name=f"respond {response.id}"
+            self._respond(response, stream, params, context, times), name=f"respond {response.id}"
         )
         self._running[response.id] = (response, stream, task)
         if in_conversation:
@@ -386,23 +410,59 @@ class RealtimeSession:
         stream: ResponseStream,
         params: ResponseParams,
         context: list[Item] | None,
+        times: _Times,
     ) -> None:
         await self._words_are_known()
         items = list(self._conversation) if context is None else context
         history = [entry for item in items if (entry := item.entry()) is not None]
         response.input_tokens = self._context_tokens(items, params)
         try:
-            for action in self._ask_engine(history, params):
-                await stream.send(action)
-        except OutOfTokens:
+            await self._say_reply(response, stream, history, params, times)
+        except CutShort as cut:
             stream.close_open("incomplete")
-            self._finish(response, "incomplete", {"type": "incomplete", "reason": "max_output_tokens"})
+            self._finish(response, "incomplete", {"type": "incomplete", "reason": cut.reason}, times)
         except SpeechError as error:
             self._fail(response, stream, "speech_failed", str(error))
         except UnusableInstructions as error:
             self._fail(response, stream, "unusable_instructions", str(error))
+        except StageError as error:
+            self._fail(response, stream, error.code, str(error))
+            self._give_up(error)
         else:
-            self._finish(response, "completed", None)
+            stream.end()
+            times.first_audio = stream.first_audio
+            self._finish(response, "completed", None, times)
+
+    async def _say_reply(
+        self,
+        response: Response,
+        stream: ResponseStream,
+        history: list[Entry],
+        params: ResponseParams,
+        times: _Times,
+    ) -> None:
+        """Each part of the reply as it comes: what follows is written while this is spoken."""
+        choice = params.tool_choice or self._settings.tool_choice
+        loop = asyncio.get_running_loop()
+        try:
+            dialogue = self._dialogue
+            if params.tools is not None:
+                # For this one response: another one, so that the session's own stays as it is.
+                dialogue = self._parts.new_dialogue()
+                dialogue.configure(self._settings.instructions, _tools(params.tools))
+            reply = dialogue.reply(
+                history, params.instructions, choice if isinstance(choice, str) else choice.name
+            )
+            async with aclosing(reply) as parts:
+                async for part in parts:
+                    times.first_token = times.first_token or loop.time()
+                    if isinstance(part, Used):
+                        response.used = part
+                    elif not isinstance(part, Began):
+                        times.first_sentence = times.first_sentence or loop.time()
+                        await stream.send(part)
+        except ValueError as error:
+            raise UnusableInstructions(str(error)) from error
 
     def _fail(self, response: Response, stream: ResponseStream, code: str, message: str) -> None:
         self._log.error("response failed", response=response.id, code=code)
@@ -416,20 +476,6 @@ class RealtimeSession:
             await asyncio.wait(waiting)
             # The callbacks that empty the dictionary run after this task is woken.
             await asyncio.sleep(0)
-
-    def _ask_engine(self, history: list[Entry], params: ResponseParams) -> list[Any]:
-        choice = params.tool_choice or self._settings.tool_choice
-        engine = self._engine
-        try:
-            if params.tools is not None:
-                # For this one response: another engine, so that the session's own stays as it is.
-                engine = self._parts.new_engine()
-                engine.configure(self._settings.instructions, _tools(params.tools))
-            return engine.respond(
-                history, params.instructions, choice if isinstance(choice, str) else choice.name
-            )
-        except ValueError as error:
-            raise UnusableInstructions(str(error)) from error
 
     def _context_tokens(self, items: list[Item], params: ResponseParams) -> tuple[int, int]:
         text = text_tokens(params.instructions or self._settings.instructions)
@@ -446,7 +492,18 @@ class RealtimeSession:
         stream.close_open("incomplete")
         self._finish(response, "cancelled", {"type": "cancelled", "reason": reason})
 
-    def _finish(self, response: Response, status: Any, details: dict[str, Any] | None) -> None:
+    def _give_up(self, error: StageError) -> None:
+        """Say once that nothing more can come of this session; the client hangs up."""
+        if self._given_up:
+            return
+        self._given_up = True
+        self._log.error("session given up", code=error.code, reason=str(error))
+        problem = {"type": SESSION_ERROR, "code": error.code, "message": str(error)}
+        self._emit("error", error={**problem, "param": None, "event_id": None})
+
+    def _finish(
+        self, response: Response, status: Any, details: dict[str, Any] | None, times: _Times | None = None
+    ) -> None:
         response.status, response.details = status, details
         response.count()
         self._spoke = self._spoke or any(item.sent_ms for item in response.items)
@@ -454,7 +511,9 @@ class RealtimeSession:
         if self._active == response.id:
             self._active = None
         self._emit("response.done", response=response.json())
-        self._log.info("response done", response=response.id, status=status)
+        self._log.info(
+            "response done", response=response.id, status=status, **(times.shown() if times else {})
+        )
         if status == "completed" and response.in_conversation:
             self._arm_idle(sum(item.sent_ms for item in response.items))
 
@@ -518,13 +577,13 @@ class RealtimeSession:
     def _shown(self) -> dict[str, Any]:
         return {"object": "realtime.session", "id": self.id, **self._settings.model_dump()}
 
-    def _configure_engine(self, settings: SessionSettings) -> None:
-        """Hand new instructions and tools over; :class:`RequestError` where the engine refuses them."""
+    def _configure_dialogue(self, settings: SessionSettings) -> None:
+        """Hand new instructions and tools over; :class:`RequestError` where the dialogue refuses them."""
         told = settings.instructions, _tools(settings.tools)
         if told == self._told:
             return
         try:
-            self._engine.configure(*told)
+            self._dialogue.configure(*told)
         except ValueError as error:
             raise RequestError(
                 f"The dialogue engine can't work with these: {error}", param="session.instructions"
@@ -536,10 +595,11 @@ def _tools(tools: list[FunctionTool]) -> list[dict[str, Any]]:
     return [tool.model_dump() for tool in tools]
 
 
-def _prompt(wanted: protocol.Transcription | None) -> str:
+def _expected(wanted: protocol.Transcription | None) -> Expected:
     if wanted is None:
-        return ""
-    return " ".join(part for part in (wanted.prompt or "", ", ".join(wanted.keywords or ())) if part)
+        return Expected()
+    prompt = " ".join(part for part in (wanted.prompt or "", ", ".join(wanted.keywords or ())) if part)
+    return Expected(wanted.language or DEFAULT_LANGUAGE, prompt)
 
 
 def _vad(detection: ServerVad | None) -> Vad | None:

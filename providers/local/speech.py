@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import threading
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,27 @@ _SYNTHESIS_TIMEOUT_S = 20.0
 
 class SpeechError(Exception):
     """A text could not be made into speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A piece of a sentence's speech: s16 mono PCM at :data:`RATE`."""
+
+    pcm: bytes
+    last: bool = False
+    """No more comes."""
+
+
+class Speaks(Protocol):
+    """Makes sentences into speech, for all sessions."""
+
+    def stream(self, sentence: str, speed: float = 1.0) -> AsyncGenerator[Sound, None]:
+        """A sentence, each piece as soon as it is there; closing the iterator stops the work.
+
+        Raises:
+            SpeechError: this sentence can't be said.
+            providers.local.stage.StageError: nor can any other.
+        """
 
 
 class Voice(Protocol):
@@ -169,6 +191,10 @@ class Speaker:
             raise SpeechError(f"speech was not ready within {_SYNTHESIS_TIMEOUT_S:.0f} s") from error
         self.cache.put(key, pcm)
         return pcm
+
+    async def stream(self, sentence: str, speed: float = 1.0) -> AsyncGenerator[Sound, None]:
+        """See :class:`Speaks`: the sentence in one piece."""
+        yield Sound(await self.say(sentence, speed), last=True)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

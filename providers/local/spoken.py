@@ -24,8 +24,23 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"[*_#`~^|<>{}\[\]\\]+", " "),
     )
 )
-_END = re.compile(r"(?<=[.!?…])[\"”')]*\s+(?=\S)")
+_EMPHASIS = re.compile(r"[*_~`]+")
+_MARKS = re.compile(r"[*_#`~^|<>{}\[\]\\]+")
+_END = re.compile(r"[.!?…]+[\"”')»]*([ \n])(?=\S)|\n(?=\S)")
+"""Where a sentence may end: a sign, a space and what comes next; or a line's end."""
+_NO_END = re.compile(
+    r"\b(?:Sra?|Srta|Dra?|Profa?|Eng|Exm[oa]|Il[mt][oa]|Sto|Sta|S|apto|apt|ap|bl|ed|cj|cond|av|r|al|tv|pça|"
+    r"rod|km|n|nº|no|núm|tel|ramal|obs|ex|p|pág|art|vs|aprox|máx|mín|cia|ltda|h|min|\d+º?|[A-Z])\.$",
+    re.IGNORECASE,
+)
+"""Abbreviations, initials and numbers: what follows their point belongs to them."""
+_OF_BOTH_KINDS = re.compile(
+    r"\b(?:h|min|no|r|ramal|ltda|cia|ed|al|s|p|ex|\d+º?|(?:bloco|torre|ala|\d)[- ]?[a-z])\.$", re.IGNORECASE
+)
+"""Of these, what ends sentences too: "às 22 h.", "no apartamento 501." Before a capital it does."""
 _SPACES = re.compile(r"\s+")
+_LINES = re.compile(r"\s*\n\s*")
+_BLANKS = re.compile(r"[^\S\n]+")
 LONGEST = 220
 """Characters of a sentence beyond which it is cut at a comma, or at a space: speech must leave early."""
 
@@ -37,28 +52,79 @@ def spoken_form(text: str) -> str:
     return _SPACES.sub(" ", text).strip()
 
 
+def without_marks(text: str) -> str:
+    """The text without marks of layout, which nobody says; the rest a speech service reads by itself."""
+    return _SPACES.sub(" ", _MARKS.sub(" ", _EMPHASIS.sub("", text))).strip()
+
+
 def sentences(text: str) -> list[str]:
     """The text's sentences in order, spaces tidied, none empty, none longer than :data:`LONGEST`.
 
     Joined by single spaces they are the text again.
     """
-    found: list[str] = []
-    for piece in _END.split(_SPACES.sub(" ", text).strip()):
-        # "Sr. João" must not become two sentences.
-        if found and re.search(r"\b(?:Sra?|Dra?|apto|apt|ap|bl|n)\.$", found[-1], re.IGNORECASE):
-            found[-1] = f"{found[-1]} {piece}"
-        elif piece:
-            found.append(piece)
-    return [part for sentence in found for part in _cut(sentence)]
+    stream = SentenceStream()
+    return [*stream.feed(text), *stream.rest()]
 
 
-def _cut(sentence: str) -> list[str]:
-    parts = []
-    while len(sentence) > LONGEST:
-        at = max(sentence.rfind(sign, 0, LONGEST) for sign in (", ", "; ", ": "))
-        at = at + 1 if at > LONGEST // 4 else sentence.rfind(" ", 0, LONGEST)
-        if at <= 0:
-            at = LONGEST
-        parts.append(sentence[:at].strip())
-        sentence = sentence[at:].strip()
-    return [*parts, sentence] if sentence else parts
+class SentenceStream:
+    """The same of a text that is still being written: its sentences are the same, whatever its pieces are.
+
+    A sentence is known to be over when the first sign of the next is there.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+        """What no sentence was made of yet: single spaces, and line ends."""
+        self._looked = 0
+        """Characters of it in which no sentence ends."""
+
+    def feed(self, piece: str) -> list[str]:
+        """What is complete by now."""
+        self._held = _BLANKS.sub(" ", _LINES.sub("\n", self._held + piece)).lstrip()
+        found: list[str] = []
+        while True:
+            end = self._next_end()
+            head = self._held[:end].rstrip()
+            if len(head) > LONGEST:
+                at = _cut_at(head)
+                found.append(head[:at].rstrip())
+                self._drop(at)
+            elif end is not None:
+                found.append(head)
+                self._drop(end)
+            else:
+                return found
+
+    def rest(self) -> list[str]:
+        """What is left at the text's end."""
+        left = self._held.strip()
+        self._drop(len(self._held))
+        return [left] if left else []
+
+    def _drop(self, characters: int) -> None:
+        self._held, self._looked = self._held[characters:].lstrip(), 0
+
+    def _next_end(self) -> int | None:
+        for match in _END.finditer(self._held, self._looked):
+            if match[1] != " " or _ends(self._held[: match.start(1)], self._held[match.end()]):
+                return match.end()
+            self._looked = match.end()
+        return None
+
+
+def _ends(before: str, following: str) -> bool:
+    """Whether a sentence ends with ``before``, which ends with a sign, when ``following`` comes next."""
+    if not before.endswith("."):
+        return True
+    if following.islower():  # an abbreviation that nobody has listed
+        return False
+    if _NO_END.search(before) is None:
+        return True
+    return following.isupper() and _OF_BOTH_KINDS.search(before) is not None
+
+
+def _cut_at(sentence: str) -> int:
+    """Where a sentence that is too long is cut: at a comma, or at a space."""
+    at = max(sentence.rfind(sign, 0, LONGEST) for sign in (", ", "; ", ": "))
+    at = at + 1 if at > LONGEST // 4 else sentence.rfind(" ", 0, LONGEST)
+    return at if at > 0 else LONGEST

@@ -86,6 +86,8 @@ class InputBuffer:
         self._first = 0
         """The session's sample number of the first sample held."""
         self._settings = settings
+        self._taken = 0
+        """The session's sample number up to which :meth:`fresh` gave the running turn."""
         self._restart_vad()
 
     def _restart_vad(self) -> None:
@@ -119,6 +121,11 @@ class InputBuffer:
     def speaking(self) -> bool:
         """A turn has begun and not yet ended."""
         return self._speaking
+
+    def fresh(self) -> bytes:
+        """What of the running turn was not given yet."""
+        begin, self._taken = max(self._taken, self._first), self.written
+        return bytes(self._held[2 * (begin - self._first) :])
 
     def configure(self, settings: Vad | None) -> None:
         """Other turn detection from now on; what is held stays, a running turn begins anew."""
@@ -188,6 +195,7 @@ class InputBuffer:
         begin = self._judged - _START_WINDOWS * _STEP - settings.prefix_padding_ms * RATE // 1000
         self._drop_before(begin)
         self._speaking, self._silence_samples, self._paused = True, 0, False
+        self._taken = self._first
         return Started(self._first * 1000 // RATE)
 
     def _stop(self) -> Stopped:

@@ -190,7 +190,7 @@ def test_everything_wrong_is_said_at_once_each_in_one_line(folder: Path) -> None
         "tenants.jardim.directory: not set; it must be given",
         "tenants.jardim.timezone: found 'America/Sao_Paolo'; allowed: a time zone's name",
         "tenants.jardim.visitor_port: found 99999; allowed: a whole number from 0 to 65535",
-        "tenants.jardim.provider: found 'opnai'; allowed: 'local', 'openai'",
+        "tenants.jardim.provider: found 'opnai'; allowed: 'local', 'pipeline', 'openai'",
         "tenants.jardim.consent: found a table; allowed: authorize_key and deny_key must be two different",
         "tenants.jardim.required: found a table; allowed: visita must name apartment",
         "tenants.jardim.gate.url: found 'http://x/{apartament}'; allowed: the placeholders {visit}",

@@ -9,10 +9,19 @@ import pytest
 
 from bridge.model_server import ModelServerAddress
 from bridge.settings import Settings, SettingsError, Tenant, build
-from bridge.tenant_provider import ProviderUnfit, look_at_providers, provider_of, providers_of, session_with
+from bridge.tenant_provider import (
+    ProviderUnfit,
+    look_at_providers,
+    pipelines_of,
+    provider_of,
+    providers_of,
+    session_with,
+)
 from providers import registry
 from providers.access import TERMS
 from providers.base import SessionConfig
+from providers.local.pipeline import PipelineError, read, write
+from tests.simulators import chat_speech, deepgram
 from tests.simulators.azure_voicelive import VoiceLiveSimulator
 from tests.simulators.openai_realtime import Faults
 
@@ -61,6 +70,8 @@ def test_every_provider_of_the_settings_can_be_made() -> None:
             "provider_format pcm24 or pcmu or pcma: provider 'openai' has no 'pcm8'",
         ),
         ('turn_detection.kind = "semantic_vad"', "turn_detection.kind 'server_vad': provider 'local'"),
+        ('provider = "pipeline"\nmodel = "x"', "no model: of provider 'pipeline' each part has its own"),
+        ('pipeline.dialogue = {kind = "chat", model = "x"}', "pipeline for provider 'pipeline' alone"),
     ],
 )
 def test_what_a_provider_needs_and_does_not_have_is_said(text: str, said: str) -> None:
@@ -189,3 +200,102 @@ async def test_a_provider_that_says_nothing_is_not_waited_for(monkeypatch: pytes
                 provider_of(made.tenants["jardim"], made.secret), SessionConfig(instructions="", tools=[])
             )
         await server.until(lambda: not server.open_connections)
+
+
+PIPELINE = f'{TENANT}provider = "pipeline"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('dialogue.kind = "chat"', "dialogue: found a table; allowed: model as well: kind 'chat' needs it"),
+        ('recognition.model = "x"', "recognition: found a table; allowed: no model: kind 'whisper' has none"),
+        (
+            'speech.kind = "deepgram"',
+            "speech: found a table; allowed: voice as well: kind 'deepgram' needs it",
+        ),
+        ('speech.kind = "piper"', "piper_voice as well: kind 'piper' needs it"),
+        ('speech.kind = "azure"', "'espeak', 'piper', 'deepgram' or 'openai'"),
+    ],
+)
+def test_what_a_pipelines_parts_need_is_said(text: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(f"{PIPELINE}pipeline.{text}")
+    (problem,) = caught.value.problems
+    assert problem.startswith("tenants.jardim.pipeline.") and said in problem
+
+
+def test_a_pipelines_parts_have_their_own_keys_and_addresses() -> None:
+    text = (
+        f'{PIPELINE}pipeline.recognition.kind = "deepgram"\npipeline.recognition.encoding = "mulaw"\n'
+        'pipeline.dialogue = {kind = "chat", model = "llama", base_url = "https://api.groq.com/openai/v1", '
+        'key_env = "GROQ_API_KEY"}\n'
+        'pipeline.speech = {kind = "openai", model = "gpt-4o-mini-tts", voice = "coral"}\n'
+    )
+    keys = {"DEEPGRAM_API_KEY": "d", "GROQ_API_KEY": "g", "OPENAI_API_KEY": "o"}
+    one = settings(text, **keys)
+    assert [variable for _, variable in one.tenants["jardim"].secret_variables] == list(keys)
+    spec = pipelines_of(one)["jardim"]
+    assert (spec.recognition.base_url, spec.recognition.encoding) == ("https://api.deepgram.com", "mulaw")
+    assert [spec.recognition.api_key, spec.dialogue.api_key, spec.speech.api_key] == ["d", "g", "o"]
+    assert spec.dialogue.base_url == "https://api.groq.com/openai/v1"
+    assert spec.speech.base_url == "https://api.openai.com/v1"
+    assert read(write({"jardim": spec})) == {"jardim": spec}, "as the model server reads it"
+    assert "'d'" not in repr(spec) and "'g'" not in repr(spec), "a key is not for a log"
+
+
+def test_a_server_of_ones_own_needs_no_key() -> None:
+    text = (
+        f'{PIPELINE}pipeline.dialogue = {{kind = "chat", model = "x", base_url = "http://10.0.0.5:8000/v1"}}'
+    )
+    assert settings(text).tenants["jardim"].secret_variables == ()
+
+
+def test_specifications_that_are_none_are_refused_without_their_keys() -> None:
+    with pytest.raises(PipelineError, match=r"jardim\.speech\.kind: Input should be 'espeak'") as refused:
+        read('{"jardim": {"speech": {"kind": "x", "api_key": "sk-secret"}}}')
+    assert "sk-secret" not in str(refused.value)
+    with pytest.raises(PipelineError):
+        read("sk-secret")
+
+
+def test_a_pipelines_sessions_are_with_the_embedded_model_server() -> None:
+    server = ModelServerAddress("http://127.0.0.1:1/v1", "segredo")
+    second = f'{TENANT}[[tenants.jardim.fallback]]\nprovider = "pipeline"'
+    for text, local in ((PIPELINE, False), (second, True)):
+        one = settings(text)
+        assert one.needs_model_server and one.needs_local_parts is local
+        assert list(pipelines_of(one)) == ["jardim"]
+        names = [
+            provider_of(account, lambda _: None, server, "jardim").name
+            for _, account in one.tenants["jardim"].accounts
+        ]
+        assert names[-1] == "pipeline"
+
+
+async def test_a_look_at_a_pipeline_asks_each_part_that_is_somebody_elses() -> None:
+    async with chat_speech.Simulator() as chat, deepgram.Simulator() as dg:
+        text = (
+            f'{PIPELINE}pipeline.recognition = {{kind = "deepgram", base_url = "{dg.url}"}}\n'
+            f'pipeline.dialogue.base_url = "{chat.url}"\npipeline.dialogue.key_env = "C"\n'
+            'pipeline.dialogue.kind = "chat"\npipeline.dialogue.model = "gpt-5-mini"\n'
+            f'pipeline.speech = {{kind = "deepgram", voice = "aura-2-celeste-es", base_url = "{dg.url}"}}\n'
+        )
+        keys = {"DEEPGRAM_API_KEY": deepgram.KEY, "C": chat_speech.KEY}
+        well = "jardim: every part of the pipeline takes us"
+        assert await look_at_providers(settings(text, **keys)) == ([well], [])
+        assert len(dg.queries) == len(chat.requests) == len(dg.said) == 1
+        for changes, said in (
+            ({"C": "sk-wrong"}, "language model (127.0.0.1:{chat})"),
+            ({"DEEPGRAM_API_KEY": "x"}, "speech recognition (127.0.0.1:{dg})"),
+        ):
+            ((), (line,)) = await look_at_providers(settings(text, **{**keys, **changes}))
+            ports = {"chat": chat.url.split(":")[2].partition("/")[0], "dg": dg.url.split(":")[2]}
+            refused = f"{said.format(**ports)}: the key was refused (HTTP 401) (key_refused)"
+            assert line == f"tenants.jardim.pipeline: {refused}"
+            assert "sk-wrong" not in line
+        voiceless = text.replace("aura-2-celeste-es", "aura-9")
+        ((), (line,)) = await look_at_providers(settings(voiceless, **keys))
+        assert "the model is not known there" in line
+        ((), (line,)) = await look_at_providers(settings(text.replace("gpt-5-mini", "gpt-9"), **keys))
+        assert "language model" in line and line.endswith("(unknown_model)")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from providers.local.dialogue.base import Call, History, Say
+from providers.local.dialogue.base import Call, History, Say, exact_words
 from providers.local.dialogue.phrases import read_needs, read_phrases
 from providers.local.dialogue.resident import MARK as RESIDENT_MARK
 from providers.local.dialogue.resident import PHRASES as RESIDENT_PHRASES
@@ -14,9 +13,6 @@ from providers.local.dialogue.resident import ResidentPolicy
 from providers.local.dialogue.visitor import ERRANDS, FACTS, TRANSFER, VisitorPolicy
 from providers.local.dialogue.visitor import MARK as VISITOR_MARK
 from providers.local.dialogue.visitor import PHRASES as VISITOR_PHRASES
-
-_EXACT = re.compile(r"^[^«»]{0,200}:\s*«(.*)»\s*$", re.DOTALL)
-"""How exact words are asked for, in any language: ``Diga exatamente, palavra por palavra: «…»``."""
 
 
 class Policy(Protocol):
@@ -63,9 +59,9 @@ class Doorman:
         Raises:
             ValueError: the session was never configured, and no exact words were asked for.
         """
-        exact = _EXACT.match(response_instructions or "")
+        exact = exact_words(response_instructions)
         if exact is not None:
-            return [Say(exact[1].strip())] if exact[1].strip() else []
+            return [Say(exact)] if exact else []
         if self._policy is None:
             raise ValueError("the session has no instructions and tools yet")
         return [part for part in self._policy.respond(history) if _allowed(part, tool_choice)]

@@ -19,6 +19,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from audio.vad import VadModel
+from providers.local.dialogue.base import at_once
+from providers.local.listening import WholeTurns
 from providers.local.protocol import RequestError, parse
 from providers.local.recognition import Recogniser
 from providers.local.server import ModelServer, ServerSettings
@@ -41,7 +43,7 @@ Recording = Callable[[str], npt.NDArray[np.int16]]
 
 @pytest.fixture
 def parts(recogniser: Recogniser, speaker: Speaker, vad: VadModel) -> Parts:
-    return Parts(recogniser, speaker, vad, Script)
+    return Parts(WholeTurns(recogniser), speaker, vad, at_once(Script))
 
 
 @asynccontextmanager

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from openai import AsyncOpenAI
+from websockets.exceptions import InvalidStatus
 
 from bridge.model_server import ModelServerProcess
 from bridge.settings import Log, ModelServer
 from providers.local.models import model_dir
+from providers.local.pipeline import PipelineSpec, RecognitionSpec
 from tests.providers.local.local_wire import ROOT, client, wide
 
 _START = (
@@ -130,3 +132,32 @@ async def test_fetch_takes_a_folder_and_list_tells_wrong_files(weights: Path, tm
     listing = await _start("models", "list", "--models", str(tmp_path))
     out, _ = await listing.communicate()
     assert listing.returncode == 1 and b"config.json" in out and b"sha256" in out
+
+
+async def test_a_pipeline_without_whisper_needs_no_weights_and_no_key_is_on_the_command_line(
+    tmp_path: Path,
+) -> None:
+    recognition = RecognitionSpec(kind="deepgram", base_url="http://127.0.0.1:1", api_key="dg-secret")
+    pipelines = {"jardim": PipelineSpec(recognition=recognition)}
+    with (tmp_path / "model.log").open("w") as to:
+        process = ModelServerProcess(ModelServer(), tmp_path, to, pipelines=pipelines, only_pipelines=True)
+        address = await process.start()
+        try:
+            assert "dg-secret" not in " ".join(process._command())
+            async with AsyncOpenAI(base_url=address.base_url, api_key=address.token) as sdk:
+                async with asyncio.timeout(20):
+                    async with sdk.realtime.connect(model="pipeline/jardim") as connection:
+                        assert (await connection.recv()).type == "session.created"
+                    for model in ("pipeline/bosque", "local"):
+                        with pytest.raises(InvalidStatus, match="404"):
+                            await sdk.realtime.connect(model=model).enter()
+        finally:
+            await process.stop()
+    assert "dg-secret" not in (tmp_path / "model.log").read_text()
+
+
+async def test_pipelines_that_make_no_sense_are_a_clear_message() -> None:
+    process = await _start("model-server", "--pipelines-only", PORTEIRO_MODEL_SERVER_PIPELINES='{"a": 1}')
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert said.startswith(b"the model server can't start: the pipelines' specifications: a: ")

@@ -28,6 +28,8 @@ from providers.base import (
 )
 from providers.formats import FORMATS, FormatName
 from providers.local.dialogue import new_engine
+from providers.local.dialogue.base import at_once
+from providers.local.listening import WholeTurns
 from providers.local.recognition import Recogniser
 from providers.local.server import ModelServer, ServerSettings
 from providers.local.session import Parts
@@ -60,7 +62,7 @@ async def test_a_greeting_a_turn_and_a_reply(
     vad: VadModel,
     recording: Callable[[str], npt.NDArray[np.int16]],
 ) -> None:
-    parts = Parts(recogniser, speaker, vad, new_engine)
+    parts = Parts(WholeTurns(recogniser), speaker, vad, at_once(new_engine))
     async with ModelServer(parts, ServerSettings(token="segredo")).listening() as url:
         access = Access("segredo", base_url=url.replace("ws://", "http://"), format=name)
         session = registry.create("local", access).open(SessionConfig(prompt("visitor"), tools=TOOLS))
