@@ -323,7 +323,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The conversation goes on over another connection; :class:`Ready` came right before."""
+    """The conversation goes on over another connection; :class:`Ready` came right before.
+
+    Also at its beginning, where it is not the tenant's first provider that takes it.
+    """
 
     provider: str
     reason: str

@@ -770,8 +770,10 @@ class FailoverSession:
         self._was_live = True
         self._agree(link)
         self._delivery.add(Ready(link.session.capabilities))
-        if link.number > 1:
-            self._delivery.add(Replaced(self._name(link), self._why))
+        if link.number > 1 or link.at:
+            first = self._candidates[0].provider.name
+            why = self._why or f"passed_over: {first} has refused or failed a moment ago"
+            self._delivery.add(Replaced(self._name(link), why))
         self._hand_over(link, late)
         if pre_roll and not self._deaf:
             up = Resampler(rate, self._rate)

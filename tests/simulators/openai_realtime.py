@@ -500,6 +500,7 @@ class Simulator:
         self.models: list[Model] = []
         self.requests: list[Request] = []
         self.open_connections = 0
+        self._sockets: dict[int, ServerConnection] = {}
         self._wake: dict[int, asyncio.Event] = {}
         self._server: Server | None = None
         self._stopping = asyncio.Event()
@@ -514,6 +515,14 @@ class Simulator:
     def kick(self) -> None:
         """Have what a test put into the model sent."""
         self._wake[id(self.model)].set()
+
+    async def end(self, model: Model, code: int | None) -> None:
+        """End a model's connection in the middle of things, with a close code or (1006) with none."""
+        socket = self._sockets[id(model)]
+        if code is None:
+            socket.transport.abort()
+        else:
+            await socket.close(code, "as the test wants it")
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait (five seconds at most) for what clients make come true."""
@@ -552,6 +561,7 @@ class Simulator:
     async def _serve(self, socket: ServerConnection) -> None:
         model = self._make(self._replies, self.faults)
         self.models.append(model)
+        self._sockets[id(model)] = socket
         wake = self._wake[id(model)] = asyncio.Event()
         self.open_connections += 1
         speaker = asyncio.create_task(self._speak(socket, model, wake), name="simulator-speaker")
