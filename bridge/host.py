@@ -51,6 +51,10 @@ DIAL_GRACE_S = 5.0
 """How much longer than the ring time a dialer may take to say how it ended."""
 RECORDINGS_S = 3.0
 """How long the end of a visit waits for its recordings' files: the writer comes by every half second."""
+COST_S = 15.0
+"""So often what a visit has cost so far goes on record: budgets count it, and a crash loses no more."""
+SETTLE_S = 3.0
+"""How long the end of a visit waits for its sessions to close, and to say what they cost."""
 LAST_WORDS_S = 5.0
 """How long the legs of a visit that is over may take to close."""
 
@@ -68,6 +72,11 @@ class _Overdue:
     """A tool call has not been answered in time."""
 
     call: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reckon:
+    """It is time to put on record what the visit has cost so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ class _NotDurable(Exception):
 
 
 _OfRecording = RecordingClosed | RecordingFailure
-_Thing = e.Event | _FromLeg | _Rang | _Overdue | _Noted | _OfRecording
+_Thing = e.Event | _FromLeg | _Rang | _Overdue | _Noted | _Reckon | _OfRecording
 
 
 class VisitHost:
@@ -117,6 +126,10 @@ class VisitHost:
         self._zero = self._loop.time()
         self.visit = Visit(endpoint.call_id, place.rules(channel=self.channel), place.directory)
         self.id = str(endpoint.call_id)
+        self._account = place.account()
+        self._reckoned: dict[str, Any] = {}
+        """What was put on record last of its cost."""
+        self._reckoning: asyncio.TimerHandle | None = None
         self._inbox: asyncio.Queue[_Thing] = asyncio.Queue()
         self._legs: dict[str, Leg] = {}
         self._tapes: dict[str, Recording] = {}
@@ -159,6 +172,7 @@ class VisitHost:
             visit_started=self._zero,
             ear=self.place.ear(self._house.ears),
             tape=tape,
+            account=self._account,
             message_ms=self.place.settings.audio_message_ms,
             silence_s=self.place.settings.limits.silence_s,
             pauses=self.place.settings.backchannels == "pause",
@@ -263,6 +277,7 @@ class VisitHost:
             self._finished = True
             self._see("visit.ended", {"outcome": "failed", "reason": "not_on_record"})
             return
+        self._reckon_later()
         await self._join(self.visitor)
         await self._handle(e.Started())
 
@@ -278,6 +293,9 @@ class VisitHost:
                 await self._answer(call, {"status": "error", "message": "no answer in time"}, "now")
             case _Noted(text):
                 await self._record_quietly("note", {"text": text})
+            case _Reckon():
+                await self._record_cost(final=False)
+                self._reckon_later()
             case RecordingFailure() | RecordingClosed():
                 await self._tell_of_tape(thing)
             case e.DialAnswered():
@@ -591,8 +609,9 @@ class VisitHost:
     # ----------------------------------------------------------------------------------------------------
 
     async def _record(self, kind: str, data: Mapping[str, Any]) -> None:
-        if kind == "visit.ended":  # the last word: what the recordings hold is said before it
+        if kind == "visit.ended":  # the last word: what the recordings hold, and the cost, is said before it
             await self._complete_tapes()
+            await self._settle()
         try:
             await self._house.storage.append(self.place.id, self.id, stamp(datetime.now(UTC)), kind, data)
         except StorageError as error:
@@ -606,6 +625,29 @@ class VisitHost:
             await self._record(kind, data)
         except _NotDurable:
             self.log.warning("visit.goes_on_without_record", kind=kind)
+
+    def _reckon_later(self) -> None:
+        self._reckoning = self._loop.call_later(COST_S, self._inbox.put_nowait, _Reckon())
+
+    async def _record_cost(self, *, final: bool) -> None:
+        """Put on record what the visit has cost so far, where that is new."""
+        for leg in self._legs.values():
+            leg.bill_time()
+        data = self._account.bill().data(final=final)
+        if data != self._reckoned:
+            self._reckoned = data
+            await self._record_quietly("visit.cost", data)
+
+    async def _settle(self) -> None:
+        """The sessions of closed legs say last what they cost, and then it stands."""
+        closing = [
+            self._leg_tasks[name]
+            for name, leg in self._legs.items()
+            if name in self._leg_tasks and leg.closed
+        ]
+        if closing:
+            await asyncio.wait(closing, timeout=SETTLE_S)
+        await self._record_cost(final=True)
 
     async def _complete_tapes(self) -> None:
         """Have the recordings completed, and say in the audit log what they hold."""
@@ -641,6 +683,8 @@ class VisitHost:
         for _, handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        if self._reckoning is not None:
+            self._reckoning.cancel()
         for leg in self._legs.values():
             leg.hang_up()
             self._house.clock.discard(leg)

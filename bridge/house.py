@@ -12,6 +12,8 @@ from audio.echo import EchoGuard, EchoProfile
 from audio.hearing import Ear, Ears
 from audio.vad import VadProfile
 from bridge.clock import Clock
+from bridge.costs.account import Account, Currency
+from bridge.costs.prices import Prices
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
 from bridge.recorder import Recorder
@@ -53,6 +55,8 @@ class Condominium:
     hosts: tuple[str, ...]
     """The addresses on which its ports listen."""
     resident_port: int
+    prices: Prices
+    """The tenant's own before the others."""
     transfer: Transfer | None = None
     """The way to its attendant; None where there is none."""
 
@@ -60,6 +64,11 @@ class Condominium:
     def id(self) -> str:
         """The tenant's id."""
         return self.settings.id
+
+    def account(self) -> Account:
+        """What a new visit's sessions are to be billed to."""
+        cost = self.settings.cost
+        return Account(self.prices, Currency(cost.currency, cost.per_usd), self.provider.name)
 
     def rules(self, *, channel: str) -> VisitRules:
         """The tenant's choices, as a visit knows them.

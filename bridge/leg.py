@@ -24,12 +24,14 @@ from audio.resample import Resampler
 from audio.utterances import without_pauses
 from audio.vad import SpeechOffset, SpeechOnset
 from bridge.clock import FRAME_S, Clock
+from bridge.costs.account import Account
 from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
 from bridge.overlap import Overlap, Verdict
 from bridge.tape import Tape, TapeHead
 from providers.base import (
     AudioDelta,
     AudioDone,
+    BilledByTime,
     Event,
     Failed,
     Heard,
@@ -46,6 +48,7 @@ from providers.base import (
     ToolCall,
     Transcript,
     TranscriptFailed,
+    Usage,
 )
 from visits import events as visit_events
 from visits.backchannel import is_backchannel
@@ -188,6 +191,7 @@ class Leg:
         visit_started: float,
         ear: Ear,
         tape: Tape | None,
+        account: Account,
         message_ms: int,
         silence_s: float,
         pauses: bool = False,
@@ -198,6 +202,7 @@ class Leg:
             name: the leg in records: `visitor`, `resident-1`.
             attempt: the dial attempt that a resident's leg answers.
             visit_started: the event loop's time at which the visit began; its clock's zero.
+            account: what the session costs goes there.
             message_ms: of the caller's audio, in telephone time, that goes to the session at once.
             silence_s: after so much silence in the caller's turn the host is told.
             pauses: for a short sound of the caller's we only pause (`bridge/overlap.py`). False: whatever
@@ -215,6 +220,9 @@ class Leg:
         self._heard_until = 0.0
         """The visit's time at which the caller's audio came that came last."""
         self._tape = TapeHead(tape) if tape is not None else None
+        self._account = account
+        self._was_ready = self._billed = False
+        """The session was up; something of it was billed."""
         self._post = post
         self._silence_frames = round(silence_s / FRAME_S)
         self._playout = Playout()
@@ -290,9 +298,33 @@ class Leg:
         try:
             await session.run(self._on)
         finally:
+            cut_short = session.busy
             await session.close()
+            self._settle(session, cut_short)
         if not self._closed:
             self._lose("the session ended")
+
+    def bill_time(self) -> None:
+        """Have the account know what the session costs by its time, up to now."""
+        if self._session is not None:
+            self._bill_time_of(self._session)
+
+    def _bill_time_of(self, session: Session) -> None:
+        if isinstance(session, BilledByTime):
+            for usage in session.time_billed():
+                self._bill(usage)
+
+    def _bill(self, usage: Usage) -> None:
+        self._billed = True
+        self._account.add(usage)
+
+    def _settle(self, session: Session, cut_short: bool) -> None:
+        """The session is closed: what is left of its bill."""
+        self._bill_time_of(session)
+        if cut_short:
+            self._account.cut_short()
+        if self._was_ready and not self._billed:
+            self._account.untold()
 
     def _agree(self, session: Session) -> None:
         capabilities = session.capabilities
@@ -303,6 +335,8 @@ class Leg:
 
     def _on(self, event: Event) -> None:
         """Called for each event as it comes; see :meth:`providers.base.Session.run`."""
+        if isinstance(event, Usage):  # also when the call is over: it is to be paid all the same
+            self._bill(event)
         if self._closed or self._lost:
             return
         match event:
@@ -311,6 +345,7 @@ class Leg:
             case AudioDone():
                 self._audio_done(event.item)
             case Ready():
+                self._was_ready = True
                 if self._session is not None:
                     self._agree(self._session)
             case ItemStarted():

@@ -16,6 +16,7 @@ from audio.vad import VadModel
 from bridge.amqp import Brokers
 from bridge.calls import RegisteredCall
 from bridge.clock import Clock
+from bridge.costs.prices import Prices, PricesError, known_prices
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
 from bridge.endpoints.audiosocket import Refusal
@@ -28,7 +29,7 @@ from bridge.log import bound
 from bridge.model_server import ModelServerAddress
 from bridge.recorder import Recorder
 from bridge.sentences import Sentences
-from bridge.settings import Settings, Tenant
+from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenant_provider import providers_of
 from bridge.transfer import build_transfer
 from bridge.watch import Watcher
@@ -142,6 +143,7 @@ class LocalRunner:
         self._make_dialers = Dialers(settings.secret, self._brokers)
         self._recorder: Recorder | None = None
         self._house: House | None = None
+        self._prices: Prices
         self._places: dict[str, Condominium] = {}
         self._visits: dict[UUID, VisitHost] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -154,6 +156,10 @@ class LocalRunner:
         self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
     ) -> None:
         """See :class:`Runner`."""
+        try:
+            self._prices = known_prices(self.settings.service.prices_file)
+        except PricesError as error:
+            raise SettingsError([f"service.prices_file: {error}"]) from error
         self._recorder = Recorder(self.settings.service.recordings_path)
         self._house = House(
             self.clock,
@@ -193,6 +199,7 @@ class LocalRunner:
             build_gate(tenant, self.settings.secret, self._brokers),
             residents.hosts,
             residents.port,
+            self._prices.before(tenant.cost.prices),
             build_transfer(tenant, self.settings.secret),
         )
 

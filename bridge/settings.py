@@ -13,6 +13,7 @@ import os
 import tomllib
 import urllib.parse
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -31,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.costs.prices import Price
 from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
 from bridge.dialing.amqp_message import check as check_message
 from bridge.dialing.ari_numbers import HOST
@@ -232,6 +234,8 @@ class Service(Part):
     """The audit log. Default: `porteiro.db` in data_dir."""
     recordings_dir: FilePath | None = None
     """Default: `recordings` in data_dir."""
+    prices_file: FilePath | None = None
+    """Prices of models, in a file like data/prices.toml, in whose place they count. See docs/costs.md."""
     models_dir: FilePath | None = None
     """Default: `.cache/models` in the project's checkout where set-up put them, else the user's cache."""
     log: Log = Log()
@@ -623,6 +627,39 @@ class Attendant(Part):
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
 
+Money = Annotated[Decimal, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
+
+
+class Cost(Part):
+    """What visits cost, and what they may. See docs/costs.md."""
+
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
+    """What the tenant counts in: `BRL`."""
+    per_usd: Money = Decimal(1)
+    """How much of it a US dollar is, which the prices are in. Must be given for another currency."""
+    daily_budget: Money | None = None
+    """Once so much is spent on a day, by the tenant's time zone, new visitors are not talked with until the
+    next: they get the attendant, where there is one. Not set: no limit."""
+    monthly_budget: Money | None = None
+    """The same for a calendar month."""
+    prices: dict[str, dict[str, Price]] = {}
+    """Own prices, in US dollars, by provider and model, as data/prices.toml has them:
+    `[tenants.NAME.cost.prices.azure-openai."my-deployment"]`, `audio_in = 32`."""
+
+    @model_validator(mode="after")
+    def _rate_there(self) -> Self:
+        if self.currency == "USD" and self.per_usd != 1:
+            raise ValueError("per_usd = 1 for USD; or another currency")
+        if self.currency != "USD" and "per_usd" not in self.model_fields_set:
+            raise ValueError(f"per_usd as well: how much {self.currency} a US dollar is")
+        return self
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is any."""
+        return self.daily_budget is not None or self.monthly_budget is not None
+
+
 class Vad(Part):
     """When the local voice detector says that a caller speaks."""
 
@@ -939,6 +976,7 @@ class Tenant(Part):
     attendant: Attendant | None = None
     manager: Manager | None = None
     pipeline: Pipeline = Pipeline()
+    cost: Cost = Cost()
     backchannels: Literal["pause", "stop"] = "pause"
     """What a short sound of a caller's ("ahã", "tá") does while the doorman talks. `pause`: he is silent at
     once and goes on when it was no more than that; words that are a turn interrupt him, a resident's "não"

@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +19,7 @@ SECRET_NAME = re.compile(r"(^|_)(api_?key|access_?key|password|passwd|token|secr
 
 
 TAGS = ("union_tag_invalid", "union_tag_not_found")
-NUMERIC = ("int_", "float_", "greater_than", "less_than", "finite_number")
+NUMERIC = ("int_", "float_", "decimal_", "greater_than", "less_than", "finite_number")
 """How the kinds of pydantic's errors begin that speak of numbers."""
 
 PLAIN = {
@@ -54,7 +55,7 @@ def no_bools_for_numbers(model: type[BaseModel], data: Any) -> Any:
 def _refusable(value: Any, about: FieldInfo | None) -> Any:
     """The value; a bool where numbers alone are allowed as what is none."""
     members = _members(about.annotation) if about is not None else []
-    if isinstance(value, bool) and bool not in members and (int in members or float in members):
+    if isinstance(value, bool) and bool not in members and not {int, float, Decimal}.isdisjoint(members):
         return _Bool(str(value).lower())
     return value
 

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ def _name(annotation: Any) -> str:
         return "list"
     if origin is dict:
         return "table"
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+    words = {str: "text", int: "whole number", bool: "true or false", Path: "path"}
+    words |= {float: "number", Decimal: "number"}
     return words.get(annotation, "value")
 
 

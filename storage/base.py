@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from visits.audit import Anchors, AuditRecord, Fault, Head
@@ -89,6 +90,11 @@ class VisitSummary:
     gate_answered_at: str | None
     gate_opened: bool | None
     gate_detail: str | None
+    cost: str | None
+    """In ``currency``, a decimal text: so far, or in the end."""
+    currency: str | None
+    cost_complete: bool | None
+    """False: it cost more than that, or still may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,16 @@ class DecisionView:
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """What visits of one tenant cost together, of those that were reckoned in one currency."""
+
+    currency: str
+    cost: Decimal
+    usd: Decimal
+    visits: int
+
+
+@dataclass(frozen=True, slots=True)
 class VisitView:
     """Everything about one visit. The gate's answer and the outcome are in ``summary``."""
 
@@ -207,6 +223,10 @@ class Storage(ABC):
         offset: int = 0,
     ) -> list[VisitSummary]:
         """Visits, the latest first. ``since`` (inclusive) and ``until`` (exclusive) bound their start."""
+
+    @abstractmethod
+    async def spending(self, tenant: str, since: str) -> list[Spending]:
+        """What the tenant's visits that started since then have cost so far, running ones included."""
 
     @abstractmethod
     async def visit(self, visit_id: str) -> VisitView | None:

@@ -7,12 +7,17 @@ decision, an answer without a question, anything of a visit that never started.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from storage.base import StorageRefused
 from visits.audit import Draft
+
+_AMOUNT: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+"""Money: below what a column can hold in billionths."""
 
 Change = Callable[[sqlite3.Connection, Draft, int], None]
 
@@ -197,6 +202,30 @@ def _gate_answered(connection: sqlite3.Connection, record: Draft, seq: int) -> N
     )
 
 
+def _visit_cost(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
+    if _state(connection, record)[0]:
+        raise _refuse(record, "the visit is over")
+    data = record.data
+    connection.execute(
+        "UPDATE visits SET cost = ?, cost_usd = ?, currency = ?, cost_complete = ? WHERE id = ?",
+        (
+            _billionths(record, "amount"),
+            _billionths(record, "usd"),
+            data["currency"],
+            data["complete"] and data["final"],
+            record.visit,
+        ),
+    )
+
+
+def _billionths(record: Draft, name: str) -> int:
+    """An amount of money as a whole number."""
+    text = record.data[name]
+    if not _AMOUNT.fullmatch(text):
+        raise _refuse(record, f"{name} is not an amount such as 0.0125")
+    return int(Decimal(text).scaleb(9))
+
+
 def _visit_recovered(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
     if _state(connection, record)[0]:
         raise _refuse(record, "the visit is over")
@@ -223,6 +252,7 @@ CHANGES: Mapping[str, Change] = {
     "decision": _decision,
     "gate.requested": _gate_requested,
     "gate.answered": _gate_answered,
+    "visit.cost": _visit_cost,
     "visit.recovered": _visit_recovered,
     "visit.ended": _visit_ended,
 }

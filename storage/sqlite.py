@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 from storage.base import (
     DecisionView,
     LegView,
+    Spending,
     Storage,
     StorageRefused,
     StorageUnavailable,
@@ -39,7 +41,8 @@ _RECORD: Final = "SELECT seq, tenant, visit, at, kind, data, previous, hash FROM
 _SUMMARY: Final = (
     "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
     " v.visitor_name, v.apartment, v.resident, d.decision, v.gate_requested_at, v.gate_answered_at,"
-    " v.gate_opened, v.gate_detail FROM visits v LEFT JOIN decisions d ON d.visit = v.id"
+    " v.gate_opened, v.gate_detail, v.cost, v.currency, v.cost_complete"
+    " FROM visits v LEFT JOIN decisions d ON d.visit = v.id"
 )
 
 
@@ -131,6 +134,15 @@ class SqliteStorage(Storage):
         )
         sql = f"{_SUMMARY}{where} ORDER BY v.started_at DESC, v.id LIMIT ? OFFSET ?"
         return await self._read(partial(_summaries, sql=sql, values=[*values, limit, offset]))
+
+    async def spending(self, tenant: str, since: str) -> list[Spending]:
+        """See :meth:`Storage.spending`."""
+        sql = (
+            "SELECT currency, sum(cost), sum(cost_usd), count(*) FROM visits"
+            " WHERE tenant = ? AND started_at >= ? AND cost IS NOT NULL GROUP BY currency ORDER BY currency"
+        )
+        rows = await self._rows(sql, [tenant, since])
+        return [Spending(row[0], _amount(row[1]), _amount(row[2]), row[3]) for row in rows]
 
     async def visit(self, visit_id: str) -> VisitView | None:
         """See :meth:`Storage.visit`."""
@@ -388,7 +400,13 @@ def _summaries(connection: sqlite3.Connection, sql: str, values: list[object]) -
 def _summary(row: tuple[Any, ...]) -> VisitSummary:
     values = list(row)
     values[14] = None if row[14] is None else bool(row[14])
+    values[16] = None if row[16] is None else f"{_amount(row[16]):f}"
+    values[18] = None if row[18] is None else bool(row[18])
     return VisitSummary(*values)
+
+
+def _amount(billionths: int) -> Decimal:
+    return Decimal(billionths).scaleb(-9)
 
 
 def _open_visits(connection: sqlite3.Connection, tenants: Collection[str] | None) -> list[VisitSummary]:

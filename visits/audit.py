@@ -268,6 +268,29 @@ class Note(TypedDict):
     leg: NotRequired[str]
 
 
+class VisitCost(TypedDict):
+    """What a visit has cost so far, in the tenant's currency, and for what. The last of a visit's counts.
+
+    Amounts are decimal texts, exact to a billionth: no float is a sum of money.
+
+    Attributes of ``usage``'s entries: provider, model, purpose; tokens by kind, seconds, characters, as far
+    as they are not 0; ``usd``: what that cost, None where it has no price.
+    """
+
+    amount: str
+    currency: str
+    usd: str
+    final: bool
+    """The visit is over; nothing follows."""
+    complete: bool
+    """False: the amount is less than what was spent; ``unknown`` says why."""
+    unknown: list[str]
+    usage: list[Any]
+    per_usd: NotRequired[str]
+    prices: NotRequired[str]
+    """The day of the prices."""
+
+
 class VisitEnded(TypedDict):
     """The visit is over. The last word on who came for whom; at most one in a visit."""
 
@@ -357,6 +380,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "gate.requested": Kind(GateRequested),
         "gate.answered": Kind(GateAnswered),
         "note": Kind(Note, "either"),
+        "visit.cost": Kind(VisitCost),
         "visit.ended": Kind(VisitEnded),
         "recording.failed": Kind(RecordingFailed),
         "recording.closed": Kind(RecordingClosed),

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.commands.audit_recordings import look_at_recordings
-from bridge.commands.audit_story import safe, story
+from bridge.commands.audit_story import cost_in_words, safe, story
 from bridge.settings import SettingsError, load
 from storage.base import Storage, StorageError, VisitSummary
 from storage.sqlite import SqliteStorage
@@ -239,9 +239,10 @@ def _visits_table(visits: Iterable[VisitSummary]) -> Table:
         "apt",
         "decision",
         "gate",
+        "cost",
         "outcome",
     ):
-        table.add_column(column, justify="right" if column == "s" else "left")
+        table.add_column(column, justify="right" if column in ("s", "cost") else "left")
     for visit in visits:
         started = datetime.fromisoformat(visit.started_at)
         lasted = ""
@@ -257,6 +258,7 @@ def _visits_table(visits: Iterable[VisitSummary]) -> Table:
             visit.apartment,
             visit.decision,
             _gate(visit),
+            cost_in_words(visit),
             visit.outcome or "running",
         )
         table.add_row(*(Text(safe(cell or "–")) for cell in cells))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from storage.base import VisitView
+from storage.base import VisitSummary, VisitView
 from visits.audit import AuditRecord, intact
 
 Data = Mapping[str, Any]
@@ -59,6 +60,15 @@ def _since(record: AuditRecord, start: datetime) -> float:
         return 0.0
 
 
+def cost_in_words(visit: VisitSummary) -> str:
+    """What a visit cost; empty where that is not on record."""
+    if visit.cost is None:
+        return ""
+    amount = Decimal(visit.cost)
+    shown = f"{amount.quantize(Decimal('0.0001'))} {visit.currency}"
+    return shown if visit.cost_complete else f"≥ {shown}"
+
+
 def _title(view: VisitView) -> Table:
     visit = view.summary
     started = f"{datetime.fromisoformat(visit.started_at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
@@ -72,6 +82,7 @@ def _title(view: VisitView) -> Table:
         "apartment": visit.apartment,
         "resident": visit.resident,
         "decision": visit.decision,
+        "cost": cost_in_words(visit),
         "outcome": f"{visit.outcome or 'running'}{f' ({visit.reason})' if visit.reason else ''}",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -157,6 +168,19 @@ def _gate_answered(data: Data) -> Line:
     return text, "bold green" if opened else "bold red"
 
 
+def _cost(data: Data) -> Line:
+    sums: dict[str, int] = {}
+    for line in data["usage"]:
+        for kind, count in line.items():
+            if isinstance(count, int):
+                sums[kind] = sums.get(kind, 0) + count
+    used = ", ".join(f"{count} {kind}" for kind, count in sums.items())
+    so_far = "cost" if data["final"] else "cost so far"
+    least = "" if data["complete"] else "at least "
+    missing = f"; unknown: {'; '.join(data['unknown'])}" if data["unknown"] else ""
+    return f"{so_far}: {least}{data['amount']} {data['currency']}  ({used or 'nothing used'}){missing}", "dim"
+
+
 LINES: Final[Mapping[str, Callable[[Data], Line]]] = {
     "visit.started": lambda data: (f"the visit starts{_rest(data)}", "bold"),
     "leg.connected": lambda data: (f"leg connected{_rest(data, 'leg', 'role')}", "blue"),
@@ -184,6 +208,7 @@ LINES: Final[Mapping[str, Callable[[Data], Line]]] = {
     "decision": _decision,
     "gate.requested": lambda data: (f"the gate is told to open{_rest(data)}", "bold"),
     "gate.answered": _gate_answered,
+    "visit.cost": _cost,
     "visit.ended": lambda data: (f"the visit ends: {data['outcome']}{_rest(data, 'outcome')}", "bold"),
     "visit.recovered": lambda data: (
         f"found open after a crash: {data['reason']}; gate {data['gate']}",

@@ -13,6 +13,8 @@ from audio.hearing import Ear
 from audio.utterances import without_pauses
 from audio.vad import VadModel, VoiceActivity
 from bridge.clock import Clock
+from bridge.costs.account import Account, Currency
+from bridge.costs.prices import known_prices
 from bridge.endpoints.base import Endpoint
 from bridge.leg import Leg
 from bridge.runner import silero_onnx
@@ -65,6 +67,7 @@ def a_leg(phone: Phone, limit_ms: int, posted: list[Any]) -> Leg:
         visit_started=asyncio.get_running_loop().time(),
         ear=Ear(VoiceActivity(VadModel(silero_onnx()))),
         tape=None,
+        account=Account(known_prices(), Currency(), "local"),
         message_ms=40,
         silence_s=10,
         post=lambda _, what: posted.append(what),

@@ -13,6 +13,8 @@ from audio.hearing import Ears
 from audio.line import Line
 from audio.vad import VadModel
 from bridge.clock import Clock
+from bridge.costs.account import Account, Currency
+from bridge.costs.prices import known_prices
 from bridge.endpoints.base import Endpoint
 from bridge.leg import Leg
 from bridge.runner import silero_onnx
@@ -72,6 +74,7 @@ class Call:
             visit_started=asyncio.get_running_loop().time(),
             ear=self.ears.ear(),
             tape=None,
+            account=Account(known_prices(), Currency(), "local"),
             message_ms=20,
             silence_s=10,
             post=lambda *_: None,

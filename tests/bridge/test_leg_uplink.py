@@ -13,6 +13,8 @@ import pytest
 from audio.hearing import Ear
 from audio.vad import VadModel, VoiceActivity
 from bridge.clock import MANY_LEGS, STRAIN_TICKS, STRAINED_MS, Clock
+from bridge.costs.account import Account, Currency
+from bridge.costs.prices import known_prices
 from bridge.endpoints.base import Endpoint
 from bridge.leg import Leg
 from bridge.runner import silero_onnx
@@ -47,6 +49,7 @@ def a_leg(clock: Clock, message_ms: int) -> tuple[Leg, Collecting]:
         visit_started=asyncio.get_running_loop().time(),
         ear=Ear(VoiceActivity(VadModel(silero_onnx()))),
         tape=None,
+        account=Account(known_prices(), Currency(), "local"),
         message_ms=message_ms,
         silence_s=10,
         post=lambda *_: None,

@@ -1,0 +1,1 @@
+"""What visits cost, and the tenants' budgets."""
