@@ -27,7 +27,7 @@ PRICES = Prices(
     (
         {
             "p": {
-                "talks": Price(**{kind: Decimal(rate) for kind, rate in RATES.items()}),
+                "talks": Price.model_validate(RATES),
                 "writes": Price(per_minute=Decimal("0.0045")),
                 "speaks": Price(per_1000_characters=Decimal("0.03")),
                 "half": Price(text_in=Decimal(1)),
