@@ -40,7 +40,7 @@ from providers.base import (
 from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import UnknownFormat
 from providers.sequencer import Action, Cancel, Create, Dropped, Output, Patience, Sequencer
-from providers.usage import realtime_reply, realtime_transcription
+from providers.usage import itemised, realtime_reply, realtime_transcription
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -256,7 +256,7 @@ class Conversation:
     def _caller_transcript(self, message: Message) -> None:
         self._emit(Transcript("caller", message["item_id"], message["transcript"], final=True))
         paid = self._dialect.paid
-        if paid.transcription_model:
+        if paid is not None and paid.transcription_model:
             usage = message.get("usage")
             self._emit(realtime_transcription(paid.provider, paid.transcription_model, usage))
 
@@ -342,13 +342,16 @@ class Conversation:
             detail = detail or ": ".join(filter(None, (error.get("code"), error.get("message"))))
         usage = response.get("usage") or {}
         self._emit(ResponseDone(name, state.receipt, status, usage, detail))
-        if usage or status != "failed":  # what failed at once is not billed
-            paid = self._dialect.paid
+        paid = self._dialect.paid
+        if paid is not None and (usage or status != "failed"):  # what failed at once is not billed
             self._emit(realtime_reply(paid.provider, paid.model, usage))
         self._delete(state.unheard)
         if error.get("code") in wire.SESSION_ERRORS:
             raise SessionOver(error["code"], wire.SESSION_ERRORS[error["code"]])
         self._act(self._sequencer.response_done(name))
+
+    def _billed(self, message: Message) -> None:
+        self._emit(itemised(message.get("usage")))
 
     def _error(self, message: Message) -> None:
         error = message["error"]
@@ -385,6 +388,7 @@ class Conversation:
 
     _HANDLERS: ClassVar[Mapping[str, Callable[[Conversation, Message], None]]] = {
         "session.updated": _session_updated,
+        wire.BILLED: _billed,
         "input_audio_buffer.speech_started": _speech_started,
         "input_audio_buffer.speech_stopped": _speech_stopped,
         "input_audio_buffer.committed": _committed,

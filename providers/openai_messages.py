@@ -40,6 +40,10 @@ SESSION_ERRORS: Mapping[str, str] = {
 }
 """Error codes after which nothing more can come of this session, in plain words."""
 
+BILLED = "model_server.billed"
+"""The type of the event with which the model server of our own says what others are to be paid; its ``usage``
+holds the fields of :class:`providers.base.Usage`."""
+
 SESSION_ERROR = "session_error"
 """The type of an error after which nothing more can come of this session. The model server of our own has it;
 its code and words are those of :class:`providers.base.Failed` already."""
@@ -88,8 +92,8 @@ class Dialect(Protocol):
         """See :attr:`providers.base.Capabilities.exact_speech`."""
 
     @property
-    def paid(self) -> Paid:
-        """Who is paid, and for what."""
+    def paid(self) -> Paid | None:
+        """Who is paid, and for what; None: the server says so itself (:data:`BILLED`)."""
 
     def session_update(self, config: SessionConfig) -> dict[str, Any]:
         """The whole configuration."""
@@ -125,12 +129,14 @@ class Wire:
     provider: str = "openai"
     model: str = ""
     """Named for the bill alone: the address has it."""
+    itemised: bool = False
+    """The server says itself who is paid."""
     exact_speech: ClassVar[bool] = False
 
     @property
-    def paid(self) -> Paid:
+    def paid(self) -> Paid | None:
         """See :class:`Dialect`."""
-        return Paid(self.provider, self.model, self.transcription_model)
+        return None if self.itemised else Paid(self.provider, self.model, self.transcription_model)
 
     def session_update(self, config: SessionConfig) -> dict[str, Any]:
         """See :func:`session_update`."""

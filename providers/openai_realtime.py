@@ -42,6 +42,7 @@ class OpenAISettings:
         connect_timeout_s: from opening to the confirmed configuration.
         stall_timeout_s: how long the server may refuse to take what we send.
         format: of the audio that is asked for, both ways.
+        itemised: the server says itself who is paid, for what.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
             comes ``going_away_s`` before.
         headers, query: added to the connection's request.
@@ -58,6 +59,7 @@ class OpenAISettings:
     close_timeout_s: float = 2.0
     stall_timeout_s: float = 5.0
     format: FormatName = "pcm24"
+    itemised: bool = False
     session_limit_s: float = 3600.0
     going_away_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +107,7 @@ class OpenAIProvider:
             FORMATS[settings.format],
             self.name,
             settings.model,
+            settings.itemised,
         )
 
     async def _connect(self, listener: Listener) -> None:

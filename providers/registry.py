@@ -39,6 +39,7 @@ def _model_server(access: Access, name: str) -> Provider:
             model=access.model or "porteiro",
             voice=access.voice,
             format=access.format or "pcm24",
+            itemised=name == "pipeline",
         ),
         name,
     )

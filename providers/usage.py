@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from providers.base import Purpose, Tokens, Usage
@@ -18,6 +19,12 @@ from providers.base import Purpose, Tokens, Usage
 MOST_TOKENS = 10**9
 """More than any model can read or write in one reply."""
 MOST_SECONDS = 10**6
+_PURPOSES: Mapping[str, Purpose] = {
+    "reply": "reply",
+    "transcription": "transcription",
+    "speech": "speech",
+    "session": "session",
+}
 
 
 class _Reader:
@@ -104,6 +111,23 @@ def timed(provider: str, model: str, purpose: Purpose, seconds: object) -> Usage
     )
     value = float(seconds) if right and isinstance(seconds, int | float) else 0.0
     return Usage(provider, model, purpose, seconds=value, complete=right)
+
+
+def itemised(usage: object) -> Usage:
+    """What our own model server says that somebody is to be paid: the fields of ``Usage`` themselves."""
+    read = _Reader()
+    found = read.mapping(usage)
+    counts = read.mapping(found.get("tokens"))
+    names = {name: found.get(name) for name in ("provider", "model")}
+    purpose: Purpose | None = _PURPOSES.get(str(found.get("purpose")))
+    paid = timed(str(names["provider"]), str(names["model"]), purpose or "reply", found.get("seconds"))
+    told = paid.complete and purpose is not None and all(isinstance(name, str) for name in names.values())
+    return replace(
+        paid,
+        tokens=Tokens(**{field.name: read.count(counts, field.name) for field in fields(Tokens)}),
+        characters=read.count(found, "characters"),
+        complete=told and read.complete and found.get("complete") is True,
+    )
 
 
 def text_reply(provider: str, model: str, usage: object) -> Usage:

@@ -20,7 +20,8 @@ from openai.types.chat import ChatCompletionChunk
 from providers.local.chat_messages import Malformed, Reading, chat_messages, chat_request
 from providers.local.dialogue.base import Dialogue, History, Part, Say, exact_words
 from providers.local.spoken import sentences
-from providers.local.stage import StageError, refusal, stage_at
+from providers.local.stage import Bill, StageError, payee, refusal, stage_at
+from providers.usage import text_reply
 
 RETRIES: Final = 1
 """How often it is asked again where nothing was said yet, and the fault may pass."""
@@ -64,9 +65,9 @@ class Chat:
             ),
         )
 
-    def dialogue(self) -> Dialogue:
-        """A session's own."""
-        return ChatDialogue(self)
+    def dialogue(self, bill: Bill) -> Dialogue:
+        """A session's own; ``bill`` is told what each reply is to be paid with."""
+        return ChatDialogue(self, bill)
 
     async def check(self) -> None:
         """Have it begin a reply: the way of a call, for a few tokens.
@@ -75,7 +76,8 @@ class Chat:
             StageError: it does not.
         """
         messages = [{"role": "user", "content": "Diga: ok."}]
-        async with aclosing(self.ask(chat_request(self._settings.model, messages, [], "none"))) as parts:
+        request = chat_request(self._settings.model, messages, [], "none")
+        async with aclosing(self.ask(request, lambda _: None)) as parts:
             async for _ in parts:
                 return
         raise StageError(self.stage, "protocol_error", "the reply was empty")
@@ -88,7 +90,7 @@ class Chat:
         """See :func:`providers.local.chat_messages.chat_request`."""
         return chat_request(self._settings.model, messages, tools, choice)
 
-    async def ask(self, request: dict[str, Any]) -> AsyncGenerator[Part, None]:
+    async def ask(self, request: dict[str, Any], bill: Bill) -> AsyncGenerator[Part, None]:
         """The parts of a reply as they are written; closing the iterator closes the connection.
 
         Raises:
@@ -117,6 +119,8 @@ class Chat:
             if (cut_short := reading.cut_short) is not None:
                 raise cut_short
         finally:
+            # The count comes last: of a reply that was broken off it is not told, and paid all the same.
+            bill(text_reply(payee(settings.base_url), settings.model, reading.usage))
             await stream.close()
 
     async def _first(
@@ -194,8 +198,9 @@ def _may_pass(error: Exception) -> bool:
 class ChatDialogue:
     """See :class:`providers.local.dialogue.base.Dialogue`."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: Chat, bill: Bill) -> None:
         self._chat = chat
+        self._bill = bill
         self._instructions = ""
         self._tools: Sequence[Mapping[str, Any]] = ()
 
@@ -214,6 +219,7 @@ class ChatDialogue:
             return
         instructions = self._instructions if response_instructions is None else response_instructions
         messages = chat_messages(instructions, history)
-        async with aclosing(self._chat.ask(self._chat.request(messages, self._tools, tool_choice))) as parts:
+        request = self._chat.request(messages, self._tools, tool_choice)
+        async with aclosing(self._chat.ask(request, self._bill)) as parts:
             async for part in parts:
                 yield part

@@ -129,6 +129,8 @@ class Reading:
         self._began = False
         self._finish = ""
         self._used: Used | None = None
+        self.usage: object = None
+        """What is billed, in the vendor's words; None: not told."""
 
     def take(self, chunk: ChatCompletionChunk) -> list[Part]:
         """What a chunk completes.
@@ -143,6 +145,7 @@ class Reading:
 
     def _take(self, chunk: ChatCompletionChunk) -> Iterator[Part]:
         if (usage := chunk.usage) is not None:
+            self.usage = usage.model_dump()
             cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
             self._used = Used(int(usage.prompt_tokens), int(usage.completion_tokens), int(cached or 0))
         if not chunk.choices:

@@ -24,11 +24,12 @@ import orjson
 import structlog
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from providers.base import Usage
 from providers.formats import PCM16, PCMU, AudioFormat
 from providers.local.coding import Outgoing
 from providers.local.listening import Expected, Fail, TurnListener, Words
 from providers.local.recognition import Recognised, RecognitionError
-from providers.local.stage import StageError, refusal, stage_at
+from providers.local.stage import Bill, StageError, payee, refusal, stage_at
 from providers.local.turns import PAUSE_MS, RATE
 from providers.websocket import Limits, WebSocket, connect_websocket, is_secure, lost_in_words, not_opened
 
@@ -104,9 +105,9 @@ class Deepgram:
         self.limits = Limits(open_s=settings.connect_s, close_s=1.0, ping_s=None)
         self._context = ssl.create_default_context() if is_secure(settings.base_url) else None
 
-    def listener(self, tasks: asyncio.TaskGroup, fail: Fail) -> TurnListener:
-        """See :class:`providers.local.listening.Hears`."""
-        return DeepgramListener(self, tasks, fail)
+    def listener(self, tasks: asyncio.TaskGroup, fail: Fail, bill: Bill) -> TurnListener:
+        """See :class:`providers.local.listening.Hears`. Sound is paid by its seconds, once it is sent."""
+        return DeepgramListener(self, tasks, fail, bill)
 
     async def connect(self, listener: Any, expected: Expected) -> None:
         """Open a connection.
@@ -181,8 +182,11 @@ class DeepgramListener:
     """See :class:`providers.local.listening.TurnListener`, and for the socket
     :class:`providers.websocket.Listener`. Each connection has a generation: what an old one says is past."""
 
-    def __init__(self, account: Deepgram, tasks: asyncio.TaskGroup, fail: Fail) -> None:
+    def __init__(self, account: Deepgram, tasks: asyncio.TaskGroup, fail: Fail, bill: Bill) -> None:
         self._account = account
+        self._bill = bill
+        self._unpaid = 0
+        """Samples that were sent and that nobody was told of."""
         self._tasks = tasks
         self._fail = fail
         self._loop = asyncio.get_running_loop()
@@ -276,6 +280,7 @@ class DeepgramListener:
         if self._connection is None:
             self._connect()
         elif sound:
+            self._unpaid += len(sound) // self._format.sample_bytes
             self._connection.send_sound(sound)
             self._arm_keep_alive()
 
@@ -333,6 +338,7 @@ class DeepgramListener:
             if turn.quiet_from is not None:
                 turn.quiet_from += shift
             connection.send_sound(bytes(turn.sound))
+            self._unpaid += len(turn.sound) // self._format.sample_bytes
             self._sent += len(turn.sound) // self._format.sample_bytes
             if turn.quiet_from is not None:
                 connection.send(b'{"type":"Finalize"}')
@@ -456,8 +462,15 @@ class DeepgramListener:
         if running is not None:
             self._forget(running)
 
+    def _tell_bill(self) -> None:
+        if self._unpaid:
+            seconds, self._unpaid = self._unpaid / self._format.rate, 0
+            settings = self._account.settings
+            self._bill(Usage(payee(settings.base_url), settings.model, "transcription", seconds=seconds))
+
     def _forget(self, turn: _Turn) -> None:
         self._turns.remove(turn)
+        self._tell_bill()
         end = turn.begin + len(turn.sound) // self._format.sample_bytes
         self._past = max(self._past, end if turn.quiet_from is None else turn.quiet_from)
 

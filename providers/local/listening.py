@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from providers.local.recognition import Recognised, RecognitionError
-from providers.local.stage import StageError
+from providers.local.stage import Bill, StageError
 from providers.local.turns import RATE
 
 DEFAULT_LANGUAGE: Final = "pt"
@@ -63,8 +63,8 @@ Fail = Callable[[StageError], None]
 class Hears(Protocol):
     """What all sessions' listeners share: a model, or an account."""
 
-    def listener(self, tasks: asyncio.TaskGroup, fail: Fail) -> TurnListener:
-        """A session's own; ``tasks`` owns what runs for it."""
+    def listener(self, tasks: asyncio.TaskGroup, fail: Fail, bill: Bill) -> TurnListener:
+        """A session's own; ``tasks`` owns what runs for it, ``bill`` is told what is to be paid."""
 
 
 class TurnRecogniser(Protocol):
@@ -84,8 +84,8 @@ class WholeTurns:
     def __init__(self, recogniser: TurnRecogniser) -> None:
         self._recogniser = recogniser
 
-    def listener(self, tasks: asyncio.TaskGroup, fail: Fail) -> TurnListener:
-        """See :class:`Hears`."""
+    def listener(self, tasks: asyncio.TaskGroup, fail: Fail, bill: Bill) -> TurnListener:
+        """See :class:`Hears`. It costs nothing."""
         return _WholeTurnListener(self._recogniser, tasks)
 
 

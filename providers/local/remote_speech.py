@@ -16,9 +16,10 @@ from typing import Any, Final, Protocol
 import httpx2
 import structlog
 
+from providers.base import Usage
 from providers.local.speech import RATE, SentenceCache, Sound
 from providers.local.spoken import without_marks
-from providers.local.stage import StageError, refusal, stage_at
+from providers.local.stage import Bill, StageError, payee, refusal, stage_at
 
 MAX_SENTENCE_S: Final = 60
 """Seconds of speech for one sentence; more is no speech of it."""
@@ -37,6 +38,10 @@ class SpeechService(Protocol):
 
     @property
     def base_url(self) -> str: ...
+
+    @property
+    def model(self) -> str:
+        """What is paid for."""
 
     @property
     def name(self) -> str:
@@ -81,6 +86,11 @@ class DeepgramSpeech:
     base_url: str
     voice: str
     api_key: str = field(repr=False)
+
+    @property
+    def model(self) -> str:
+        """See :class:`SpeechService`: each voice is one."""
+        return self.voice
 
     @property
     def name(self) -> str:
@@ -134,7 +144,7 @@ class RemoteSpeaker:
         Raises:
             StageError: it does not.
         """
-        async with aclosing(self.stream("Olá.")) as pieces:
+        async with aclosing(self.stream("Olá.", 1.0, lambda _: None)) as pieces:
             async for _ in pieces:
                 return
 
@@ -142,8 +152,8 @@ class RemoteSpeaker:
         """Let the connections go."""
         await self._client.aclose()
 
-    async def stream(self, sentence: str, speed: float = 1.0) -> AsyncGenerator[Sound, None]:
-        """See :class:`providers.local.speech.Speaks`."""
+    async def stream(self, sentence: str, speed: float, bill: Bill) -> AsyncGenerator[Sound, None]:
+        """See :class:`providers.local.speech.Speaks`. It is paid by the characters."""
         key = (self._service.name, sentence, speed)
         if (known := self.cache.get(key)) is not None:
             yield Sound(known, last=True)
@@ -151,17 +161,19 @@ class RemoteSpeaker:
         text = without_marks(sentence)
         whole = bytearray()
         if any(sign.isalnum() for sign in text):  # nobody says a dash
-            async with aclosing(self._ask(text, speed)) as pieces:
+            async with aclosing(self._ask(text, speed, bill)) as pieces:
                 async for pcm in pieces:
                     whole += pcm
                     yield Sound(pcm)
         self.cache.put(key, bytes(whole))
         yield Sound(b"", last=True)
 
-    async def _ask(self, text: str, speed: float) -> AsyncGenerator[bytes, None]:
+    async def _ask(self, text: str, speed: float, bill: Bill) -> AsyncGenerator[bytes, None]:
         """Whole samples, as they come."""
         due = asyncio.get_running_loop().time() + self._first_s
         response = await self._open(text, speed, due)
+        service = self._service
+        bill(Usage(payee(service.base_url), service.model, "speech", characters=len(text)))
         try:
             received, odd = 0, b""
             pieces = response.aiter_bytes()

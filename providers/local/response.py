@@ -17,6 +17,7 @@ from providers.local.conversation import Item, Spoken, audio_tokens, text_tokens
 from providers.local.dialogue.base import Call, CutShort, Say, Used, WrittenCall
 from providers.local.speech import RATE, Speaks
 from providers.local.spoken import sentences
+from providers.local.stage import Bill
 
 _CHUNK_MS: Final = 100
 _CHUNK_BYTES: Final = RATE * 2 * _CHUNK_MS // 1000
@@ -125,6 +126,7 @@ class ResponseStream:
         room: Callable[[], Awaitable[None]],
         new_id: Callable[[str], str],
         remember: Callable[[Item], str | None],
+        bill: Bill,
     ) -> None:
         """
         Args:
@@ -132,6 +134,7 @@ class ResponseStream:
             room: waits until the client has taken enough of what was sent.
             new_id: a fresh id with a prefix.
             remember: adds an item to the conversation and returns the id before it.
+            bill: told what is to be paid for speech.
         """
         self._response = response
         self._speaker = speaker
@@ -139,6 +142,7 @@ class ResponseStream:
         self._room = room
         self._new_id = new_id
         self._remember = remember
+        self._bill = bill
         self._outgoing = Outgoing(response.format)
         self._began = 0.0
         self._sent_ms = 0.0
@@ -174,7 +178,7 @@ class ResponseStream:
     async def _speak(self, text: str) -> None:
         item = self._response.open_item or self._open_message("output_audio")
         for sentence in sentences(text):
-            async with aclosing(self._speaker.stream(sentence, self._response.speed)) as pieces:
+            async with aclosing(self._speaker.stream(sentence, self._response.speed, self._bill)) as pieces:
                 spoken: Spoken | None = None
                 received_ms = 0.0
                 async for piece in pieces:

@@ -10,18 +10,19 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import singledispatchmethod
 from typing import Any, Final, Protocol
 
 import structlog
 
 from audio.vad import VadModel
+from providers.base import Usage
 from providers.formats import PCM24, format_of
 from providers.local import protocol
 from providers.local.coding import Incoming
 from providers.local.conversation import Conversation, Item, item_from, text_tokens
-from providers.local.dialogue.base import Began, CutShort, Dialogue, Entry, Used
+from providers.local.dialogue.base import Began, CutShort, Entry, NewDialogue, Used
 from providers.local.listening import DEFAULT_LANGUAGE, Expected, Hears, Words
 from providers.local.protocol import (
     FunctionTool,
@@ -36,7 +37,7 @@ from providers.local.response import Response, ResponseStream
 from providers.local.speech import Speaks, SpeechError
 from providers.local.stage import StageError
 from providers.local.turns import RATE, BufferFull, InputBuffer, Paused, Resumed, Started, Stopped, Vad
-from providers.openai_messages import SESSION_ERROR
+from providers.openai_messages import BILLED, SESSION_ERROR
 
 _MIN_COMMIT_MS: Final = 100
 _MAX_OUT_OF_BAND: Final = 4
@@ -63,7 +64,7 @@ class Parts:
     recogniser: Hears
     speaker: Speaks
     vad: VadModel
-    new_dialogue: Callable[[], Dialogue]
+    new_dialogue: NewDialogue
     owned: tuple[Closes, ...] = ()
     """What is to be closed when no session comes any more."""
 
@@ -117,7 +118,7 @@ class RealtimeSession:
         self._turn_item = ""
         """The id that the turn which has begun will have."""
         self._recognising: dict[str, asyncio.Task[None]] = {}
-        self._listener = parts.recogniser.listener(tasks, self._give_up)
+        self._listener = parts.recogniser.listener(tasks, self._give_up, self._billed)
         self._turn_times: _Times | None = None
         """Of the caller's last turn, until a reply is asked for."""
         self._given_up = False
@@ -127,7 +128,7 @@ class RealtimeSession:
         self._spoke = False
         self._idle: asyncio.TimerHandle | None = None
         self._idle_from_ms = 0
-        self._dialogue = parts.new_dialogue()
+        self._dialogue = parts.new_dialogue(self._billed)
         self._told: tuple[str, list[dict[str, Any]]] = ("", [])
         """What the dialogue was configured with; as it begins: nothing."""
 
@@ -383,7 +384,13 @@ class RealtimeSession:
             params.metadata,
         )
         stream = ResponseStream(
-            response, self._parts.speaker, self._emit, self._room, _new_id, self._conversation.add
+            response,
+            self._parts.speaker,
+            self._emit,
+            self._room,
+            _new_id,
+            self._conversation.add,
+            self._billed,
         )
         times, self._turn_times = self._turn_times or _Times(), None
         times.asked = asyncio.get_running_loop().time()
@@ -448,7 +455,7 @@ class RealtimeSession:
             dialogue = self._dialogue
             if params.tools is not None:
                 # For this one response: another one, so that the session's own stays as it is.
-                dialogue = self._parts.new_dialogue()
+                dialogue = self._parts.new_dialogue(self._billed)
                 dialogue.configure(self._settings.instructions, _tools(params.tools))
             reply = dialogue.reply(
                 history, params.instructions, choice if isinstance(choice, str) else choice.name
@@ -491,6 +498,10 @@ class RealtimeSession:
         task.cancel()
         stream.close_open("incomplete")
         self._finish(response, "cancelled", {"type": "cancelled", "reason": reason})
+
+    def _billed(self, usage: Usage) -> None:
+        """Say what somebody else is to be paid for: an event of our own, which other clients pass over."""
+        self._emit(BILLED, usage=asdict(usage))
 
     def _give_up(self, error: StageError) -> None:
         """Say once that nothing more can come of this session; the client hangs up."""

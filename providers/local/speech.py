@@ -19,6 +19,7 @@ import soxr
 from providers.local.espeak import EspeakError
 from providers.local.espeak_process import espeak
 from providers.local.spoken import spoken_form
+from providers.local.stage import Bill
 
 RATE = 24000
 """Samples per second of all that is said."""
@@ -46,8 +47,11 @@ class Sound:
 class Speaks(Protocol):
     """Makes sentences into speech, for all sessions."""
 
-    def stream(self, sentence: str, speed: float = 1.0) -> AsyncGenerator[Sound, None]:
+    def stream(self, sentence: str, speed: float, bill: Bill) -> AsyncGenerator[Sound, None]:
         """A sentence, each piece as soon as it is there; closing the iterator stops the work.
+
+        Args:
+            bill: told what is to be paid.
 
         Raises:
             SpeechError: this sentence can't be said.
@@ -192,8 +196,8 @@ class Speaker:
         self.cache.put(key, pcm)
         return pcm
 
-    async def stream(self, sentence: str, speed: float = 1.0) -> AsyncGenerator[Sound, None]:
-        """See :class:`Speaks`: the sentence in one piece."""
+    async def stream(self, sentence: str, speed: float, bill: Bill) -> AsyncGenerator[Sound, None]:
+        """See :class:`Speaks`: the sentence in one piece. It costs nothing."""
         yield Sound(await self.say(sentence, speed), last=True)
 
     def close(self) -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from providers.base import Usage
 from providers.openai_messages import http_refusal
+
+Bill = Callable[[Usage], None]
+"""Told what somebody is to be paid for, when it comes about."""
+
+_PAYEES: Final[Mapping[str, str]] = {
+    "api.openai.com": "openai",
+    "api.groq.com": "groq",
+    "api.deepgram.com": "deepgram",
+}
 
 _BODIES: Final[Mapping[bytes, tuple[str, str]]] = {
     b"voice": ("unsupported_voice", "the voice is not known there"),
@@ -33,6 +43,12 @@ def stage_at(name: str, base_url: str) -> str:
     """A stage as people are told of it: what it does, and whose it is."""
     parts = urlsplit(base_url)
     return f"{name} ({parts.hostname}{f':{parts.port}' if parts.port else ''})"
+
+
+def payee(base_url: str) -> str:
+    """Who is paid for what a server does: a vendor's name, or the server's where it is nobody's we know."""
+    host = urlsplit(base_url).hostname or ""
+    return _PAYEES.get(host, host)
 
 
 def refusal(status: int, body: bytes) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from providers.usage import (
     MOST_SECONDS,
     MOST_TOKENS,
     gemini_reply,
+    itemised,
     realtime_reply,
     realtime_transcription,
     text_reply,
@@ -127,6 +129,17 @@ def test_a_time_that_is_none_is_not_billed_and_said(seconds: object) -> None:
     assert timed("p", "m", "session", seconds) == Usage("p", "m", "session", complete=False)
 
 
+def test_our_own_model_servers_items_are_what_it_was_told() -> None:
+    for usage in (
+        Usage("groq", "llama", "reply", Tokens(1, 2, 3), complete=False),
+        Usage("deepgram", "nova-3", "transcription", seconds=2.5),
+        Usage("openai", "gpt-4o-mini-tts", "speech", characters=12),
+    ):
+        assert itemised(json.loads(json.dumps(asdict(usage)))) == usage
+    assert not itemised({"provider": "groq", "model": "llama", "purpose": "x", "complete": True}).complete
+    assert not itemised(None).complete
+
+
 @given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 def test_each_token_of_a_reply_is_counted_once(
     text: int, audio: int, text_cached: int, audio_cached: int, text_out: int, audio_out: int
@@ -192,8 +205,8 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 
 @given(ANYTHING | st.dictionaries(NAMES, ANYTHING, max_size=8))
 def test_no_usage_is_an_error_or_less_than_nothing(usage: Any) -> None:
-    for read in (realtime_reply, realtime_transcription, gemini_reply, text_reply):
-        found = read("p", "m", usage)
+    reads = (realtime_reply, realtime_transcription, gemini_reply, text_reply)
+    for found in (*(read("p", "m", usage) for read in reads), itemised(usage)):
         tokens = found.tokens
         counts = (
             tokens.text_in,

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from providers.base import Usage
+
 
 @dataclass(frozen=True, slots=True)
 class UserSaid:
@@ -181,6 +183,10 @@ class AtOnce:
             yield part
 
 
-def at_once(new_engine: Callable[[], DialogueEngine]) -> Callable[[], Dialogue]:
-    """What makes a dialogue for each session, of what makes an engine."""
-    return lambda: AtOnce(new_engine())
+NewDialogue = Callable[[Callable[[Usage], None]], Dialogue]
+"""Makes a dialogue for a session, which is told what is to be paid."""
+
+
+def at_once(new_engine: Callable[[], DialogueEngine]) -> NewDialogue:
+    """The same of what makes an engine: it costs nothing."""
+    return lambda bill: AtOnce(new_engine())

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
+from providers.base import Tokens, Usage
 from providers.local.chat import Chat, ChatSettings
 from providers.local.chat_messages import UNANSWERED, UNHEARD, Malformed, Reading, chat_messages, chat_request
 from providers.local.dialogue.base import (
@@ -30,7 +31,7 @@ from providers.local.dialogue.base import (
     UserSaid,
     WrittenCall,
 )
-from providers.local.stage import StageError
+from providers.local.stage import StageError, payee
 from tests.simulators.chat_speech import KEY, Call, Faults, Reply, Simulator
 
 MODEL = "llama-3.3-70b-versatile"
@@ -52,7 +53,7 @@ def chat(server: Simulator, **changes: Any) -> Chat:
 async def reply(
     chat: Chat, history: History, instructions: str | None = None, choice: str = "auto"
 ) -> list[Part]:
-    dialogue = chat.dialogue()
+    dialogue = chat.dialogue(lambda _: None)
     dialogue.configure("Você é o porteiro.", TOOLS)
     async with aclosing(dialogue.reply(history, instructions, choice)) as parts:
         found = [part async for part in parts]
@@ -60,12 +61,13 @@ async def reply(
     return found
 
 
-async def asked(model: Chat) -> tuple[list[Part], Exception | None]:
+async def asked(model: Chat, bills: list[Usage] | None = None) -> tuple[list[Part], Exception | None]:
     """What comes of a question, and how it ends."""
     found: list[Part] = []
+    bills = [] if bills is None else bills
     request = model.request([{"role": "user", "content": "x"}], TOOLS, "auto")
     try:
-        async with aclosing(model.ask(request)) as parts:
+        async with aclosing(model.ask(request, bills.append)) as parts:
             async for part in parts:
                 found.append(part)
     except (StageError, CutShort) as error:
@@ -189,10 +191,11 @@ async def test_calls_of_a_reply_that_was_cut_short_are_not_made(finish: str, rea
 
 async def test_the_first_sentence_is_there_while_the_second_is_written() -> None:
     async with Simulator(faults=Faults(pace_s=0.02)) as server:
+        bills: list[Usage] = []
         server.replies.append(Reply("Um momento. " + "A segunda frase é longa, e não acaba logo. " * 3))
         model = chat(server)
         async with aclosing(
-            model.ask(model.request([{"role": "user", "content": "x"}], [], "auto"))
+            model.ask(model.request([{"role": "user", "content": "x"}], [], "auto"), bills.append)
         ) as parts:
             async for part in parts:
                 if isinstance(part, Say):
@@ -204,6 +207,8 @@ async def test_the_first_sentence_is_there_while_the_second_is_written() -> None
             while server.hung_up == 0:
                 await asyncio.sleep(0.01)
         await model.close()
+        (bill,) = bills
+        assert not bill.complete, "what was broken off is paid, and nobody says how much"
 
 
 # ---------------------------------------------------------------------------------------------- how it fails
@@ -245,6 +250,16 @@ async def test_a_fault_is_told_in_plain_words(
     assert str(failed).startswith("language model (127.0.0.1:") and words in str(failed)
     assert KEY not in str(failed)
     assert not any(isinstance(part, WrittenCall) for part in found), "what is not whole is not run"
+
+
+async def test_a_reply_is_paid_by_its_tokens_and_what_was_refused_is_not() -> None:
+    bills: list[Usage] = []
+    async with Simulator() as server:
+        await asked(chat(server), bills)
+        await asked(chat(server, api_key="x"), bills)
+    tokens = Tokens(text_in=388, text_cached=512, text_out=20)
+    assert bills == [Usage("127.0.0.1", MODEL, "reply", tokens)]
+    assert [payee(f"https://api.{name}.com/v1") for name in ("openai", "groq")] == ["openai", "groq"]
 
 
 async def test_a_fault_that_passes_is_asked_over_once() -> None:

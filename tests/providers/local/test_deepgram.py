@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from providers.base import Usage
 from providers.local.deepgram import Deepgram, DeepgramListener, DeepgramSettings, _Connection, key_terms
 from providers.local.listening import Expected, Words
 from providers.local.recognition import Recognised, RecognitionError
@@ -30,6 +31,7 @@ class Ear:
     def __init__(self, listener: DeepgramListener) -> None:
         self.listener = listener
         self.failures: list[StageError] = []
+        self.bills: list[Usage] = []
 
     async def turn(self, ms: int = 1000, *, pause_ms: int = 250, close_ms: int = 250) -> Words:
         """A turn as the session tells it: speech, a pause, the silence that closes it."""
@@ -50,11 +52,11 @@ class Ear:
 async def ear(server: Simulator, expected: Expected | None = None, **changes: Any) -> AsyncIterator[Ear]:
     account = Deepgram(DeepgramSettings(**{"base_url": server.url, "api_key": KEY, **changes}))
     async with asyncio.timeout(15), asyncio.TaskGroup() as tasks:
-        failures: list[StageError] = []
-        listener = account.listener(tasks, failures.append)
+        failures, bills = list[StageError](), list[Usage]()
+        listener = account.listener(tasks, failures.append, bills.append)
         assert isinstance(listener, DeepgramListener)
         made = Ear(listener)
-        made.failures = failures
+        made.failures, made.bills = failures, bills
         listener.configure(expected or Expected("pt", "Portaria. Pode liberar. Daner, Giane"))
         try:
             yield made
@@ -81,6 +83,10 @@ async def test_the_words_of_each_turn_are_its_own_and_silence_is_not_sent(encodi
         assert query["language"] == ["pt-BR"] and query["endpointing"] == ["false"]
         assert query["keyterm"] == ["Portaria", "Pode liberar", "Daner", "Giane"]
         assert server.seconds == pytest.approx(4.5, abs=0.02)
+        assert sum(bill.seconds for bill in one.bills) == pytest.approx(server.seconds, abs=0.02)
+        assert {(bill.provider, bill.model, bill.purpose) for bill in one.bills} == {
+            ("127.0.0.1", "nova-3", "transcription")
+        }
         assert server.texts.count("Finalize") == 3
         assert server.violations == [] and one.failures == []
 
@@ -282,7 +288,7 @@ def test_whatever_comes_is_words_or_a_fault(messages: list[Any]) -> None:
         async with asyncio.TaskGroup() as tasks:
             failures: list[StageError] = []
             account = Deepgram(DeepgramSettings("http://127.0.0.1:1", KEY))
-            listener = account.listener(tasks, failures.append)
+            listener = account.listener(tasks, failures.append, lambda _: None)
             assert isinstance(listener, DeepgramListener)
             listener.began()
             listener._connection = connection = _Connection(listener)

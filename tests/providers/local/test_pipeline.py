@@ -29,9 +29,11 @@ from providers.base import (
     ResponseDone,
     Session,
     SessionConfig,
+    Tokens,
     ToolCall,
     ToolSpec,
     Transcript,
+    Usage,
 )
 from providers.local.deepgram import Deepgram, DeepgramSettings
 from providers.local.listening import WholeTurns
@@ -206,6 +208,15 @@ async def test_a_recorded_turn_is_understood_looked_up_and_answered(
         "Um momento, por favor. Vou verificar agora.",
         'Encontrei. {"found":true}',
     ]
+    bills = [e for e in caller.events if isinstance(e, Usage)]
+    assert all(bill.complete for bill in bills)
+    replies = [bill for bill in bills if bill.purpose == "reply"]
+    assert [(one.provider, one.model) for one in replies] == [("127.0.0.1", CHAT_MODEL)] * 2
+    assert replies[0].tokens == Tokens(text_in=388, text_cached=512, text_out=20)
+    heard = sum(bill.seconds for bill in bills if bill.purpose == "transcription")
+    assert heard == pytest.approx(house.deepgram.seconds, abs=0.1), "whisper costs nothing"
+    spoken_for = sum(bill.characters for bill in bills if bill.purpose == "speech")
+    assert spoken_for == sum(map(len, [*house.chat.said, *house.deepgram.said]))
     assert done.usage["input_tokens"] == 900 and done.usage["input_token_details"]["cached_tokens"] == 512
     for item in [e.item for e in caller.events if isinstance(e, ItemStarted)]:
         pcm = b"".join(e.pcm for e in caller.events if isinstance(e, AudioDelta) and e.item == item)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from providers.base import Usage
 from providers.local.remote_speech import DeepgramSpeech, OpenAISpeech, RemoteSpeaker
 from providers.local.speech import Sound
 from providers.local.stage import StageError
@@ -23,8 +24,11 @@ def openai(url: str, **changes: Any) -> OpenAISpeech:
     return OpenAISpeech(**{**settings, **changes})
 
 
-async def said(speaker: RemoteSpeaker, sentence: str = SENTENCE, speed: float = 1.0) -> list[Sound]:
-    async with aclosing(speaker.stream(sentence, speed)) as pieces:
+async def said(
+    speaker: RemoteSpeaker, sentence: str = SENTENCE, speed: float = 1.0, bills: list[Usage] | None = None
+) -> list[Sound]:
+    bill = ([] if bills is None else bills).append
+    async with aclosing(speaker.stream(sentence, speed, bill)) as pieces:
         return [piece async for piece in pieces]
 
 
@@ -35,7 +39,9 @@ def whole(sounds: list[Sound]) -> bytes:
 async def test_a_sentence_comes_in_pieces_of_whole_samples_and_is_paid_once() -> None:
     async with chat_speech.Simulator() as server:
         speaker = RemoteSpeaker(openai(server.url))
-        first, second = await said(speaker), await said(speaker)
+        bills: list[Usage] = []
+        first, second = await said(speaker, bills=bills), await said(speaker, bills=bills)
+        assert bills == [Usage("127.0.0.1", "gpt-4o-mini-tts", "speech", characters=len(SPOKEN))]
         await said(speaker, speed=1.2)
         assert await said(speaker, " — ") == [Sound(b"", last=True)], "nobody says a dash"
         await speaker.close()
@@ -65,7 +71,7 @@ async def test_who_stops_listening_hangs_up(service: str) -> None:
             if service == "openai"
             else DeepgramSpeech(dg.url, "aura-2-celeste-es", deepgram.KEY)
         )
-        async with aclosing(speaker.stream(SENTENCE)) as pieces:
+        async with aclosing(speaker.stream(SENTENCE, 1.0, lambda _: None)) as pieces:
             async for piece in pieces:
                 assert piece.pcm
                 break
