@@ -31,6 +31,7 @@ from bridge.tape import Tape, TapeHead
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     BilledByTime,
     Event,
     Failed,
@@ -42,6 +43,7 @@ from providers.base import (
     Replaced,
     ResponseDone,
     Session,
+    SparesSilence,
     SpeechStarted,
     SpeechStopped,
     TakesTurns,
@@ -301,6 +303,7 @@ class Leg:
             cut_short = session.busy
             await session.close()
             self._settle(session, cut_short)
+            self._say_what_was_spared(session)
         if not self._closed:
             self._lose("the session ended")
 
@@ -325,6 +328,13 @@ class Leg:
             self._account.cut_short()
         if self._was_ready and not self._billed:
             self._account.untold()
+
+    def _say_what_was_spared(self, session: Session) -> None:
+        sent = session.audio_sent() if isinstance(session, SparesSilence) else AudioSent(0.0, 0.0)
+        if sent.sent_s or sent.spared_s:
+            self.log.info(
+                "session.silence_spared", sent_s=round(sent.sent_s, 1), spared_s=round(sent.spared_s, 1)
+            )
 
     def _agree(self, session: Session) -> None:
         capabilities = session.capabilities
@@ -454,10 +464,10 @@ class Leg:
     def _speech_began(self, onset: SpeechOnset) -> None:
         began = self._heard_at(onset.at)
         self._segments.append(_Segment(began))
+        if self._told is not None and self._hears is None:
+            self._told.caller_began()  # first: what they say goes before what is to be forgotten for it
         if self._hears is None and (self._playout.audible or self._playout.playing is not None):
             self._spoken_over(began)
-        if self._told is not None and self._hears is None:
-            self._told.caller_began()
         self._post(self, visit_events.SpeechBegan(self.role))
 
     def _speech_ended(self, offset: SpeechOffset) -> None:

@@ -690,9 +690,11 @@ class Echo(Part):
 class TurnDetection(Part):
     """When a caller's turn counts as ended: the fields of OpenAI's `server_vad` and `semantic_vad`."""
 
-    kind: Literal["", "server_vad", "semantic_vad"] = ""
-    """`server_vad`: by silence alone. `semantic_vad`: by what is said as well. Empty: `semantic_vad` for
-    azure-voicelive, `server_vad` for the others; `local` and `pipeline` know no other."""
+    kind: Literal["", "server_vad", "semantic_vad", "local"] = ""
+    """`server_vad`: by silence alone. `semantic_vad`: by what is said as well. `local`: by our own VAD
+    (`vad`), and nothing is sent or paid for while nobody speaks; gemini has no other. Empty:
+    `semantic_vad` for azure-voicelive, `server_vad` for the other providers that detect turns. Providers
+    `local` and `pipeline` have no `semantic_vad`."""
     eagerness: Literal["auto", "low", "medium", "high"] = "auto"
     """With openai's `semantic_vad`: how soon a turn is taken to be over."""
 
@@ -703,6 +705,9 @@ class TurnDetection(Part):
     prefix_padding_ms: Milliseconds = 300
     """How much sound from before the turn belongs to it."""
 
+
+OWN_TURNS = frozenset({"openai-live", "elevenlabs"})
+"""Providers whose model decides by itself when it is whose turn."""
 
 EVERY_FACT: tuple[Fact, ...] = ("visitor_name", "apartment", "resident")
 
@@ -1022,7 +1027,10 @@ class Tenant(Part):
         if self.interim_texts and self.provider != "azure-voicelive":
             raise ValueError("interim_texts for provider 'azure-voicelive' alone")
         if self.turn_detection.kind == "semantic_vad" and self.provider in ("local", "pipeline"):
-            raise ValueError(f"turn_detection.kind 'server_vad': provider {self.provider!r} knows no other")
+            found = f"provider {self.provider!r} has no other"
+            raise ValueError(f"turn_detection.kind 'server_vad' or 'local': {found}")
+        if self.turn_detection.kind == "local" and self.provider in OWN_TURNS:
+            raise ValueError(f"no turn_detection.kind 'local': {self.provider!r} has turns of its own")
         if self.pipeline != Pipeline() and not self.has_pipeline:
             raise ValueError("pipeline for provider 'pipeline' alone")
         return self

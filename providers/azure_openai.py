@@ -32,6 +32,7 @@ def azure_openai_settings(access: Access) -> OpenAISettings:
         voice=access.voice or default.voice,
         noise_reduction=default.noise_reduction if access.noise_suppression else None,
         format=access.format or default.format,
+        deployment=True,
         authentication=partial(azure_headers, access),
     )
 

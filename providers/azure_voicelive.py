@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from providers.access import Access, azure_headers
 from providers.azure_voicelive_messages import FORMATS, VoiceLiveWire
 from providers.base import SessionConfig
-from providers.openai_realtime import OpenAISession
+from providers.openai_realtime import OpenAISession, session_of
 from providers.websocket import Limits, Listener, connect_websocket, is_secure
 
 API_VERSION = "2026-07-15"
@@ -71,7 +71,7 @@ class VoiceLiveProvider:
     def open(self, config: SessionConfig) -> OpenAISession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""
         voiced = replace(self._wire, voice=config.voice or self._wire.voice)
-        return OpenAISession(self.name, self._settings, voiced, config, self._connect)
+        return session_of(self.name, self._settings, voiced, config, self._connect)
 
     async def _connect(self, listener: Listener) -> None:
         headers = await azure_headers(self._settings.access)

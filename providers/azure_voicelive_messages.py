@@ -188,7 +188,9 @@ def voice(name: str) -> dict[str, Any]:
     return {"type": "azure-standard", "name": f"pt-BR-{first}Neural" if first in BRAZILIAN else name}
 
 
-def _turn_detection(turns: TurnDetection, locale: str) -> dict[str, Any]:
+def _turn_detection(turns: TurnDetection, locale: str) -> dict[str, Any] | None:
+    if turns.kind == "local":
+        return None
     found: dict[str, Any] = {
         "type": "server_vad",
         "threshold": turns.threshold,

@@ -79,14 +79,15 @@ class TurnDetection:
     """When a caller's turn counts as ended (the fields of OpenAI's ``server_vad`` and ``semantic_vad``).
 
     Attributes:
-        kind: by silence alone, or by what is said as well; empty: what the provider does best.
+        kind: by silence alone, or by what is said as well; ``local``: by our VAD, whose session
+            :class:`TakesTurns`. Empty: what the provider does best.
         eagerness: how soon a turn is taken to be over, where the words decide.
     """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 600
-    kind: Literal["", "server_vad", "semantic_vad"] = ""
+    kind: Literal["", "server_vad", "semantic_vad", "local"] = ""
     eagerness: Literal["auto", "low", "medium", "high"] = "auto"
 
 
@@ -473,6 +474,22 @@ class TakesTurns(Protocol):
         """The caller has been quiet for so long. Once that is the turn's end, the model hears of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class AudioSent:
+    """Seconds of the caller's audio that went to the provider, and that didn't: nobody spoke."""
+
+    sent_s: float
+    spared_s: float
+
+
+@runtime_checkable
+class SparesSilence(Protocol):
+    """A session that sends the caller's audio from half a second before a turn to its end, and no other."""
+
+    def audio_sent(self) -> AudioSent:
+        """How much, since the session was opened."""
+
+
 @runtime_checkable
 class BilledByTime(Protocol):
     """A session that costs by the time that it is open, said or unsaid."""
@@ -498,6 +515,7 @@ class Provider(Protocol):
 __all__ = [
     "AudioDelta",
     "AudioDone",
+    "AudioSent",
     "BilledByTime",
     "Capabilities",
     "Encoding",
@@ -518,6 +536,7 @@ __all__ = [
     "ResponseStarted",
     "Session",
     "SessionConfig",
+    "SparesSilence",
     "Speak",
     "SpeechStarted",
     "SpeechStopped",

@@ -44,6 +44,7 @@ from audio.resample import Resampler
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     BilledByTime,
     Capabilities,
     Event,
@@ -61,6 +62,7 @@ from providers.base import (
     ResponseStarted,
     Session,
     SessionConfig,
+    SparesSilence,
     Speak,
     SpeechStarted,
     SpeechStopped,
@@ -266,7 +268,7 @@ class _Call:
 
 
 class FailoverSession:
-    """See the module; of :mod:`providers.base` a Session that also TakesTurns and is BilledByTime."""
+    """See the module; of :mod:`providers.base` a Session, TakesTurns, SparesSilence and BilledByTime."""
 
     def __init__(
         self, candidates: Sequence[Candidate], config: SessionConfig, breaker: Breaker, apology: str
@@ -371,6 +373,11 @@ class FailoverSession:
         """See :class:`providers.base.BilledByTime`: of all sessions that there were."""
         billed = [link.session for link in self._links if isinstance(link.session, BilledByTime)]
         return tuple(usage for session in billed for usage in session.time_billed())
+
+    def audio_sent(self) -> AudioSent:
+        """See :class:`providers.base.SparesSilence`: by the sessions that do."""
+        spare = [link.session.audio_sent() for link in self._links if isinstance(link.session, SparesSilence)]
+        return AudioSent(sum(one.sent_s for one in spare), sum(one.spared_s for one in spare))
 
     # -- the seam: intents -----------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from providers import gemini_messages as wire
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     Capabilities,
     Event,
     GoingAway,
@@ -50,6 +51,7 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.openai_messages import exact_instructions
+from providers.pre_roll import PreRoll
 from providers.usage import gemini_reply
 from providers.words import words
 
@@ -64,7 +66,6 @@ CAPABILITIES = Capabilities(
     resumption=True,
 )
 BYTES_PER_MS = wire.OUTPUT_RATE * 2 // 1000
-_PRE_ROLL = wire.INPUT_RATE  # 500 ms: the VAD says that somebody speaks 80 to 170 ms after they began
 _MAX_HELD = 10 * wire.INPUT_RATE * 2
 _HOLD_S = 5.0
 """So long a turn may wait for a reply that is being written."""
@@ -195,8 +196,7 @@ class Conversation:
         self._doubt = False
         self._turn: _Turn | None = None
         self._unworded: deque[_Turn] = deque()
-        self._pre_roll: deque[bytes] = deque()
-        self._pre_rolled = 0
+        self._pre_roll = PreRoll(wire.INPUT_RATE * 2 // 1000)
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._queue: deque[_Asked] = deque()
@@ -334,12 +334,9 @@ class Conversation:
         """See :class:`providers.base.Session`. Whole samples. Nothing is sent while nobody speaks."""
         turn = self._turn
         if turn is None:
-            self._pre_roll.append(pcm)
-            self._pre_rolled += len(pcm)
-            while self._pre_rolled - len(self._pre_roll[0]) >= _PRE_ROLL:
-                self._pre_rolled -= len(self._pre_roll.popleft())
+            self._pre_roll.keep(pcm)
         elif turn.started:
-            self._send(wire.audio(pcm), True)
+            self._send_sound(pcm)
         else:
             self._hold(pcm)
 
@@ -349,6 +346,15 @@ class Conversation:
         while self._held_bytes > _MAX_HELD:
             self._held_bytes -= len(self._held.popleft())
 
+    def _send_sound(self, pcm: bytes) -> None:
+        self._pre_roll.sent(pcm)
+        self._send(wire.audio(pcm), True)
+
+    @property
+    def audio_sent(self) -> AudioSent:
+        """See :class:`providers.base.SparesSilence`."""
+        return self._pre_roll.share
+
     def caller_began(self) -> None:
         """See :class:`providers.base.TakesTurns`."""
         self._timers.pop("turn_end", None)
@@ -356,10 +362,8 @@ class Conversation:
             self._turn.over = False
             return
         self._turn = self._new_turn()
-        for pcm in self._pre_roll:
+        for pcm in self._pre_roll.take():
             self._hold(pcm)
-        self._pre_roll.clear()
-        self._pre_rolled = 0
         self._try_turn()
         self._next()
 
@@ -508,7 +512,7 @@ class Conversation:
         self._wait_for_start()
         self._send(wire.activity(begins=True), False)
         if self._held:
-            self._send(wire.audio(b"".join(self._held)), True)
+            self._send_sound(b"".join(self._held))
             self._held.clear()
             self._held_bytes = 0
         if turn.over:

@@ -20,7 +20,7 @@ import structlog
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from providers import gemini_messages as wire
-from providers.base import Capabilities, Event, SessionConfig
+from providers.base import AudioSent, Capabilities, Event, SessionConfig
 from providers.gemini_conversation import CAPABILITIES, Conversation
 from providers.session import MAX_WAITING, STALE_S, ConversingSession
 from providers.websocket import (
@@ -119,7 +119,7 @@ class _Link:
 
 
 class GeminiSession(ConversingSession[Conversation]):
-    """See :class:`providers.base.Session` and :class:`providers.base.TakesTurns`."""
+    """See :class:`providers.base.Session`, TakesTurns and SparesSilence."""
 
     def __init__(
         self, settings: GeminiSettings, config: SessionConfig, context: ssl.SSLContext | None
@@ -157,6 +157,10 @@ class GeminiSession(ConversingSession[Conversation]):
 
     def _send_audio(self, pcm: bytes) -> None:
         self._conversation.send_audio(pcm)
+
+    def audio_sent(self) -> AudioSent:
+        """See :class:`providers.base.SparesSilence`."""
+        return self._conversation.audio_sent
 
     def caller_began(self) -> None:
         """See :class:`providers.base.TakesTurns`."""

@@ -3,9 +3,10 @@
 Messages of the server go in through :meth:`Conversation.receive`, intents through methods of the same names
 as in :class:`providers.base.Session`; what is to be sent and what happened come out through two callables.
 
-Who does what: the server's VAD says where a turn ends, the sequencer here says when a response is asked for
-and cancelled (``create_response`` and ``interrupt_response`` are off). Since the server hears all audio all
-the time, a barge-in needs no clearing of its input buffer and no pre-roll.
+Who does what: the server's VAD says where a turn ends, or ours does (:mod:`providers.openai_turns`); the
+sequencer here says when a response is asked for and cancelled (``create_response`` and ``interrupt_response``
+are off). A server that detects the turns hears all audio all the time: a barge-in needs no clearing of its
+input buffer and no pre-roll then.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from providers import openai_messages as wire
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     Capabilities,
     Event,
     Failed,
@@ -39,6 +41,7 @@ from providers.base import (
 )
 from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import UnknownFormat
+from providers.openai_turns import CallerTurns
 from providers.sequencer import Action, Cancel, Create, Dropped, Output, Patience, Sequencer
 from providers.usage import itemised, realtime_reply, realtime_transcription
 
@@ -112,6 +115,10 @@ class Conversation:
         self.ready = False
         self.input = self.output = dialect.audio
         """The formats of the caller's and of the model's audio; once ready, as the server confirmed them."""
+        self._turns: CallerTurns | None = None
+        """Where our VAD detects them."""
+        if config.turn_detection.kind == "local":
+            self._turns = CallerTurns(self.input, emit, send, self._event_id)
 
     # -- intents ---------------------------------------------------------------------------------------------
 
@@ -146,6 +153,29 @@ class Conversation:
     def give_up(self, patience: Patience) -> None:
         """The time for this wait is over."""
         self._act(self._sequencer.give_up(patience))
+
+    def send_audio(self, pcm: bytes) -> None:
+        """The caller's audio in whole samples, where our VAD detects the turns."""
+        if self._turns is not None:
+            self._turns.hear(pcm)
+
+    @property
+    def audio_sent(self) -> AudioSent:
+        """See :class:`providers.base.SparesSilence`."""
+        return self._turns.sent if self._turns is not None else AudioSent(0.0, 0.0)
+
+    def caller_began(self) -> None:
+        """See :class:`providers.base.TakesTurns`."""
+        if self._turns is not None and self._turns.begin():
+            self._act(self._sequencer.caller_speaks())
+
+    def turn_over(self) -> None:
+        """The caller has been quiet for as long as ends a turn."""
+        match self._turns.end() if self._turns is not None else None:
+            case "ended":
+                self._act(self._sequencer.turn_ended())
+            case "lost":
+                self._act(self._sequencer.turn_lost())
 
     def auto_reply(self, on: bool) -> None:
         """See :class:`providers.base.Session`."""
@@ -239,6 +269,8 @@ class Conversation:
             for item in self._dialect.past(line):
                 self._send(wire.item_create(self._event_id("past"), item))
         self._emit(Ready(self.capabilities))
+        if self._turns is not None and self._turns.opened(self.input):
+            self._act(self._sequencer.caller_speaks())
 
     def _speech_started(self, message: Message) -> None:
         self._emit(SpeechStarted(message["item_id"]))
@@ -248,13 +280,21 @@ class Conversation:
         self._emit(SpeechStopped(message["item_id"]))
 
     def _committed(self, message: Message) -> None:
-        self._act(self._sequencer.turn_ended())
+        if self._turns is not None:
+            self._turns.committed(message["item_id"])  # that it was over is known already
+        else:
+            self._act(self._sequencer.turn_ended())
+
+    def _turn(self, message: Message) -> str:
+        """Which of the caller's turns a message is about."""
+        item: str = message["item_id"]
+        return self._turns.name(item) if self._turns is not None else item
 
     def _caller_transcript_delta(self, message: Message) -> None:
-        self._emit(Transcript("caller", message["item_id"], message.get("delta") or "", final=False))
+        self._emit(Transcript("caller", self._turn(message), message.get("delta") or "", final=False))
 
     def _caller_transcript(self, message: Message) -> None:
-        self._emit(Transcript("caller", message["item_id"], message["transcript"], final=True))
+        self._emit(Transcript("caller", self._turn(message), message["transcript"], final=True))
         paid = self._dialect.paid
         if paid is not None and paid.transcription_model:
             usage = message.get("usage")
@@ -263,7 +303,7 @@ class Conversation:
     def _caller_transcript_failed(self, message: Message) -> None:
         error = message.get("error") or {}
         reason = error.get("message") or error.get("code") or "no reason given"
-        self._emit(TranscriptFailed(message["item_id"], reason))
+        self._emit(TranscriptFailed(self._turn(message), reason))
 
     def _response_created(self, message: Message) -> None:
         response = message["response"]
@@ -369,6 +409,8 @@ class Conversation:
         # A truncation or deletion that came too late changes only what the model remembers.
         benign = code in wire.BENIGN_ERRORS or cause.startswith(("truncate_", "delete_"))
         self._emit(Failed("benign" if benign else "request", code, text))
+        if self._turns is not None:
+            self._turns.refused(cause, text)
         if code == "response_cancel_not_active":
             self._act(self._sequencer.cancel_refused())
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -62,6 +62,9 @@ _BODY_REFUSALS: Mapping[bytes, tuple[str, str]] = {
 }
 """Error codes in the body of a refusal, which say more than its status. The second one is Azure's."""
 
+
+PARALLEL_CALLS: Final = ("gpt-realtime-2",)
+"""How the names begin of the models that reason: they alone have ``parallel_tool_calls``."""
 
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
@@ -131,6 +134,8 @@ class Wire:
     """Named for the bill alone: the address has it."""
     itemised: bool = False
     """The server says itself who is paid."""
+    parallel_calls: bool = False
+    """Whether several tools may be called at once is said; see :func:`takes_parallel_calls`."""
     exact_speech: ClassVar[bool] = False
 
     @property
@@ -177,8 +182,13 @@ def audio_append(audio: bytes) -> bytes:
     return b"".join((_APPEND, b2a_base64(audio, newline=False), b'"}'))
 
 
+def audio_append_message(audio: bytes) -> dict[str, Any]:
+    """The same as :func:`audio_append`, not yet encoded."""
+    return {"type": "input_audio_buffer.append", "audio": b2a_base64(audio, newline=False).decode()}
+
+
 def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
-    """The whole configuration. Turns are detected there, but responses are asked for and cancelled here.
+    """The whole configuration. Turns are detected there (or by our VAD); responses are asked for here.
 
     ``SessionConfig.temperature`` has no field in the GA protocol and is not sent.
     """
@@ -189,6 +199,7 @@ def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
     output: dict[str, Any] = {"format": audio}
     if voice := config.voice or wire.voice:
         output["voice"] = voice
+    parallel = {"parallel_tool_calls": True} if wire.parallel_calls else {}
     return {
         "type": "session.update",
         "event_id": "configure_1",
@@ -207,12 +218,15 @@ def session_update(config: SessionConfig, wire: Wire) -> dict[str, Any]:
             },
             "tools": [function_tool(tool) for tool in config.tools],
             "tool_choice": "auto",
+            **parallel,
             "max_output_tokens": max(1, min(4096, config.max_output_tokens)),
         },
     }
 
 
-def _turn_detection(turns: TurnDetection) -> dict[str, Any]:
+def _turn_detection(turns: TurnDetection) -> dict[str, Any] | None:
+    if turns.kind == "local":
+        return None
     ours = {"create_response": False, "interrupt_response": False}
     if turns.kind == "semantic_vad":
         return {"type": "semantic_vad", "eagerness": turns.eagerness, **ours}
@@ -223,6 +237,11 @@ def _turn_detection(turns: TurnDetection) -> dict[str, Any]:
         "silence_duration_ms": turns.silence_duration_ms,
         **ours,
     }
+
+
+def takes_parallel_calls(model: str) -> bool:
+    """Whether a model knows ``parallel_tool_calls``; the others refuse the whole configuration over it."""
+    return model.startswith(PARALLEL_CALLS)
 
 
 def function_tool(tool: ToolSpec) -> dict[str, Any]:

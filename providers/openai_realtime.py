@@ -17,7 +17,7 @@ from openai import AsyncOpenAI, Omit, OpenAIError
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
 
 from providers import openai_messages as wire
-from providers.base import GoingAway, SessionConfig
+from providers.base import AudioSent, GoingAway, SessionConfig
 from providers.connected import Connect, ConnectedSession, Waits
 from providers.conversing import SessionOver
 from providers.formats import FORMATS, FormatName
@@ -29,6 +29,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _PATIENCE_S: Mapping[Waiting, float] = {Waiting.BARGE_IN: 1.5, Waiting.SPEECH: 10.0, Waiting.TOOLS: 2.0}
 """How long the sequencer's waits may last."""
+LONGEST_TURN_S = 30.0
+"""A turn by our VAD is over after so long: what keeps on sounding must not keep the model from all words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class OpenAISettings:
         noise_reduction: ``near_field`` for handsets, ``far_field`` for door stations, None for none.
         connect_timeout_s: from opening to the confirmed configuration.
         stall_timeout_s: how long the server may refuse to take what we send.
+        deployment: whether ``model`` is a name that the customer gave, and says nothing of the model.
         format: of the audio that is asked for, both ways.
         itemised: the server says itself who is paid, for what.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
@@ -60,6 +63,7 @@ class OpenAISettings:
     stall_timeout_s: float = 5.0
     format: FormatName = "pcm24"
     itemised: bool = False
+    deployment: bool = False
     session_limit_s: float = 3600.0
     going_away_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +100,7 @@ class OpenAIProvider:
 
     def open(self, config: SessionConfig) -> OpenAISession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""
-        return OpenAISession(self.name, self._settings, self._dialect(), config, self._connect)
+        return session_of(self.name, self._settings, self._dialect(), config, self._connect)
 
     def _dialect(self) -> wire.Dialect:
         settings = self._settings
@@ -108,6 +112,7 @@ class OpenAIProvider:
             self.name,
             settings.model,
             settings.itemised,
+            parallel_calls=not settings.deployment and wire.takes_parallel_calls(settings.model),
         )
 
     async def _connect(self, listener: Listener) -> None:
@@ -198,3 +203,103 @@ class OpenAISession(ConnectedSession[Conversation]):
             if timer is not None:
                 timer.cancel()
         self._timer = self._going_away = None
+
+
+class OpenAITurnsSession(OpenAISession):
+    """See :class:`providers.base.Session`, TakesTurns and SparesSilence: our VAD detects the turns."""
+
+    def __init__(
+        self,
+        provider: str,
+        settings: Deadlines,
+        dialect: wire.Dialect,
+        config: SessionConfig,
+        connect: Connect,
+        epoch: int = 1,
+    ) -> None:
+        self._silence_ms = config.turn_detection.silence_duration_ms
+        self._gathered: list[bytes] = []
+        """The caller's audio of this turn of the loop."""
+        self._turn_end: asyncio.TimerHandle | None = None
+        self._longest: asyncio.TimerHandle | None = None
+        super().__init__(provider, settings, dialect, config, connect, epoch)
+
+    def audio_sent(self) -> AudioSent:
+        """See :class:`providers.base.SparesSilence`."""
+        return self._conversation.audio_sent
+
+    def caller_began(self) -> None:
+        """See :class:`providers.base.TakesTurns`."""
+        if self._over:
+            return
+        self._hand_over()
+        if self._turn_end is not None:
+            self._turn_end.cancel()
+            self._turn_end = None
+        self._begin_turn()
+
+    def caller_ended(self, quiet_ms: int) -> None:
+        """See :class:`providers.base.TakesTurns`."""
+        if self._over or self._turn_end is not None:
+            return
+        left_ms = self._silence_ms - quiet_ms
+        if left_ms > 0:
+            self._turn_end = self._loop.call_later(left_ms / 1000, self._end_turn)
+        else:
+            self._end_turn()
+
+    def _begin_turn(self) -> None:
+        self._conversation.caller_began()
+        if self._longest is None:
+            self._longest = self._loop.call_later(LONGEST_TURN_S, self._next_turn)
+        self._arm()
+
+    def _end_turn(self) -> None:
+        """All that was heard of it goes before its end."""
+        self._hand_over()
+        for timer in (self._turn_end, self._longest):
+            if timer is not None:
+                timer.cancel()
+        self._turn_end = self._longest = None
+        self._conversation.turn_over()
+        self._arm()
+
+    def _next_turn(self) -> None:
+        speaking = self._turn_end is None
+        self._end_turn()
+        if speaking:
+            self._begin_turn()
+
+    def _send_audio(self, pcm: bytes) -> None:
+        if self._input is not self._conversation.input:
+            self.audio_let_go += len(pcm)  # at a rate that nobody reads
+            return
+        if not self._gathered:
+            # At the end of the loop's turn: a loop that is late gets many frames at once, for one message.
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(pcm)
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        if gathered and not self._over:
+            self._conversation.send_audio(b"".join(gathered))
+
+    def _agree(self) -> None:
+        if self._conversation.input is not self._input:
+            self._gathered.clear()
+        super()._agree()
+
+    def _finish(self) -> None:
+        super()._finish()
+        for timer in (self._turn_end, self._longest):
+            if timer is not None:
+                timer.cancel()
+        self._turn_end = self._longest = None
+
+
+def session_of(
+    provider: str, settings: Deadlines, dialect: wire.Dialect, config: SessionConfig, connect: Connect
+) -> OpenAISession:
+    """A session of the kind that the configuration's turn detection needs."""
+    kind = OpenAITurnsSession if config.turn_detection.kind == "local" else OpenAISession
+    return kind(provider, settings, dialect, config, connect)

@@ -254,6 +254,12 @@ class Sequencer:
             self._owed.add("turn")
         return self._next()
 
+    def turn_lost(self) -> list[Action]:
+        """The caller's turn is over, and nothing of it is in the conversation: nobody replies to it."""
+        self._speaking = self._barged = False
+        self._ended_in_doubt |= self._doubt
+        return self._next()
+
     def doubt_turn(self) -> list[Action]:
         """What the caller says may be no turn (R9)."""
         self._doubt = True

@@ -189,6 +189,12 @@ class VoiceLiveModel(Model):
             return
         getattr(self, "_on_" + message["type"].replace(".", "_"))(message)
 
+    @staticmethod
+    def _detection(session: Message) -> Message | None:
+        usual: Message = {"type": "server_vad"}
+        found: Message | None = session.get("turn_detection", usual)
+        return found
+
     def format(self, side: str) -> AudioFormat:
         """What audio of one side is spoken in."""
         try:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, get_args
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pydantic
@@ -33,6 +34,7 @@ Message = dict[str, Any]
 
 BYTES_PER_MS = 48
 """Of PCM at 24 kHz, the format that is spoken unless another was asked for."""
+MIN_COMMIT_MS = 100
 TOO_LOUD = 4000
 """Mean magnitude over a second and more. Of our recordings none has more than 2800; read as PCM where they
 were written in G.711, or the other way round, none has less than 4700."""
@@ -125,6 +127,8 @@ class Faults:
     ignore_metadata: bool = False
     busy_creates: int = 0
     """This many creates are refused as busy while a response that nobody asked for runs."""
+    refuse_commits: bool = False
+    """Commits find nothing in the buffer."""
     pace_s: float = 0.0
     """Between two events of a response."""
 
@@ -189,6 +193,12 @@ class Model:
         self._loudness = self._samples = 0
         self.caller = b""
         """The same as PCM at its format's rate."""
+        self.model = "gpt-realtime-2.1"
+        """Which one was asked for."""
+        self.buffer = b""
+        """What was appended since the last commit or clear, as PCM; where the client detects the turns."""
+        self.turns: dict[str, bytes] = {}
+        """Turns that the client committed."""
         self.responses_done: list[str] = []
         self._active: _Active | None = None
         self._counts: dict[str, int] = {}
@@ -224,9 +234,15 @@ class Model:
     def caller_ends(self, item: str, text: str | None = "Boa tarde.") -> None:
         """The turn ends; ``text`` None: the transcription fails."""
         self.emit(type="input_audio_buffer.speech_stopped", audio_end_ms=1000, item_id=item)
+        self._commit(item)
+        self._transcribed(item, text)
+
+    def _commit(self, item: str) -> None:
         self.emit(type="input_audio_buffer.committed", item_id=item, previous_item_id=None)
         message = {"id": item, "type": "message", "role": "user", "content": [{"type": "input_audio"}]}
         self.emit(type="conversation.item.added", item=message)
+
+    def _transcribed(self, item: str, text: str | None) -> None:
         kind = "conversation.item.input_audio_transcription."
         if text is None:
             error = {"code": "audio_unintelligible", "message": "nothing understood"}
@@ -270,6 +286,10 @@ class Model:
             self.refuse(message, self.faults.configure_error, "as the test wants it", violation=False)
             return
         session = json.loads(json.dumps(message["session"]))
+        if session.get("parallel_tool_calls") is not None and not self.model.startswith("gpt-realtime-2"):
+            why = f"parallel_tool_calls is not supported with {self.model}"
+            self.refuse(message, "unsupported_parameter", why, param="session.parallel_tool_calls")
+            return
         old = (self.session.get("audio") or {}).get("output", {}).get("voice")
         if self.items and old != session["audio"]["output"].get("voice"):
             self.refuse(message, "cannot_update_voice", "the voice is frozen after the first audio")
@@ -304,7 +324,41 @@ class Model:
         if self._samples >= form.rate and self._loudness > TOO_LOUD * self._samples:
             self.refuse(message, "invalid_value", f"this is no {form.wire['type']}")
             return
+        if self.manual:
+            self.buffer += pcm
         self.hear(pcm, form.rate)
+
+    @property
+    def manual(self) -> bool:
+        """The client says where a turn ends."""
+        return self._detection(self.session) is None
+
+    @staticmethod
+    def _detection(session: Message) -> Message | None:
+        """How turns are detected here."""
+        usual: Message = {"type": "server_vad"}
+        found: Message | None = ((session.get("audio") or {}).get("input") or {}).get("turn_detection", usual)
+        return found
+
+    def _on_input_audio_buffer_clear(self, message: Message) -> None:
+        self.buffer = b""
+        self.emit(type="input_audio_buffer.cleared")
+
+    def _on_input_audio_buffer_commit(self, message: Message) -> None:
+        held_ms = len(self.buffer) // (self.format("input").rate * 2 // 1000)
+        if not self.manual or held_ms < MIN_COMMIT_MS or self.faults.refuse_commits:
+            why = f"buffer too small. Expected at least 100ms of audio, but buffer only has {held_ms}ms"
+            violation = not self.faults.refuse_commits
+            self.refuse(message, "input_audio_buffer_commit_empty", why, violation)
+            return
+        item = self.id("user")
+        self.turns[item], self.buffer = self.buffer, b""
+        self._commit(item)
+        self.transcribe(item)
+
+    def transcribe(self, item: str) -> None:
+        """Say what was said in a turn that the client committed."""
+        self._transcribed(item, "Boa tarde.")
 
     def hear(self, pcm: bytes, rate: int) -> None:
         """The caller's audio, as PCM."""
@@ -560,6 +614,9 @@ class Simulator:
 
     async def _serve(self, socket: ServerConnection) -> None:
         model = self._make(self._replies, self.faults)
+        request = socket.request
+        assert request is not None
+        model.model = parse_qs(urlsplit(request.path).query).get("model", [""])[0]
         self.models.append(model)
         self._sockets[id(model)] = socket
         wake = self._wake[id(model)] = asyncio.Event()

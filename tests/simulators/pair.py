@@ -79,11 +79,12 @@ STEPS = "model model model to_model to_us say about note barge silence starts en
 steps = st.sampled_from([*STEPS.split(), "phantom"])
 
 
-def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool) -> None:
+def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool = False) -> None:
     """Take these steps, then let everything come to its end. The vendor never has a reason to refuse.
 
     Args:
         busy: the model refuses a create as busy now and then.
+        local: our VAD says where a turn begins and ends; the step ``sound`` is the caller's audio then.
     """
     pair.exchange()
     conversation, model = pair.conversation, pair.model
@@ -120,12 +121,18 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool) -> None:
                 )
             case "silence":
                 conversation.interrupt(None)
+            case "sound":
+                conversation.send_audio(b"\x01\x00" * 24 * chance.choice([1, 20, 60, 500]))
+            case "starts" if local:
+                conversation.caller_began()
+            case "ends" if local:
+                conversation.turn_over()
             case "starts" if speaking is None:
                 speaking = model.caller_starts()
             case "ends" if speaking is not None:
                 model.caller_ends(speaking)
                 speaking = None
-            case "phantom" if speaking is None:
+            case "phantom" if speaking is None and not local:
                 speaking = model.phantom()
             case "answer":
                 answer()
