@@ -69,7 +69,14 @@ def test_every_provider_of_the_settings_can_be_made() -> None:
             '[[tenants.jardim.fallback]]\nprovider = "openai"\nprovider_format = "pcm8"',
             "provider_format pcm24 or pcmu or pcma: provider 'openai' has no 'pcm8'",
         ),
-        ('turn_detection.kind = "semantic_vad"', "turn_detection.kind 'server_vad': provider 'local'"),
+        (
+            'turn_detection.kind = "semantic_vad"',
+            "turn_detection.kind 'server_vad' or 'local': provider 'local'",
+        ),
+        (
+            'provider = "openai-live"\nturn_detection.kind = "local"',
+            "no turn_detection.kind 'local': 'openai-live' has turns of its own",
+        ),
         ('provider = "pipeline"\nmodel = "x"', "no model: of provider 'pipeline' each part has its own"),
         ('pipeline.dialogue = {kind = "chat", model = "x"}', "pipeline for provider 'pipeline' alone"),
     ],

@@ -124,6 +124,8 @@ class Doorman(Model):
     def hear(self, pcm: bytes, rate: int) -> None:
         """The caller's audio."""
         super().hear(pcm, rate)
+        if self.manual:
+            return
         samples = np.frombuffer(pcm, "<i2").astype(np.float64)
         ms = len(samples) * 1000 / rate
         ears = self._ears
@@ -136,9 +138,17 @@ class Doorman(Model):
         elif ears.quiet_ms >= PAUSE_MS:
             item, self._ears = ears.item, _Ears()
             if item is not None:
-                turn = self._turns.popleft() if self._turns else Turn("Hum.", Reply())
-                self._owed.append(turn.reply)
-                self.caller_ends(item, turn.text)
+                self.caller_ends(item, self._understood())
+
+    def _understood(self) -> str:
+        """What the script takes a turn to say; its reply is owed."""
+        turn = self._turns.popleft() if self._turns else Turn("Hum.", Reply())
+        self._owed.append(turn.reply)
+        return turn.text
+
+    def transcribe(self, item: str) -> None:
+        """Say what was said in a turn that the client committed."""
+        self._transcribed(item, self._understood())
 
     # -- voice
 
