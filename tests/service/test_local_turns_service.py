@@ -1,4 +1,4 @@
-"""A visitor on a real telephone with turns by our VAD in OpenAI's protocol: what is said goes, and no silence."""
+"""Turns by our VAD in OpenAI's protocol, on a real telephone: what is said goes out, and no silence."""
 
 from __future__ import annotations
 
