@@ -1,4 +1,4 @@
-"""Recorded visits with turns by our own VAD: they end as they must, and their silence is not sent."""
+"""A recorded visit with turns by our own VAD: it ends as it must, and its silence is not sent."""
 
 from __future__ import annotations
 
@@ -21,23 +21,21 @@ def says(name: str) -> Any:
 
 
 DELIVERY = Cast([says(f"{name}-leticia") for name in ("v01", "v10", "v03")], [says("r03-grave")])
-REFUSED = Cast([says("v05-leticia")], [says("r04-leticia")])
 
 
-async def _play(out: Path) -> tuple[Mapping[str, Any], ...]:
+async def _play(out: Path) -> Mapping[str, Any]:
     settings = stage_settings(out, turn_detection={"kind": "local"})
     with (out / "model.log").open("w") as log:
         async with Stage(settings, log=log) as stage:
-            return await asyncio.gather(stage.play(DELIVERY), stage.play(REFUSED))
+            return await stage.play(DELIVERY)
 
 
-def test_recorded_visits_end_as_they_must_and_most_of_their_audio_is_not_sent(tmp_path: Path) -> None:
+def test_a_recorded_visit_ends_as_it_must_and_most_of_its_audio_is_not_sent(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        delivery, refused = asyncio.run(_play(tmp_path))
+        delivery = asyncio.run(_play(tmp_path))
     assert (delivery["outcome"], delivery["gate_opened"]) == ("authorized", True)
-    assert (refused["outcome"], refused["gate_opened"]) == ("denied", False)
     spared = [line for line in logs if line["event"] == "session.silence_spared"]
-    assert len(spared) == 4
-    for line in spared:
-        share = line["spared_s"] / (line["sent_s"] + line["spared_s"])
-        assert share > 0.5, "a line says more than it listens"
+    assert {line["leg"] for line in spared} == {"visitor", "resident-1"}
+    sent_s, spared_s = (sum(line[key] for line in spared) for key in ("sent_s", "spared_s"))
+    assert sent_s > 8, "what was said"
+    assert spared_s > 0.7 * (sent_s + spared_s), "a caller listens for longer than they speak"
