@@ -43,6 +43,8 @@ RECONNECTS: Final = 3
 """Connections in a minute, beyond which it is given up."""
 MISSES: Final = 2
 """Turns in a row without an answer, after which it is given up."""
+_ROUNDED_S: Final = 0.02
+"""How much less than it is a result's duration may be."""
 _NEARLY_ALL_S: Final = 0.4
 """How much of a turn's end may be without a result when the time for it is over."""
 
@@ -162,6 +164,8 @@ class _Turn:
     """A turn, in the samples of one connection's stream."""
 
     begin: int
+    after: int
+    """From where on words are its own: where the last sound was of the turn before."""
     sound: bytearray = field(default_factory=bytearray)
     """As it is sent; kept until the words are there, for the connection that may follow this one."""
     pcm_bytes: int = 0
@@ -204,8 +208,8 @@ class DeepgramListener:
         """How far its final results have come, in seconds."""
         self._heard = 0.0
         """The same with those that may yet be changed."""
-        self._past = 0
-        """The sample where the last sound was of what was settled or let go."""
+        self._after = 0
+        """:attr:`_Turn.after` of the next turn."""
         self._keep_alive: asyncio.TimerHandle | None = None
         self._misses = 0
         self._failed: StageError | None = None
@@ -222,7 +226,7 @@ class DeepgramListener:
 
     def began(self) -> None:
         self._forget_running()
-        self._running = _Turn(self._sent, coding=Outgoing(self._format))
+        self._running = _Turn(self._sent, self._after, coding=Outgoing(self._format))
         self._turns.append(self._running)
 
     def more(self, pcm: bytes) -> None:
@@ -254,8 +258,9 @@ class DeepgramListener:
         self._send_sound(running, running.coding.audio(rest) + running.coding.rest())
         running.ended, running.ended_at = self._loop.create_future(), self._loop.time()
         if running.quiet_from is None:
-            running.quiet_from = self._sent - PAUSE_MS * self._format.rate // 1000
+            running.quiet_from = self._sent
             self._send(b'{"type":"Finalize"}')
+        self._after = running.quiet_from
         running.deadline = self._loop.call_later(self._account.settings.words_s, self._too_late, running)
         if self._failed is not None:
             self._settle(running, self._failed)
@@ -331,10 +336,10 @@ class DeepgramListener:
     def _begin_on(self, connection: _Connection) -> None:
         """The stream begins anew: the turns that wait for their words are said again."""
         self._connection = connection
-        self._covered, self._heard, self._sent, self._past = 0.0, 0.0, 0, 0
+        self._covered, self._heard, self._sent, self._after = 0.0, 0.0, 0, 0
         for turn in self._turns:
             shift = self._sent - turn.begin
-            turn.begin, turn.finals, turn.interim = self._sent, [], []
+            turn.begin, turn.after, turn.finals, turn.interim = self._sent, self._after, [], []
             if turn.quiet_from is not None:
                 turn.quiet_from += shift
             connection.send_sound(bytes(turn.sound))
@@ -342,6 +347,7 @@ class DeepgramListener:
             self._sent += len(turn.sound) // self._format.sample_bytes
             if turn.quiet_from is not None:
                 connection.send(b'{"type":"Finalize"}')
+                self._after = turn.quiet_from
         self._arm_keep_alive()
 
     def lost(self, connection: _Connection, closed: ConnectionClosed) -> None:
@@ -396,14 +402,15 @@ class DeepgramListener:
         (alternative, *_) = message["channel"]["alternatives"]
         words = _words(alternative, start)
         rate, final = self._format.rate, bool(message.get("is_final"))
-        past = self._past
         for turn in self._turns:
-            # Between two turns there is silence, some of which was sent: words are none there.
-            until = turn.begin + len(turn.sound) // self._format.sample_bytes
-            of_it = [word for word in words if past <= word[0] * rate < until]
+            # Silence between two turns, some of which was sent, holds no words: what seems to begin in it is
+            # the next turn's.
+            until = turn.quiet_from
+            if until is None:
+                until = turn.begin + len(turn.sound) // self._format.sample_bytes
+            of_it = [word for word in words if turn.after <= word[0] * rate < until]
             turn.finals += of_it if final else []
             turn.interim = [] if final else of_it
-            past = until if turn.quiet_from is None else turn.quiet_from
         self._heard = max(self._heard, end)
         if final:
             self._covered = max(self._covered, end)
@@ -415,7 +422,7 @@ class DeepgramListener:
             turn = self._turns[0]
             if turn.ended is None or turn.quiet_from is None:
                 return
-            if self._covered * self._format.rate < max(turn.begin + 1, turn.quiet_from):
+            if (self._covered + _ROUNDED_S) * self._format.rate < max(turn.begin + 1, turn.quiet_from):
                 return
             self._misses = 0
             self._settle(turn, self._recognised(turn))
@@ -461,6 +468,7 @@ class DeepgramListener:
         running, self._running = self._running, None
         if running is not None:
             self._forget(running)
+            self._after = self._sent
 
     def _tell_bill(self) -> None:
         if self._unpaid:
@@ -471,8 +479,6 @@ class DeepgramListener:
     def _forget(self, turn: _Turn) -> None:
         self._turns.remove(turn)
         self._tell_bill()
-        end = turn.begin + len(turn.sound) // self._format.sample_bytes
-        self._past = max(self._past, end if turn.quiet_from is None else turn.quiet_from)
 
 
 def _words(alternative: Mapping[str, Any], start: float) -> Sequence[tuple[float, str, float]]:

@@ -437,7 +437,6 @@ class RealtimeSession:
             self._give_up(error)
         else:
             stream.end()
-            times.first_audio = stream.first_audio
             self._finish(response, "completed", None, times)
 
     async def _say_reply(
@@ -516,6 +515,8 @@ class RealtimeSession:
         self, response: Response, status: Any, details: dict[str, Any] | None, times: _Times | None = None
     ) -> None:
         response.status, response.details = status, details
+        if times is not None:
+            times.first_audio = self._running[response.id][1].first_audio
         response.count()
         self._spoke = self._spoke or any(item.sent_ms for item in response.items)
         del self._running[response.id]

@@ -552,7 +552,7 @@ def test_a_session_is_what_the_seam_says(unused_tcp_port: int) -> None:
 
 
 def test_unknown_providers_and_missing_keys_are_told() -> None:
-    with pytest.raises(ValueError, match=r"'acme' is unknown; allowed: local, openai"):
+    with pytest.raises(ValueError, match=r"'acme' is unknown; allowed: local, pipeline, openai"):
         registry.create("acme", Access("k"))
     with pytest.raises(ValueError, match="'openai': api_key is empty"):
         registry.create("openai", Access())
