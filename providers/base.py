@@ -491,6 +491,14 @@ class SparesSilence(Protocol):
 
 
 @runtime_checkable
+class AsksAgain(Protocol):
+    """A session that can ask its server once more for a reply of which nothing has come."""
+
+    def ask_again(self) -> bool:
+        """Do so; the receipt stays. False: there is nothing that could be asked for again."""
+
+
+@runtime_checkable
 class BilledByTime(Protocol):
     """A session that costs by the time that it is open, said or unsaid."""
 
@@ -513,6 +521,7 @@ class Provider(Protocol):
 
 
 __all__ = [
+    "AsksAgain",
     "AudioDelta",
     "AudioDone",
     "AudioSent",

@@ -35,13 +35,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 import orjson
 import structlog
 
 from audio.resample import Resampler
 from providers.base import (
+    AsksAgain,
     AudioDelta,
     AudioDone,
     AudioSent,
@@ -167,14 +168,6 @@ class Candidate:
     voice: str | None = None
 
 
-@runtime_checkable
-class AsksAgain(Protocol):
-    """A session that can ask its server once more for a reply of which nothing came."""
-
-    def ask_again(self) -> bool:
-        """Do so. False: nothing is waited for that could be asked for again."""
-
-
 class FailoverProvider:
     """Opens sessions with the first of its providers that takes them. ``name`` is the first one's."""
 
@@ -252,6 +245,7 @@ class _Link:
     sign: float = 0.0
     """When something of it came, or it owed nothing."""
     nudged: bool = False
+    """It was asked once more, and nothing came of it yet."""
 
     def out(self, name: str) -> str:
         """A name of its, as the leg knows it."""
@@ -572,7 +566,8 @@ class FailoverSession:
             if isinstance(event, Usage):
                 self._delivery.add(event)
             elif link is self._link:
-                link.sign, link.nudged = self._loop.time(), False
+                if not isinstance(event, Failed):  # that nothing could be cancelled is no sign of a reply
+                    link.sign = self._loop.time()
                 self._happened(link, event)
             elif isinstance(event, Ready):
                 self._opened(link)
@@ -586,7 +581,9 @@ class FailoverSession:
         now = self._loop.time()
         link.sign, link.nudged = now, False
         name = link.out(event.item)
-        item = self._items.get(name) or self._item(link, event.item)
+        item = self._items.get(name)
+        if item is None:
+            return  # it began while the session was not the live one
         item.received += len(event.pcm)
         seconds = len(event.pcm) / item.bytes_per_ms / 1000
         self._spoken_until = max(now, self._spoken_until) + seconds
@@ -594,12 +591,10 @@ class FailoverSession:
 
     def _item(self, link: _Link, inner: str) -> _Item:
         name = link.out(inner)
-        item = self._items.get(name)
-        if item is None:
-            bytes_per_ms = link.session.capabilities.output_rate * 2 // 1000
-            item = self._items[name] = _Item(link.number, inner, bytes_per_ms=bytes_per_ms)
-            if len(self._items) > _ITEMS:
-                del self._items[next(iter(self._items))]
+        bytes_per_ms = link.session.capabilities.output_rate * 2 // 1000
+        item = self._items[name] = _Item(link.number, inner, bytes_per_ms=bytes_per_ms)
+        if len(self._items) > _ITEMS:
+            del self._items[next(iter(self._items))]
         return item
 
     def _happened(self, link: _Link, event: Event) -> None:
@@ -609,9 +604,11 @@ class FailoverSession:
                 self._response_started(link, event)
             case ItemStarted():
                 self._item_started(link, event)
+            case AudioDone() | Transcript(role="agent") if link.out(event.item) not in self._items:
+                pass  # it began while the session was not the live one
             case AudioDone():
-                self._item(link, event.item).done = True
                 name = link.out(event.item)
+                self._items[name].done = True
                 for receipt in [one.receipt for one in self._asked.values() if one.item == name]:
                     del self._asked[receipt]  # all of it is with the leg now
                 self._delivery.add(AudioDone(name))
@@ -662,9 +659,9 @@ class FailoverSession:
 
     def _item_started(self, link: _Link, event: ItemStarted) -> None:
         name, receipt = link.out(event.item), link.receipts.get(event.receipt or "") or None
-        item = self._item(link, event.item)
-        if event.response in link.replies:
-            link.replies[event.response].items.append(item)
+        # Where the response began before the session was live, nobody asked for it.
+        reply = link.replies.setdefault(event.response, _Reply(exact=False, apology=False))
+        reply.items.append(self._item(link, event.item))
         if receipt is not None and receipt in self._asked:
             self._asked[receipt].item = name
         self._delivery.add(ItemStarted(link.out(event.response), name, receipt))
@@ -833,6 +830,7 @@ class FailoverSession:
 
     def _all_well(self, link: _Link) -> None:
         """The session has proved itself."""
+        link.nudged = False
         self._tries = {link.at: 1}
         self._refused.clear()
         self._second_round = False
@@ -941,12 +939,13 @@ class FailoverSession:
         now = self._loop.time()
         calls = any(made.link is link for made in self._calls.values())
         if not link.session.busy or self._speaking or calls:
-            link.sign, link.nudged = now, False
+            link.sign = now
             return
         silent = now - max(link.sign, self._spoken_until)
         if silent < (ASKED_AGAIN_S if link.nudged else SILENT_S):
             return
-        if not link.nudged and isinstance(link.session, AsksAgain) and link.session.ask_again():
+        first = self._troubled is None and not link.nudged
+        if first and isinstance(link.session, AsksAgain) and link.session.ask_again():
             link.sign, link.nudged = now, True
             log.warning("session.asked_again", provider=self._name(link), seconds=round(silent, 1))
         else:
@@ -1037,4 +1036,4 @@ class FailoverSession:
         self._ended.set()
 
 
-__all__ = ["AsksAgain", "Candidate", "FailoverProvider", "FailoverSession"]
+__all__ = ["Candidate", "FailoverProvider", "FailoverSession"]

@@ -206,6 +206,22 @@ class Conversation:
         self._act(self._sequencer.say_exactly(receipt, text))
         return receipt
 
+    def ask_again(self) -> bool:
+        """See :class:`providers.base.AsksAgain`."""
+        response = self._sequencer.running
+        if response is not None and any(item.response == response for item in self._items.values()):
+            return False
+        actions = self._sequencer.ask_again()
+        if not actions:
+            return False
+        if response is not None:
+            self._responses[response].receipts = ()
+        # What is not announced yet is told by its tag, and nobody waits for it.
+        self._interrupted_tags.update(self._asked)
+        self._asked.clear()
+        self._act(actions)
+        return True
+
     def answer(self, call: ToolCall, result: Mapping[str, Any], speak: Speak = "now") -> None:
         """See :class:`providers.base.Session`."""
         if call.epoch != self._epoch or not self._sequencer.awaits(call.id):

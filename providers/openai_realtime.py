@@ -135,7 +135,7 @@ class OpenAIProvider:
 
 
 class OpenAISession(ConnectedSession[Conversation]):
-    """See :class:`providers.base.Session`."""
+    """See :class:`providers.base.Session` and :class:`providers.base.AsksAgain`."""
 
     def __init__(
         self,
@@ -153,6 +153,12 @@ class OpenAISession(ConnectedSession[Conversation]):
         self._decode_delta = dialect.decode_delta
         conversation = Conversation(config, dialect, epoch, self._emit, self._queue_message)
         super().__init__(provider, settings, conversation, connect)
+
+    def ask_again(self) -> bool:
+        """See :class:`providers.base.AsksAgain`."""
+        again = not self._over and self._conversation.ask_again()
+        self._arm()
+        return again
 
     def _opening(self) -> bytes:
         return wire.encode(self._conversation.open())

@@ -26,6 +26,8 @@ R8  Nothing waits for the caller or a tool for ever. ``patience`` names what is 
 R9  A turn in doubt (it may be a word along the way, said while we speak) asks for no reply until the doubt is
     settled. Settled as a turn, it gets its reply; a barge-in that was reported meanwhile was that turn's, and
     if the turn has ended nothing more is waited for.
+R10 A response that was asked for and of which nothing came is given up where whoever has a clock says so
+    (``ask_again``): it is cancelled and asked for anew. What still comes of it is not ours.
 
 What a response may be in, and what moves it (``None``: no response)::
 
@@ -225,6 +227,20 @@ class Sequencer:
             return []
         running.cancelled = True
         return [Cancel(running.response)]
+
+    def ask_again(self) -> list[Action]:
+        """Nothing came of what was asked for (R10). Does nothing where nothing was, or it made a call."""
+        running = self._running
+        if (
+            running is None
+            or running.create is None
+            or running.cancelled
+            or running.response in self._batches
+        ):
+            return []
+        self._running = None
+        self._put_back(running.create)
+        return [Cancel(running.response), *self._next()]
 
     def answer(self, call: str, speak: Speak) -> list[Action]:
         """A call's outcome is known. One that nobody awaits is ignored: see :meth:`awaits`."""

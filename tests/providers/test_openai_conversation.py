@@ -430,3 +430,34 @@ def test_a_session_that_goes_on_with_a_conversation_is_told_it_first_and_asks_fo
         *("É do quinhentos e um.", "Certo, um momento.", "O visitante espera.", "depois")
     ]
     assert pair.conversation.capabilities.history
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_reply_of_which_nothing_comes_is_asked_for_once_more(announced: bool) -> None:
+    """Whether the server lost our create or what it announced: the receipt comes back once, with words."""
+    pair = Pair(Reply((Say(text="Perdida"),)), Reply((Say(text="Um momento."),)))
+    pair.exchange()
+    receipt = pair.conversation.say_exactly("Um momento.")
+    assert [one["type"] for one in pair.to_model] == ["response.create"]
+    if announced:
+        pair.model.receive(pair.to_model.pop(0))
+        pair.conversation.receive(pair.model.out.popleft())
+    else:
+        pair.to_model.clear()
+    assert pair.conversation.ask_again()
+    pair.settle()
+    assert not pair.conversation.busy and pair.model.violations == []
+    assert [(done.receipt, done.status) for done in pair.of(ResponseDone) if done.receipt] == [
+        (receipt, "completed")
+    ]
+    (item,) = pair.of(ItemStarted)
+    assert item.receipt == receipt
+    assert not pair.conversation.ask_again(), "nothing is waited for"
+
+
+def test_a_reply_that_has_begun_to_be_heard_is_not_asked_for_again(pair: Pair) -> None:
+    pair.conversation.say_exactly("Um momento.")
+    pair.until(lambda: bool(pair.of(AudioDelta)))
+    assert not pair.conversation.ask_again()
+    pair.settle()
+    assert len(pair.model.creates) == 1

@@ -75,7 +75,9 @@ replies = st.builds(
     items=st.lists(says | calls, max_size=3).map(tuple),
     status=st.sampled_from(["completed", "completed", "incomplete", "failed"]),
 )
-STEPS = "model model model to_model to_us say about note barge silence starts ends answer patience foreign"
+STEPS = (
+    "model model model to_model to_us say about note barge silence starts ends answer patience foreign again"
+)
 steps = st.sampled_from([*STEPS.split(), "phantom"])
 
 
@@ -139,6 +141,8 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool 
             case "patience":
                 if conversation.patience is not None:
                     conversation.give_up(conversation.patience)
+            case "again":
+                conversation.ask_again()
             case "foreign" if model.active is None:
                 model.start(None)
     for _ in range(200):

@@ -158,6 +158,8 @@ class ScriptedSession:
 
     def ask_again(self) -> bool:
         self.ask_agains += 1
+        if self.fate.asks_again:
+            self._emit(Failed("benign", "nothing_to_cancel", "as the vendors say"))
         return self.fate.asks_again
 
     async def close(self) -> None:
