@@ -38,7 +38,7 @@ from bridge.leg import (
 from bridge.log import bound
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.watch import Seen
-from providers.base import ToolCall
+from providers.base import Provider, ToolCall
 from storage.base import StorageError
 from tools.registry import DEADLINE_S, Calls, Refused, Repeated
 from visits import events as e
@@ -55,6 +55,8 @@ COST_S = 15.0
 """So often what a visit has cost so far goes on record: budgets count it, and a crash loses no more."""
 SETTLE_S = 3.0
 """How long the end of a visit waits for its sessions to close, and to say what they cost."""
+FIRST_WORDS = ("greeting", "transfer_unserved", "goodbye_unserved")
+"""Sentences that a visitor hears first, and that tell of a recording where one is made."""
 LAST_WORDS_S = 5.0
 """How long the legs of a visit that is over may take to close."""
 
@@ -201,7 +203,7 @@ class VisitHost:
         """How many calls this visit holds."""
         return sum(not leg.closed for leg in self._legs.values())
 
-    async def _join(self, leg: Leg) -> None:
+    async def _join(self, leg: Leg, provider: Provider) -> None:
         """Record a leg and join it to a session of its own."""
         data = {
             "leg": leg.name,
@@ -210,7 +212,7 @@ class VisitHost:
             "peer": leg.endpoint.peer,
         }
         try:
-            await self._record("leg.connected", {**data, "provider": self.place.provider.name})
+            await self._record("leg.connected", {**data, "provider": provider.name})
         except _NotDurable as error:
             await self._broken(str(error), ())
             return
@@ -218,7 +220,7 @@ class VisitHost:
             leg.role, self.visit.facts, self._house.tools, attendant=self.visit.rules.attendant
         )
         with bound(leg=leg.name):  # the session's own task and its lines belong to this leg
-            session = self.place.provider.open(config)
+            session = provider.open(config)
             leg.join(session)
             self._leg_tasks[leg.name] = self._spawn(f"leg {leg.name}", self._run_leg(leg, session))
         # The task must have begun before anything can cancel it: cancelled earlier, it would never reach the
@@ -278,8 +280,10 @@ class VisitHost:
             self._see("visit.ended", {"outcome": "failed", "reason": "not_on_record"})
             return
         self._reckon_later()
-        await self._join(self.visitor)
-        await self._handle(e.Started())
+        # Of a visit that runs, money ends nothing: its resident is called all the same.
+        unserved = await self.place.purse.why_closed(self._house.storage, datetime.now(UTC))
+        await self._join(self.visitor, self._house.announcer if unserved else self.place.provider)
+        await self._handle(e.Started(unserved))
 
     async def _take(self, thing: _Thing) -> None:
         match thing:
@@ -303,7 +307,7 @@ class VisitHost:
                 leg = next(one for one in self._legs.values() if one.attempt == thing.attempt)
                 answered = self.visit.state is State.CONSULTING and leg.attempt == self.visit.attempt
                 if answered and not leg.closed:
-                    await self._join(leg)
+                    await self._join(leg, self.place.provider)
                     await self._note_whose(leg)
                     leg.auto_reply(False)
             case _:
@@ -445,7 +449,7 @@ class VisitHost:
             return
         text = self.place.sentences.say(effect.sentence, self.visit.facts, effect.fields)
         recording = self.place.settings.recording
-        if effect.sentence == "greeting" and recording.enabled:
+        if effect.sentence in FIRST_WORDS and recording.enabled:
             text = f"{text} {recording.notice or self.place.sentences.sentences['recording_notice']}"
         leg.say_exactly(text, effect.tag, protected=effect.protected)
 

@@ -12,7 +12,8 @@ from audio.echo import EchoGuard, EchoProfile
 from audio.hearing import Ear, Ears
 from audio.vad import VadProfile
 from bridge.clock import Clock
-from bridge.costs.account import Account, Currency
+from bridge.costs.account import Account
+from bridge.costs.budget import Purse
 from bridge.costs.prices import Prices
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
@@ -39,6 +40,8 @@ class House:
     recorder: Recorder
     tools: Registry
     ears: Ears
+    announcer: Provider
+    """Speaks to visitors for whom no model may be asked."""
     watchers: Sequence[Watcher] = ()
 
 
@@ -57,6 +60,7 @@ class Condominium:
     resident_port: int
     prices: Prices
     """The tenant's own before the others."""
+    purse: Purse
     transfer: Transfer | None = None
     """The way to its attendant; None where there is none."""
 
@@ -67,8 +71,7 @@ class Condominium:
 
     def account(self) -> Account:
         """What a new visit's sessions are to be billed to."""
-        cost = self.settings.cost
-        return Account(self.prices, Currency(cost.currency, cost.per_usd), self.provider.name)
+        return Account(self.prices, self.settings.cost.in_currency, self.provider.name)
 
     def rules(self, *, channel: str) -> VisitRules:
         """The tenant's choices, as a visit knows them.

@@ -16,6 +16,7 @@ from audio.vad import VadModel
 from bridge.amqp import Brokers
 from bridge.calls import RegisteredCall
 from bridge.clock import Clock
+from bridge.costs.budget import Purse
 from bridge.costs.prices import Prices, PricesError, known_prices
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
@@ -33,6 +34,7 @@ from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenant_provider import providers_of
 from bridge.transfer import build_transfer
 from bridge.watch import Watcher
+from providers.announcer import Announcer, OwnVoice
 from storage.base import Storage
 from tools.registry import porteiro_tools
 from visits.directory import Directory
@@ -144,6 +146,7 @@ class LocalRunner:
         self._recorder: Recorder | None = None
         self._house: House | None = None
         self._prices: Prices
+        self._voice = OwnVoice(settings.service.model_server.piper_voice)
         self._places: dict[str, Condominium] = {}
         self._visits: dict[UUID, VisitHost] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -167,6 +170,7 @@ class LocalRunner:
             self._recorder,
             porteiro_tools(),
             Ears(VadModel(silero_onnx())),
+            Announcer(self._voice),
             self._watchers,
         )
         for tenant in self.settings.tenants.values():
@@ -200,6 +204,13 @@ class LocalRunner:
             residents.hosts,
             residents.port,
             self._prices.before(tenant.cost.prices),
+            Purse(
+                tenant.id,
+                tenant.timezone,
+                tenant.cost.in_currency,
+                daily=tenant.cost.daily_budget,
+                monthly=tenant.cost.monthly_budget,
+            ),
             build_transfer(tenant, self.settings.secret),
         )
 
@@ -296,6 +307,7 @@ class LocalRunner:
             await place.dialer.stop()
         self._places.clear()
         await self._brokers.stop()
+        self._voice.close()
         self.clock.stop()
         self.intake.close()
         if self._recorder is not None:

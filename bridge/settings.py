@@ -32,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.costs.account import Currency
 from bridge.costs.prices import Price
 from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
 from bridge.dialing.amqp_message import check as check_message
@@ -653,6 +654,11 @@ class Cost(Part):
         if self.currency != "USD" and "per_usd" not in self.model_fields_set:
             raise ValueError(f"per_usd as well: how much {self.currency} a US dollar is")
         return self
+
+    @property
+    def in_currency(self) -> Currency:
+        """The two together."""
+        return Currency(self.currency, self.per_usd)
 
     @property
     def has_budget(self) -> bool:

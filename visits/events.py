@@ -46,7 +46,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The visitor's leg is up."""
+    """The visitor's leg is up.
+
+    ``unserved``: why no model may be asked, in a word for the record; empty where one may.
+    """
+
+    unserved: str = ""
 
 
 @dataclass(frozen=True, slots=True)

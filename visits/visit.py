@@ -242,6 +242,8 @@ class Visit:
         """What asked for the attendant, while the PBX is being told."""
         self._promised = False
         """The visitor is told that a person takes the call over."""
+        self._unserved = ""
+        """Why no model talks with the visitor at all."""
         self._stranded = False
         """A leg's model is gone for good, and the PBX is being told of the attendant because of it."""
         self._gate_ordered = False
@@ -284,9 +286,16 @@ class Visit:
     # The visitor
     # ----------------------------------------------------------------------------------------------------
 
-    def start(self, _: Started) -> Iterator[Effect]:
+    def start(self, event: Started) -> Iterator[Effect]:
         yield SetTimer("visit", self.rules.visit_s)
-        yield SayExactly(Role.VISITOR, "greeting", {}, "greeting")
+        self._unserved = event.unserved
+        if not event.unserved:
+            yield SayExactly(Role.VISITOR, "greeting", {}, "greeting")
+        elif self.rules.attendant:
+            self._stranded = True
+            yield from self._prepare_transfer()
+        else:
+            yield from self._without_a_model()
 
     def greeted(self, event: SentencePlayed) -> Iterator[Effect]:
         if event.tag == "greeting":
@@ -1273,6 +1282,10 @@ class Visit:
 
     def _without_a_model(self) -> Iterator[Effect]:
         """No model is left for one of the legs; the visitor's call goes to the attendant where it may."""
+        if self._unserved:
+            sentence = "transfer_unserved" if self._promised else "goodbye_unserved"
+            yield from self._close(Outcome.UNREACHABLE, self._unserved, visitor=sentence)
+            return
         yield from self._close(
             Outcome.FAILED,
             "session_lost",

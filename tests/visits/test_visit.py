@@ -1074,6 +1074,40 @@ def test_without_an_attendant_the_visit_goes_on() -> None:
     assert stage.at(State.COLLECTING)
 
 
+def test_whom_no_model_may_talk_with_is_told_so_and_the_visit_ends_closed() -> None:
+    stage = Stage()
+    told = stage.play(e.Started("budget_spent"))
+    assert said_to(told, V) == ["goodbye_unserved"] and stage.at(State.CLOSING)
+    stage.closes()
+    assert stage.ended() == ("unreachable", "budget_spent") and not stage.opened
+
+
+@pytest.mark.parametrize("how", ["ready", "not ready", "silent"])
+def test_whom_no_model_may_talk_with_gets_the_attendant_where_there_is_one(how: str) -> None:
+    stage = Stage(attendant=True)
+    told = stage.play(e.Started("budget_spent"))
+    assert e.PrepareTransfer() in told and not said_to(told, V)
+    told = stage.ring("transfer") if how == "silent" else stage.play(e.TransferAnswered(how == "ready"))
+    assert said_to(told, V) == ["transfer_unserved" if how == "ready" else "goodbye_unserved"]
+    assert records(told) == ["note"] and (e.UndoTransfer() in told) == (how != "ready")
+    stage.closes()
+    assert stage.ended() == ("unreachable", "budget_spent") and not stage.opened
+
+
+def test_whom_no_model_may_talk_with_and_no_voice_of_ours_is_hung_up_on() -> None:
+    stage = Stage()
+    stage.play(e.Started("budget_spent"))
+    assert e.HangUp(V, None) in stage.play(e.SessionLost(V, None, "no_voice"))
+    stage.play(e.LegClosed(V, None, "local"))
+    assert stage.ended() == ("unreachable", "budget_spent")
+
+
+def test_a_visitor_who_leaves_before_the_attendant_is_found_has_left() -> None:
+    stage = Stage(attendant=True)
+    stage.play(e.Started("budget_spent"), e.LegClosed(V, None, "hangup"))
+    assert stage.ended() == ("abandoned", "visitor_hung_up")
+
+
 @pytest.mark.parametrize("silent", [True, False])
 @pytest.mark.parametrize("scene", [Stage.collecting, Stage.dialing, Stage.briefed])
 def test_where_the_pbx_cannot_be_told_the_visitor_is_and_the_visit_goes_on(
