@@ -204,13 +204,7 @@ class LocalRunner:
             residents.hosts,
             residents.port,
             self._prices.before(tenant.cost.prices),
-            Purse(
-                tenant.id,
-                tenant.timezone,
-                tenant.cost.in_currency,
-                daily=tenant.cost.daily_budget,
-                monthly=tenant.cost.monthly_budget,
-            ),
+            Purse.of(tenant),
             build_transfer(tenant, self.settings.secret),
         )
 

@@ -48,10 +48,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     common.add_argument("--db", type=Path, help="the database (default: the one in the settings)")
     common.add_argument("--tenant", help="only this tenant")
     span = argparse.ArgumentParser(add_help=False)
-    span.add_argument(
-        "--since", type=_moment, help="from then on: 2026-11-21, 2026-11-21T08:30, 90m, 12h, 7d"
-    )
-    span.add_argument("--until", type=_moment, help="up to then")
+    span.add_argument("--since", type=moment, help="from then on: 2026-11-21, 2026-11-21T08:30, 90m, 12h, 7d")
+    span.add_argument("--until", type=moment, help="up to then")
 
     list_ = actions.add_parser("list", parents=[common, span], help="the visits, the latest first")
     list_.add_argument("--outcome", choices=get_args(Outcome), help="only visits that ended so")
@@ -113,7 +111,7 @@ def _add_formats(parser: argparse.ArgumentParser, as_json: str, as_csv: str | No
         group.add_argument("--csv", action="store_true", help=f"as {as_csv}; cells can't act as formulas")
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
     """A time as records carry it, out of what people write. Without a zone it is this machine's."""
     ago = re.fullmatch(r"(\d{1,6})([mhd])", text)
     try:
@@ -169,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    async with _opened(args.db) as storage:
+    async with opened(args.db) as storage:
         if args.action == "list":
             return await _list(storage, args)
         if args.action == "show":
@@ -182,7 +180,7 @@ async def _run(args: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def _opened(path: Path) -> AsyncIterator[Storage]:
+async def opened(path: Path) -> AsyncIterator[Storage]:
     storage = await SqliteStorage.open(path, read_only=True, deadline_s=60)
     try:
         yield storage
@@ -190,12 +188,12 @@ async def _opened(path: Path) -> AsyncIterator[Storage]:
         await storage.close()
 
 
-def _console() -> Console:
+def new_console() -> Console:
     # In a pipe there is no width to keep to, and a table cut to 80 columns is of no use.
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
-def _write_json(value: object) -> None:
+def write_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
@@ -216,12 +214,12 @@ async def _list(storage: Storage, args: argparse.Namespace) -> int:
         tenant=args.tenant, since=args.since, until=args.until, outcome=args.outcome, limit=args.limit
     )
     if args.json:
-        _write_json([asdict(visit) for visit in visits])
+        write_json([asdict(visit) for visit in visits])
     elif args.csv:
         names = [field.name for field in fields(VisitSummary)]
-        _write_csv(sys.stdout, names, (asdict(visit) for visit in visits))
+        write_csv(sys.stdout, names, (asdict(visit) for visit in visits))
     elif visits:
-        _console().print(_visits_table(visits))
+        new_console().print(_visits_table(visits))
     if not visits:  # beside what a program reads
         sys.stderr.write("porteiro audit: no visit matches\n")
     return SOUND
@@ -286,9 +284,9 @@ async def _show(storage: Storage, args: argparse.Namespace) -> int:
     records = [record async for record in storage.audit(visit=found[0])]
     sound = all(intact(record) for record in records)
     if args.json:
-        _write_json({"visit": asdict(view), "records": [asdict(r) for r in records], "intact": sound})
+        write_json({"visit": asdict(view), "records": [asdict(r) for r in records], "intact": sound})
     else:
-        console = _console()
+        console = new_console()
         for part in story(view, records):
             console.print(part)
     return SOUND if sound else FAULTY
@@ -308,9 +306,9 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
         chains = [{"tenant": t, "records": head.seq, "head": str(head)} for t, head in heads.items()]
         files = {"sound": recordings.sound, "unsealed": recordings.unsealed}
         found = [asdict(fault) for fault in faults]
-        _write_json({"ok": not faults, "chains": chains, "recordings": files, "faults": found})
+        write_json({"ok": not faults, "chains": chains, "recordings": files, "faults": found})
         return FAULTY if faults else SOUND
-    console = _console()
+    console = new_console()
     faulty = {fault.tenant for fault in faults}
     for tenant, head in heads.items():
         mark, style = ("✗", "red") if tenant in faulty else ("✓", "green")
@@ -337,7 +335,7 @@ async def _head(storage: Storage, args: argparse.Namespace) -> int:
         return FAULTY
     heads = await _heads(storage, args.tenant)
     if args.json:
-        _write_json({tenant: str(head) for tenant, head in heads.items()})
+        write_json({tenant: str(head) for tenant, head in heads.items()})
     else:
         sys.stdout.writelines(f"{safe(tenant)}={head}\n" for tenant, head in heads.items())
     return SOUND
@@ -415,15 +413,15 @@ def _is_the_log(out: Path | str, db: Path) -> bool:
 async def _write_records(out: TextIO, records: AsyncIterator[AuditRecord], *, as_csv: bool) -> None:
     if as_csv:
         names = [field.name for field in fields(AuditRecord)]
-        _write_csv(out, names, ())
+        write_csv(out, names, ())
         async for record in records:
-            _write_csv(out, names, [asdict(record)], header=False)
+            write_csv(out, names, [asdict(record)], header=False)
         return
     async for record in records:
         out.write(json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def _write_csv(
+def write_csv(
     out: TextIO, names: list[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True
 ) -> None:
     writer = csv.writer(out, lineterminator="\n")

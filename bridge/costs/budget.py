@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from bridge.costs.account import Currency, plain
+from bridge.settings import Tenant
 from storage.base import Spending, Storage, StorageError
 from visits.audit import stamp
 
@@ -81,6 +82,18 @@ class Purse:
         self._limits = {period: limit for period, limit in limits.items() if limit is not None}
         self._warned: set[tuple[Period, str]] = set()
         self._log = structlog.get_logger(__name__).bind(tenant=tenant)
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> Purse:
+        """A tenant's, out of its settings."""
+        cost = tenant.cost
+        return cls(
+            tenant.id,
+            tenant.timezone,
+            cost.in_currency,
+            daily=cost.daily_budget,
+            monthly=cost.monthly_budget,
+        )
 
     async def standings(self, storage: Storage, now: datetime) -> list[Standing]:
         """How each budget stands.
