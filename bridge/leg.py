@@ -395,9 +395,10 @@ class Leg:
     def _break_off(self, lost: Lost) -> None:
         """No more comes of what has not ended; sentences among it begin anew, and only that counts."""
         self.log.warning("session.lost", provider=lost.provider, code=lost.code, reason=lost.message)
-        for item in self._items:
-            if self._playout.ledger(item.name).ended:
-                continue
+        broken_off = [item for item in self._items if not self._playout.ledger(item.name).ended]
+        if broken_off:
+            self._account.cut_short()
+        for item in broken_off:
             if item.saying is not None and item.saying.receipt in lost.again:
                 self._sayings[item.saying.receipt] = item.saying
                 item.saying = None

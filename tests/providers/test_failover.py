@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     Event,
     Failed,
     Heard,
@@ -40,7 +41,10 @@ from providers.failover import (
     FailoverProvider,
     FailoverSession,
 )
+from providers.openai_realtime import OpenAIProvider, OpenAISettings
+from tests.simulators.openai_realtime import Reply, Say, Simulator
 from tests.simulators.scripted_session import Fate, ScriptedProvider, ScriptedSession
+from tests.simulators.talk import Talk
 from tests.simulators.virtual_time import run_virtually
 
 SORRY = "Desculpe a demora."
@@ -456,6 +460,40 @@ def test_a_session_whose_time_ends_in_the_middle_of_things_is_left_in_any_case()
         await asyncio.sleep(8)
         assert [lost.code for lost in ear.of(Lost)] == ["time_over"] and ear.of(Replaced)
         ear.session.caller_ended(300)
+
+    told(made, story)
+
+
+async def test_a_session_of_openais_is_left_before_its_hour_and_the_next_one_knows_what_was_said() -> None:
+    going = OpenAISettings(api_key="k", session_limit_s=8.0, going_away_s=7.0)
+    async with Simulator(Reply((Say(text="Pois não?"),))) as server:
+        inner = OpenAIProvider(replace(going, base_url=server.url))
+        talk = Talk(FailoverProvider([Candidate(inner)], SORRY).open(CONFIG))
+        talk.session.say_exactly("Pois não?")
+        await talk.a(ResponseDone)
+        assert talk.session.audio_sent() == AudioSent(0.0, 0.0), "it sends all that it gets"
+        await talk.a(Replaced, reason="the session's time was over")
+        talk.session.say_exactly("Um momento.")
+        await server.until(lambda: len(server.models) == 2 and server.model.creates)
+        await server.until(lambda: server.open_connections == 1)
+        first, second = server.models
+        items = [m["item"] for m in second.received if m["type"] == "conversation.item.create"]
+        assert [item["content"][0]["text"] for item in items] == ["Pois não?"]
+        assert first.violations == second.violations == []
+        assert not any(isinstance(event, Lost | Failed) for event in talk.events)
+        await talk.session.close()
+        assert not any("session" in task.get_name() for task in asyncio.all_tasks())
+
+
+def test_what_sessions_spared_and_cost_is_counted_over_all_of_them() -> None:
+    made = providers((Fate(after=0), Fate()))
+
+    async def story(ear: Ear) -> None:
+        await asyncio.sleep(0.5)
+        ear.session.speak_about("x")
+        await asyncio.sleep(3)
+        assert ear.session.audio_sent() == AudioSent(2.0, 4.0)
+        assert [one.seconds for one in ear.session.time_billed()] == [1.0, 1.0]
 
     told(made, story)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     Capabilities,
     Event,
     Failed,
@@ -30,6 +31,7 @@ from providers.base import (
     SpeechStopped,
     ToolCall,
     Transcript,
+    Usage,
 )
 from providers.delivery import Delivery
 
@@ -161,6 +163,12 @@ class ScriptedSession:
         if self.fate.asks_again:
             self._emit(Failed("benign", "nothing_to_cancel", "as the vendors say"))
         return self.fate.asks_again
+
+    def audio_sent(self) -> AudioSent:
+        return AudioSent(1.0, 2.0)
+
+    def time_billed(self) -> tuple[Usage, ...]:
+        return (Usage(self.name, "", "session", seconds=1.0),)
 
     async def close(self) -> None:
         self._delivery.clear()
