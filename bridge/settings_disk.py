@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from audio.aec3 import available as aec3_available
 from bridge.amqp_address import read_address
+from bridge.costs.prices import PricesError, known_prices
 from providers.local.models import missing_files
 from storage.lock import in_use
 from storage.schema import trouble_with
@@ -35,7 +36,15 @@ def problems(settings: Settings) -> list[str]:
     for tenant in settings.tenants.values():
         lines += [f"tenants.{tenant.id}.{line}" for line in tenant_problems(tenant, settings)]
         lines += [f"tenants.{tenant.id}.{line}" for line in package_problems(tenant)]
-    return lines
+    return lines + prices_problems(settings.service)
+
+
+def prices_problems(service: Service) -> list[str]:
+    try:
+        known_prices(service.prices_file)
+    except PricesError as error:
+        return [f"service.prices_file: {error}"]
+    return []
 
 
 def package_problems(tenant: Tenant) -> list[str]:

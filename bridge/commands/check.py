@@ -10,6 +10,8 @@ from typing import TextIO
 from bridge.amqp_check import look_at_brokers
 from bridge.asterisk_manager import manager_address
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
+from bridge.costs.models import budget_warnings
+from bridge.costs.prices import known_prices
 from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
 from bridge.gates.http_check import GateUnfit, reach
@@ -51,7 +53,9 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
         out.writelines(f"  {trouble}\n" for trouble in troubles)
     else:
         out.write(f"{source}: all is well\n")
-    out.writelines(f"  {line}\n" for line in (*summary(settings), *answers))
+    prices = known_prices(settings.service.prices_file)
+    warnings = [f"warning: {line}" for line in budget_warnings(settings, prices)]
+    out.writelines(f"  {line}\n" for line in (*summary(settings), *answers, *warnings))
     return 1 if troubles else 0
 
 
