@@ -304,7 +304,7 @@ class FailoverSession:
         self._receipts = 0
         self._asked: dict[str, _Asked] = {}
         self._owed: set[str] = set()
-        """Why the conversation is owed a reply that has not begun: ``turn``, ``tool``."""
+        """Why a reply is owed that has not begun (``turn``, ``tool``), or that broke off (``reply``)."""
         self._auto_reply = True
         self._doubt = self._ended_in_doubt = False
         self._calls: dict[str, _Call] = {}
@@ -344,7 +344,7 @@ class FailoverSession:
             return False
         if self._link is not None:
             return self._link.session.busy
-        return bool(self._asked or self._owed)
+        return bool(self._asked or self._owed or (self._unheard and self._auto_reply))
 
     async def run(self, take: Callable[[Event], None]) -> None:
         """See :class:`providers.base.Session`."""
@@ -896,12 +896,18 @@ class FailoverSession:
             self._open(lost.at)
         elif (at := self._untried()) is not None:
             self._open(at)
-        elif self._was_live and not self._second_round and code != "stalled" and self._left:
+        elif self._may_try_once_more and code != "stalled":
             self._second_round = True
             self._tries.clear()
             self._later("again", PAUSE_S, lambda: self._next(code, message))
         else:
             self._fail(code, message)
+
+    @property
+    def _may_try_once_more(self) -> bool:
+        """A conversation is at stake, and somebody might take it who would not a moment ago."""
+        others = len(self._refused) < len(self._candidates)
+        return self._was_live and not self._second_round and others
 
     @property
     def _left(self) -> list[int]:

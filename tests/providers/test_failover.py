@@ -290,6 +290,32 @@ def test_a_provider_that_refused_the_key_is_passed_over_for_a_while_and_said_onc
     assert len([line for line in logs if line["event"] == "provider.refused"]) == 1
 
 
+def test_a_conversation_that_has_begun_is_tried_to_be_saved_once_more_a_second_later() -> None:
+    """A server that starts anew refuses connections for a moment."""
+    made = providers((Fate(after=3), Fate(opens="unreachable"), Fate()))
+
+    async def story(ear: Ear) -> None:
+        ear.say("Olá?")
+        await asyncio.sleep(5)
+
+    ear = told(made, story)
+    assert [lost.code for lost in ear.of(Lost)] == ["went_away", "unreachable"]
+    assert ear.said == ["receipt_1"] and made[0].sessions[2].said == ["Olá?"]
+
+
+@pytest.mark.parametrize("code", ["key_refused", "unreachable"])
+def test_where_that_does_not_help_it_is_over(code: str) -> None:
+    made = providers((Fate(after=3), Fate(opens=code)))
+
+    async def story(ear: Ear) -> None:
+        ear.say("Olá?")
+        await asyncio.sleep(5)
+
+    ear = told(made, story)
+    assert ear.failed and ear.of(Failed)[-1].code == code
+    assert len(made[0].sessions) == (2 if code == "key_refused" else 3)
+
+
 def test_where_nobody_answers_the_session_fails_and_says_why() -> None:
     made = providers((Fate(opens="unreachable"),), (Fate(opens="never"),))
 
