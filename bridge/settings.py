@@ -628,7 +628,7 @@ class Attendant(Part):
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
 
-Money = Annotated[Decimal, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
+Money = Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class Cost(Part):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from datetime import date
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, Final
 
 from bridge.costs.prices import Price, Prices
 from providers.base import Tokens, Usage
@@ -14,6 +14,8 @@ KINDS = tuple(one.name for one in fields(Tokens))
 """The kinds of tokens, as prices name them."""
 SMALLEST = Decimal("0.000000001")
 """Sums are kept to a billionth of the currency."""
+MOST: Final = 10**9
+"""Of tokens, seconds or letters at once: more is a fault of whoever counted."""
 _MILLION = Decimal(1_000_000)
 _MS = Decimal("0.001")
 
@@ -86,13 +88,16 @@ class Account:
         self._unknown: dict[str, None] = {}
 
     def add(self, usage: Usage) -> None:
-        """Something was used. A provider tells of nothing twice."""
+        """Something was used. Never raises: a count that can't be is left out, and the line is incomplete."""
         line = self._lines.setdefault((usage.provider, usage.model, usage.purpose), _Line())
+        counts = {kind: getattr(usage.tokens, kind) for kind in KINDS}
+        counts |= {"seconds": usage.seconds, "characters": usage.characters}
+        told = {name: count for name, count in counts.items() if 0 <= count <= MOST}  # no NaN either
         for kind in KINDS:
-            line.tokens[kind] += getattr(usage.tokens, kind)
-        line.seconds += Decimal(str(usage.seconds)).quantize(_MS)
-        line.characters += usage.characters
-        line.complete = line.complete and usage.complete
+            line.tokens[kind] += told.get(kind, 0)
+        line.seconds += Decimal(str(told.get("seconds", 0))).quantize(_MS)
+        line.characters += told.get("characters", 0)
+        line.complete = line.complete and usage.complete and told.keys() == counts.keys()
 
     def cut_short(self) -> None:
         """A session was closed while a reply was under way: what that had cost until then nobody tells."""
@@ -122,9 +127,8 @@ class Account:
                 unknown |= {f"{name}: {why}": None for why in missing}
                 if not line.complete:
                     unknown[f"{name}: not all of its {purpose} was told"] = None
-                lines.append(_shown(provider, model, purpose, line, None if missing else cost))
-            amount = usd * self._currency.per_usd
-        kept = (_kept(usd), _kept(amount))
+                lines.append(_shown(provider, model, purpose, line, None if missing else _kept(cost)))
+            kept = (_kept(usd), _kept(usd * self._currency.per_usd))
         return Bill(*kept, self._currency, tuple(unknown), tuple(lines), self._prices.as_of)
 
 
@@ -161,7 +165,7 @@ def _shown(provider: str, model: str, purpose: str, line: _Line, cost: Decimal |
         shown["seconds"] = float(line.seconds)
     if line.characters:
         shown["characters"] = line.characters
-    return shown | {"usd": None if cost is None else plain(_kept(cost))}
+    return shown | {"usd": None if cost is None else plain(cost)}
 
 
 __all__ = ["KINDS", "SMALLEST", "Account", "Bill", "Currency", "plain"]

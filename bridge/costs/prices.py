@@ -40,6 +40,16 @@ class Price(BaseModel):
     free: bool = False
     source: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bool_for_an_amount(cls, data: Any) -> Any:
+        """Pydantic would take true for 1."""
+        if isinstance(data, dict):
+            for name, value in data.items():
+                if isinstance(value, bool) and name != "free":
+                    raise ValueError(f"{name}: found {str(value).lower()}; allowed: a number")
+        return data
+
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         amounts = self.model_dump(exclude={"free", "source"}, exclude_none=True)

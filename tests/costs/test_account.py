@@ -112,6 +112,27 @@ def test_what_goes_on_record_is_a_record(used: list[Usage], final: bool) -> None
     assert Decimal(made.data["amount"]) == bill.amount and Decimal(made.data["usd"]) == bill.usd
 
 
+odd_counts = st.integers(-(2**70), 2**70)
+odd_usages = st.builds(
+    Usage,
+    st.text(max_size=4) | st.just("p"),
+    st.text(max_size=4) | st.just("talks"),
+    st.sampled_from(["reply", "transcription", "speech", "session"]),
+    st.builds(Tokens, **dict.fromkeys(KINDS, odd_counts)),
+    seconds=st.floats(),
+    characters=odd_counts,
+)
+
+
+@given(st.lists(odd_usages, max_size=5))
+def test_no_usage_however_odd_is_an_error_or_money_back(used: list[Usage]) -> None:
+    bill = billed(used, Currency("BRL", Decimal(1_000_000)))
+    assert bill.amount >= 0 and bill.amount.is_finite()
+    for usage in used:
+        if not 0 <= usage.seconds <= 10**9:
+            assert any(usage.purpose in why for why in bill.unknown)
+
+
 def test_what_has_no_price_is_said_and_not_free() -> None:
     bill = billed([Usage("p", "new", "reply", Tokens(audio_in=5)), Usage("q", "m", "session", seconds=1.0)])
     assert bill.unknown == ("p new: no price", "q m: no price") and bill.usd == 0

@@ -72,6 +72,7 @@ def test_own_prices_come_first(tmp_path: Path) -> None:
         ("as_of = 2026-11-21\n[openai.m]\n", "either free = true, or at least one price"),
         ("as_of = 2026-11-21\n[openai.m]\nfree = true\naudio_in = 1", "either free = true"),
         ("as_of = 2026-11-21\n[openai.m]\naudio_in = -1", "openai.m.audio_in: Input should be greater"),
+        ("as_of = 2026-11-21\n[openai.m]\naudio_in = true", "audio_in: found true; allowed: a number"),
         ("as_of = 2026-11-21\n[openai.m]\naudio_in = nan", "openai.m.audio_in"),
         ("as_of = 2026-11-21\n[openai.m]\naudio_im = 1", "openai.m.audio_im: Extra inputs"),
         ("as_of = 2026-11-21\n[openai.m]\naudio_in = 1e400", "openai.m.audio_in"),
