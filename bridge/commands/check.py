@@ -110,8 +110,9 @@ def summary(settings: Settings) -> list[str]:
         lines.append(f"HTTP API on {', '.join(service.http_listen)}, port {service.http_port}, {guarded}")
     for tenant in settings.tenants.values():
         recorded = "recorded" if tenant.recording.enabled else "not recorded"
+        providers = " then ".join(account.provider for _, account in tenant.accounts)
         lines.append(
             f"{tenant.id} ({tenant.title}): visitors on port {tenant.visitor_port}, residents on "
-            f"{tenant.resident_port}, provider {tenant.provider}, gate {tenant.gate.kind}, calls {recorded}"
+            f"{tenant.resident_port}, provider {providers}, gate {tenant.gate.kind}, calls {recorded}"
         )
     return lines

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from bridge.commands.check import summary
 from bridge.model_server import ModelServerAddress
 from bridge.settings import Settings, SettingsError, Tenant, build
 from bridge.tenant_provider import (
@@ -167,6 +168,7 @@ def test_a_fallback_has_a_key_of_its_own_and_may_be_the_embedded_server() -> Non
     variables = dict(made.tenants["jardim"].secret_variables)
     assert variables == {"api_key_env": "OPENAI_API_KEY", "fallback.0.api_key_env": "THE_OTHER"}
     assert made.needs_model_server and not settings(f'{TENANT}provider = "openai"').needs_model_server
+    assert "provider openai then azure-voicelive then local, gate" in summary(made)[-1]
     lacking = [line for line in made.problems_at_start() if "api_key_env" in line]
     assert len(lacking) == 2 and "tenants.jardim.fallback.0.api_key_env: " in lacking[1]
 
