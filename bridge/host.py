@@ -643,14 +643,12 @@ class VisitHost:
             await self._record_quietly("visit.cost", data)
 
     async def _settle(self) -> None:
-        """The sessions of closed legs say last what they cost, and then it stands."""
-        closing = [
-            self._leg_tasks[name]
-            for name, leg in self._legs.items()
-            if name in self._leg_tasks and leg.closed
-        ]
+        """The sessions of closed legs say last what they cost; a session that is left may still cost more."""
+        closing = [task for name, task in self._leg_tasks.items() if self._legs[name].closed]
         if closing:
             await asyncio.wait(closing, timeout=SETTLE_S)
+        if not all(task.done() for task in self._leg_tasks.values()):
+            self._account.cut_short()
         await self._record_cost(final=True)
 
     async def _complete_tapes(self) -> None:

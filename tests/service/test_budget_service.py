@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from providers.base import Event, Failed, SessionConfig
 from providers.local.speech import SpeechError
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import Household, household, listens, until, with_cast
+from tests.service.served import read, serving
 
 PART = Part(ASKS, AGREES)
 LITTLE = {"daily_budget": "0.001"}
@@ -82,6 +84,32 @@ async def test_a_budget_that_is_spent_while_a_visit_runs_is_spent_for_the_next(
             await turned_away(house, next_one)
             assert house.service.visit(running) is not None  # and it goes on
         assert await house.service.visit_over(running, 10)
+
+
+async def test_workers_share_what_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTEIRO_TENANTS__JARDIM__COST__DAILY_BUDGET", "0.001")
+    async with Cast(PART) as cast, serving(tmp_path, cast, service="workers = 2") as served:
+
+        async def ended(visit: UUID) -> tuple[list[str], dict[str, Any]]:
+            async with asyncio.timeout(30):
+                while True:
+                    kinds, last = await read(tmp_path, visit)
+                    if kinds[-1] == "visit.ended":
+                        return kinds, last
+                    await asyncio.sleep(0.2)
+
+        first, *others = (uuid4() for _ in range(3))
+        async with await served.phone(first) as phone:
+            await phone.wait_for_speech(timeout_s=20)
+            await phone.wait_for_quiet(300)
+        assert (await ended(first))[1]["reason"] == "visitor_hung_up"
+        opened = len(cast.doormen)
+        async with await served.phone(others[0]) as one, await served.phone(others[1]) as other:
+            await asyncio.wait({one.closed, other.closed}, timeout=40)  # one with each worker
+        for visit in others:
+            kinds, last = await ended(visit)
+            assert last["reason"] == "budget_spent" and "gate.requested" not in kinds
+        assert len(cast.doormen) == opened
 
 
 async def test_without_a_voice_of_our_own_the_pbx_has_the_call_back_at_once(
