@@ -135,10 +135,10 @@ class CallRegistry:
         """For how much longer a registration holds, in seconds."""
         return max(0.0, call.registered_at + self.expires_s - now)
 
-    def waiting(self, *, now: float) -> int:
-        """How many calls are registered and have not come."""
+    def waiting(self, tenant: str | None = None, *, now: float) -> int:
+        """How many calls are registered and have not come, of one tenant or of all."""
         self._expire(now)
-        return len(self._calls)
+        return sum(tenant is None or call.tenant == tenant for call in self._calls.values())
 
     def _tenant(self, tenant: str, dialled: str) -> str:
         if tenant:

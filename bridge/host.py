@@ -38,7 +38,7 @@ from bridge.leg import (
 from bridge.log import bound
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.watch import Seen
-from providers.base import Provider, ToolCall
+from providers.base import Provider, SessionConfig, ToolCall
 from storage.base import StorageError
 from tools.registry import DEADLINE_S, Calls, Refused, Repeated
 from visits import events as e
@@ -143,6 +143,8 @@ class VisitHost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leg_tasks: dict[str, asyncio.Task[None]] = {}
         self._dials: dict[UUID, asyncio.Task[None]] = {}
+        self._ringing: UUID | None = None
+        """The dial attempt for which a session was opened ahead."""
         self._telling_pbx = asyncio.Lock()
         self._finished = False
         self.log = structlog.get_logger(__name__).bind(tenant=place.id, visit=self.id)
@@ -216,16 +218,39 @@ class VisitHost:
         except _NotDurable as error:
             await self._broken(str(error), ())
             return
-        config = self.place.session(
-            leg.role, self.visit.facts, self._house.tools, attendant=self.visit.rules.attendant
-        )
+        config = self._session_config(leg.role)
+        ahead = None
+        if provider is self.place.provider:
+            ahead = self._house.ahead.take(leg.attempt or self.visit.id, config)
+        leg.log.info("session.joined", opened_ahead=ahead is not None)
         with bound(leg=leg.name):  # the session's own task and its lines belong to this leg
-            session = provider.open(config)
+            session = ahead if ahead is not None else provider.open(config)
             leg.join(session)
             self._leg_tasks[leg.name] = self._spawn(f"leg {leg.name}", self._run_leg(leg, session))
         # The task must have begun before anything can cancel it: cancelled earlier, it would never reach the
         # `finally` that closes the session, and the provider would go on listening to nobody.
         await asyncio.sleep(0)
+
+    def _session_config(self, role: Role) -> SessionConfig:
+        return self.place.session(
+            role, self.visit.facts, self._house.tools, attendant=self.visit.rules.attendant
+        )
+
+    def _open_ahead(self, dial: e.Dial) -> None:
+        """Open the session of a resident whose phone is about to ring."""
+        provider = self.place.provider
+        if provider.opens_ahead:
+            self._ringing = dial.attempt
+            within_s = self.place.settings.limits.ring_s + DIAL_GRACE_S
+            with bound(leg=self.visit.leg):
+                config = self._session_config(Role.RESIDENT)
+                self._house.ahead.open(dial.attempt, within_s, config, provider.open)
+
+    def _close_unneeded(self) -> None:
+        """Close the session of a resident who will not answer any more: busy, too late, or not wanted."""
+        if self._ringing is not None and not self.visit.expects(self._ringing):
+            self._house.ahead.close(self._ringing)  # none, where its leg has taken it
+            self._ringing = None
 
     async def _run_leg(self, leg: Leg, session: Any) -> None:
         try:
@@ -251,6 +276,7 @@ class VisitHost:
             await self._begin()
             while not self._finished:
                 await self._take(await self._inbox.get())
+                self._close_unneeded()
         except asyncio.CancelledError:
             await self._record_quietly("visit.ended", {"outcome": "failed", "reason": "stopped"})
             raise
@@ -408,6 +434,7 @@ class VisitHost:
                 for leg in self._legs.values():
                     leg.disconnect()
             case e.Dial():
+                self._open_ahead(effect)
                 self._dials[effect.attempt] = self._spawn("dial", self._dial(effect))
             case e.CancelDial(attempt):
                 if task := self._dials.get(attempt):
@@ -687,6 +714,9 @@ class VisitHost:
         self._timers.clear()
         if self._reckoning is not None:
             self._reckoning.cancel()
+        for call in (self.visit.id, self._ringing):
+            if call is not None:
+                self._house.ahead.close(call)
         for leg in self._legs.values():
             leg.hang_up()
             self._house.clock.discard(leg)

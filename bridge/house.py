@@ -11,6 +11,7 @@ from audio.aec3 import Aec3
 from audio.echo import EchoGuard, EchoProfile
 from audio.hearing import Ear, Ears
 from audio.vad import VadProfile
+from bridge.ahead import Ahead
 from bridge.clock import Clock
 from bridge.costs.account import Account
 from bridge.costs.budget import Purse
@@ -42,6 +43,8 @@ class House:
     ears: Ears
     announcer: Provider
     """Speaks to visitors for whom no model may be asked."""
+    ahead: Ahead
+    """Sessions whose calls are still to come."""
     watchers: Sequence[Watcher] = ()
 
 
@@ -163,6 +166,11 @@ class Condominium:
                 turns.eagerness,
             ),
         )
+
+    def visitor_session(self, tools: Registry, *, channel: str) -> SessionConfig:
+        """What the model of a visitor's leg is told as its call begins; `channel` as with :meth:`rules`."""
+        attendant = self.rules(channel=channel).attendant
+        return self.session(Role.VISITOR, None, tools, attendant=attendant)
 
     def _vocabulary(self, role: Role) -> str:
         """What the speech recogniser should expect: the house's words, and of a visitor the residents' names.

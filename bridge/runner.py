@@ -7,12 +7,14 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 from audio.hearing import Ears
 from audio.vad import VadModel
+from bridge.ahead import Ahead
 from bridge.amqp import Brokers
 from bridge.calls import RegisteredCall
 from bridge.clock import Clock
@@ -82,6 +84,9 @@ class Runner(Protocol):
             SettingsError: what the settings name can't be used.
         """
 
+    def expect(self, call: RegisteredCall, within_s: float) -> None:
+        """A visitor's call is to come, where it comes at all: its session may be opened meanwhile."""
+
     def visitor(
         self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
     ) -> LegSink | Refusal | None:
@@ -144,6 +149,9 @@ class LocalRunner:
         self._brokers = Brokers()
         self._make_dialers = Dialers(settings.secret, self._brokers)
         self._recorder: Recorder | None = None
+        self._ahead = Ahead()
+        self._coming: dict[UUID, asyncio.Task[None]] = {}
+        """Calls of which it is being found out whether a session may be opened for them."""
         self._house: House | None = None
         self._prices: Prices
         self._voice = OwnVoice(settings.service.model_server.piper_voice)
@@ -171,6 +179,7 @@ class LocalRunner:
             porteiro_tools(),
             Ears(VadModel(silero_onnx())),
             Announcer(self._voice),
+            self._ahead,
             self._watchers,
         )
         for tenant in self.settings.tenants.values():
@@ -212,11 +221,31 @@ class LocalRunner:
     # Calls
     # ----------------------------------------------------------------------------------------------------
 
+    def expect(self, call: RegisteredCall, within_s: float) -> None:
+        """See :class:`Runner`."""
+        if self._places[call.tenant].provider.opens_ahead and call.uuid not in self._coming:
+            task = asyncio.get_running_loop().create_task(
+                self._open_ahead(call, within_s), name=f"opening for {call.uuid}"
+            )
+            self._coming[call.uuid] = task
+            task.add_done_callback(lambda _: self._coming.pop(call.uuid, None))
+
+    async def _open_ahead(self, call: RegisteredCall, within_s: float) -> None:
+        assert self._house is not None
+        place = self._places[call.tenant]
+        if await place.purse.why_closed(self._house.storage, datetime.now(UTC)):
+            return
+        config = place.visitor_session(self._house.tools, channel=call.channel)
+        with bound(tenant=place.id, visit=str(call.uuid), leg="visitor"):
+            self._ahead.open(call.uuid, within_s, config, place.provider.open)
+
     def visitor(
         self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
     ) -> LegSink | Refusal | None:
         """See :class:`Runner`."""
         assert self._house is not None
+        if (opening := self._coming.get(endpoint.call_id)) is not None:
+            opening.cancel()  # too late for it: the call is here
         if endpoint.call_id in self._visits:  # two visits of one id would share their records
             return Refusal(f"a visit with the id {endpoint.call_id} is running")
         host = VisitHost(self._house, self._places[tenant], endpoint, call)
@@ -297,6 +326,9 @@ class LocalRunner:
 
     async def stop(self) -> None:
         """See :class:`Runner`."""
+        for opening in self._coming.values():
+            opening.cancel()
+        await self._ahead.end()
         for place in self._places.values():
             await place.dialer.stop()
         self._places.clear()

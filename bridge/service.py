@@ -314,7 +314,19 @@ class Service:
             channel=call.channel,
             dialled=call.dialled,
         )
-        return call, self._calls.left_s(call, now=now)
+        left_s = self._calls.left_s(call, now=now)
+        if self._room_for(call, now):
+            self._runner.expect(call, left_s)
+        return call, left_s
+
+    def _room_for(self, call: RegisteredCall, now: float) -> bool:
+        """Whether all calls that are registered could come now: who can't be let in needs no session."""
+        legs, waiting = self.open_legs, self._calls.waiting
+        own = self.settings.tenants[call.tenant].limits
+        return (
+            legs() + waiting(now=now) <= self.settings.service.max_calls
+            and legs(call.tenant) + waiting(call.tenant, now=now) <= own.max_calls
+        )
 
     def not_ready(self) -> list[str]:
         """Why no visitor would be taken now; see :class:`bridge.http.health.Readiness`."""

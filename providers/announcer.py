@@ -78,6 +78,7 @@ class Announcer:
     """Opens sessions; see :class:`providers.base.Provider`."""
 
     name = "announcement"
+    opens_ahead = False  # there is nothing to wait for
 
     def __init__(self, voice: Says) -> None:
         self._voice = voice
@@ -109,6 +110,11 @@ class AnnouncerSession:
     def busy(self) -> bool:
         """See :class:`providers.base.Session`."""
         return bool(self._speaking) and not self._over
+
+    @property
+    def over(self) -> bool:
+        """See :class:`providers.base.Session`."""
+        return self._over
 
     async def run(self, take: Callable[[Event], None]) -> None:
         """See :class:`providers.base.Session`."""

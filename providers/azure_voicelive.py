@@ -49,6 +49,7 @@ class VoiceLiveProvider:
     """Opens sessions. See :class:`providers.base.Provider`."""
 
     name = "azure-voicelive"
+    opens_ahead = True
 
     def __init__(self, settings: VoiceLiveSettings) -> None:
         self._settings = settings

@@ -455,6 +455,10 @@ class Session(Protocol):
     def busy(self) -> bool:
         """True while a reply is running or owed: it is the model's turn."""
 
+    @property
+    def over(self) -> bool:
+        """Whether it ended: no intent does anything any more. Its last event says why."""
+
     async def close(self) -> None:
         """End the session; bounded in time."""
 
@@ -510,6 +514,11 @@ class Provider(Protocol):
     """Opens sessions. One per tenant and provider; stateless beside its settings."""
 
     name: str
+
+    @property
+    def opens_ahead(self) -> bool:
+        """A session may be opened before anybody hears it: until something is asked of it, it is silent and
+        costs nothing."""
 
     def open(self, config: SessionConfig) -> Session:
         """A session that connects in the background.

@@ -74,6 +74,7 @@ class ElevenLabsProvider:
     """Opens sessions. See :class:`providers.base.Provider`."""
 
     name = "elevenlabs"
+    opens_ahead = False  # the agent speaks first, and is billed by its time
 
     def __init__(self, settings: ElevenLabsSettings) -> None:
         self._settings = settings

@@ -174,6 +174,8 @@ class FailoverProvider:
     def __init__(self, candidates: Sequence[Candidate], apology: str = "") -> None:
         """`apology`: said first where a caller had to wait for a new session; empty: nothing is."""
         self.name = candidates[0].provider.name
+        self.opens_ahead = all(each.provider.opens_ahead for each in candidates)
+        """Who stands in is opened ahead as well, where the first one fails."""
         self.candidates = tuple(candidates)
         self._apology = apology
         self._breaker = Breaker(len(self.candidates))
@@ -345,6 +347,11 @@ class FailoverSession:
         if self._link is not None:
             return self._link.session.busy
         return bool(self._asked or self._owed or (self._unheard and self._auto_reply))
+
+    @property
+    def over(self) -> bool:
+        """See :class:`providers.base.Session`."""
+        return self._over
 
     async def run(self, take: Callable[[Event], None]) -> None:
         """See :class:`providers.base.Session`."""

@@ -81,6 +81,7 @@ class GeminiProvider:
     """Opens sessions."""
 
     name = "gemini"
+    opens_ahead = True
 
     def __init__(self, settings: GeminiSettings) -> None:
         self._settings = settings

@@ -62,6 +62,7 @@ class LiveProvider:
     """Opens sessions; one client for all of them."""
 
     name = "openai-live"
+    opens_ahead = False  # it speaks when it likes, and is billed by its time
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings

@@ -85,6 +85,8 @@ class Deadlines(Waits, Protocol):
 class OpenAIProvider:
     """Opens sessions; one client for all of them. ``name`` is the provider's in settings and records."""
 
+    opens_ahead = True
+
     def __init__(self, settings: OpenAISettings, name: str = "openai") -> None:
         self.name = name
         self._settings = settings

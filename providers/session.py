@@ -80,6 +80,11 @@ class ConversingSession(ABC, Generic[C]):
         """See :class:`providers.base.Session`."""
         return not self._over and self._conversation.busy
 
+    @property
+    def over(self) -> bool:
+        """See :class:`providers.base.Session`."""
+        return self._over
+
     async def run(self, take: Callable[[Event], None]) -> None:
         """See :class:`providers.base.Session`."""
         self._delivery.begin(take)

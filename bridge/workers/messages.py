@@ -46,6 +46,14 @@ class Take(_Message):
     call: RegisteredCall | None = None
 
 
+class Expect(_Message):
+    """A visitor's call is to come; see :meth:`bridge.runner.Runner.expect`."""
+
+    kind: Literal["expect"] = "expect"
+    call: RegisteredCall
+    within_s: float
+
+
 class Known(_Message):
     """The front knows of a dial attempt: a call that comes back with it finds the worker."""
 
@@ -111,7 +119,7 @@ class Pong(_Message):
     kind: Literal["pong"] = "pong"
 
 
-ToWorker = Take | Known | Stop | Ping
+ToWorker = Take | Expect | Known | Stop | Ping
 ToFront = Ready | Failed | Expects | LegGone | VisitOver | Pong
 Message = ToWorker | ToFront
 

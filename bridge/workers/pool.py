@@ -22,6 +22,7 @@ from bridge.settings import Settings, SettingsError
 from bridge.workers.channel import Channel, channel_pair
 from bridge.workers.lending import Given, Lending
 from bridge.workers.messages import (
+    Expect,
     Expects,
     Failed,
     Known,
@@ -306,11 +307,20 @@ class WorkerPool:
     # Calls
     # ----------------------------------------------------------------------------------------------------
 
+    def expect(self, call: RegisteredCall, within_s: float) -> None:
+        """See :class:`bridge.runner.Runner`: the worker that will be given the call opens its session."""
+        worker = self.routes.coming(call.uuid)
+        if worker is None or self._channels[worker].queued >= MOST_WAITING:
+            return
+        with contextlib.suppress(ConnectionError):  # it is gone, and its keeper is on the way
+            self._channels[worker].send(Expect(call=call, within_s=within_s))
+        asyncio.get_running_loop().call_later(within_s, self.routes.not_coming, call.uuid)
+
     def visitor(
         self, tenant: str, endpoint: Endpoint, call: RegisteredCall | None
     ) -> LegSink | Refusal | None:
-        """See :class:`bridge.runner.Runner`: to the worker that has the fewest calls."""
-        worker = self.routes.least_loaded()
+        """See :class:`bridge.runner.Runner`: to the worker that expects it, or has the fewest calls."""
+        worker = self.routes.for_visitor(endpoint.call_id)
         if worker is None:
             return Refusal("no worker is running")
         number = self.routes.visitor(worker, tenant, endpoint.call_id)

@@ -30,6 +30,7 @@ from bridge.workers.adopting import Adopted, AdoptedAudioSocket, AdoptedWebsocke
 from bridge.workers.channel import Channel, end_of
 from bridge.workers.lending import Given
 from bridge.workers.messages import (
+    Expect,
     Expects,
     Failed,
     Known,
@@ -168,6 +169,8 @@ class Worker:
             case Take():
                 assert connection is not None
                 self._take(message, Given(connection, raw, message.host, message.port))
+            case Expect(call=call, within_s=within_s):
+                self.runner.expect(call, within_s)
             case Known(attempt=attempt):
                 known = self._announced.get(attempt)
                 if known is not None and not known.done():

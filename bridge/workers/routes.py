@@ -40,6 +40,8 @@ class Routes:
         self._last = 0
         self._legs: dict[int, _Leg] = {}
         self._visits: dict[int, _Visit] = {}
+        self._coming: dict[UUID, int] = {}
+        """Visit that is to begin → the worker that expects it."""
         self._numbers: dict[UUID, int] = {}
         """Visit → its number."""
         self._attempts: dict[UUID, int] = {}
@@ -54,10 +56,11 @@ class Routes:
     def left(self, worker: int) -> None:
         """A worker takes no more calls; those that it has may go on."""
         self._workers.discard(worker)
+        self._coming = {visit: owner for visit, owner in self._coming.items() if owner != worker}
 
     def lost(self, worker: int) -> list[UUID]:
         """A worker is gone, and its calls with it. Returns its visits, the oldest first."""
-        self._workers.discard(worker)
+        self.left(worker)
         self._legs = {number: leg for number, leg in self._legs.items() if leg.worker != worker}
         gone = {number: visit for number, visit in self._visits.items() if visit.worker == worker}
         for number in gone:
@@ -75,12 +78,28 @@ class Routes:
         return len(self._workers)
 
     def least_loaded(self) -> int | None:
-        """The worker with the fewest calls; None where none takes any."""
+        """The worker with the fewest calls, those included that are to come; None where none takes any."""
         legs = dict.fromkeys(sorted(self._workers), 0)
-        for leg in self._legs.values():
-            if leg.worker in legs:
-                legs[leg.worker] += 1
+        for worker in (*(leg.worker for leg in self._legs.values()), *self._coming.values()):
+            if worker in legs:
+                legs[worker] += 1
         return min(legs, key=legs.__getitem__, default=None)
+
+    def coming(self, visit: UUID) -> int | None:
+        """A visit is to begin: the worker that expects it from now on; None where none takes calls."""
+        worker = self._coming.get(visit)
+        if worker is None and (worker := self.least_loaded()) is not None:
+            self._coming[visit] = worker
+        return worker
+
+    def not_coming(self, visit: UUID) -> None:
+        """The visit need not be expected any more."""
+        self._coming.pop(visit, None)
+
+    def for_visitor(self, visit: UUID) -> int | None:
+        """The worker that expected this visit, and does no more; the one with the fewest calls otherwise."""
+        worker = self._coming.pop(visit, None)
+        return self.least_loaded() if worker is None else worker
 
     # ---- Calls -----------------------------------------------------------------------------------------
 

@@ -237,8 +237,11 @@ async def test_limits_and_registrations_hold_for_all_workers_together(tmp_path: 
         registered = uuid4()
         said = {"uuid": str(registered), "tenant": "jardim", "caller_id": "11 5555"}
         assert (await client.post("/v1/calls", data=said)).status_code == 201
+        await until(lambda: len(cast.models) == 1, what="the session that a worker opened ahead")
         await turned_away("bosque", registered)  # it is another tenant's
         first = await comes("jardim", registered)
+        await until(lambda: cast.model.creates, what="the greeting")
+        assert len(cast.models) == 1, "the worker that opened it has the call"
         second = await comes("bosque", uuid4())
         await until(lambda: service.open_legs() == 2)
         assert (service.open_legs("jardim"), service.open_legs("bosque")) == (1, 1)

@@ -115,6 +115,10 @@ class ScriptedSession:
     def busy(self) -> bool:
         return not self._over and bool(self._asked or self._reply or self._open_calls)
 
+    @property
+    def over(self) -> bool:
+        return self._over
+
     async def run(self, take: Callable[[Event], None]) -> None:
         self._delivery.begin(take)
         await self._ended.wait()
@@ -299,6 +303,7 @@ class ScriptedProvider:
 
     def __init__(self, name: str, *fates: Fate) -> None:
         self.name = name
+        self.opens_ahead = True
         self._fates = deque(fates or (Fate(),))
         self.sessions: list[ScriptedSession] = []
 

@@ -34,6 +34,8 @@ class RoutesMachine(RuleBasedStateMachine):
         self.workers: set[int] = set()
         self.visits: list[KnownVisit] = []
         self.legs: dict[int, tuple[int, str]] = {}
+        self.coming: dict[UUID, int] = {}
+        """Visits that are to begin, and the workers that expect them."""
         self.past: list[UUID] = []
         """Ids that nobody expects any more, or never did."""
 
@@ -45,26 +47,61 @@ class RoutesMachine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS))
     def a_worker_takes_no_more(self, worker: int) -> None:
         self.routes.left(worker)
+        self._takes_no_more(worker)
+
+    def _takes_no_more(self, worker: int) -> None:
         self.workers.discard(worker)
+        self.coming = {visit: owner for visit, owner in self.coming.items() if owner != worker}
+
+    def _fewest(self) -> set[int]:
+        owners = [*(owner for owner, _ in self.legs.values()), *self.coming.values()]
+        counts = {each: owners.count(each) for each in self.workers}
+        return {each for each, many in counts.items() if many == min(counts.values())}
+
+    @rule()
+    def a_visit_is_to_come(self) -> None:
+        visit = uuid4()
+        fewest = self._fewest()
+        worker = self.routes.coming(visit)
+        assert worker in fewest if fewest else worker is None
+        if worker is not None:
+            self.coming[visit] = worker
+            assert self.routes.coming(visit) == worker, "who expects it goes on to"
+
+    @precondition(lambda self: self.coming)
+    @rule(data=st.data(), tenant=st.sampled_from(TENANTS))
+    def it_comes(self, data: st.DataObject, tenant: str) -> None:
+        visit = data.draw(st.sampled_from(sorted(self.coming)))
+        worker = self.coming.pop(visit)
+        assert self.routes.for_visitor(visit) == worker
+        number = self.routes.visitor(worker, tenant, visit)
+        self.visits.append(KnownVisit(visit, number, worker, tenant))
+        self.legs[number] = worker, tenant
+
+    @precondition(lambda self: self.coming)
+    @rule(data=st.data())
+    def it_does_not_come(self, data: st.DataObject) -> None:
+        visit = data.draw(st.sampled_from(sorted(self.coming)))
+        del self.coming[visit]
+        self.routes.not_coming(visit)
 
     @rule(worker=st.sampled_from(WORKERS))
     def a_worker_is_lost(self, worker: int) -> None:
         gone = [visit for visit in self.visits if visit.worker == worker]
         assert self.routes.lost(worker) == [visit.id for visit in gone]
-        self.workers.discard(worker)
+        self._takes_no_more(worker)
         self.visits = [visit for visit in self.visits if visit.worker != worker]
         self.legs = {number: leg for number, leg in self.legs.items() if leg[0] != worker}
         self.past += [each for visit in gone for each in (visit.id, *visit.attempts)]
 
     @rule(tenant=st.sampled_from(TENANTS))
     def a_visitor_comes(self, tenant: str) -> None:
-        worker = self.routes.least_loaded()
-        counts = {each: sum(owner == each for owner, _ in self.legs.values()) for each in self.workers}
+        visit, fewest = uuid4(), self._fewest()
+        worker = self.routes.for_visitor(visit)
         if worker is None:
-            assert not counts
+            assert not fewest
             return
-        assert counts[worker] == min(counts.values())
-        visit = uuid4()
+        assert worker in fewest
         number = self.routes.visitor(worker, tenant, visit)
         assert number not in self.legs and all(number != each.number for each in self.visits)
         self.visits.append(KnownVisit(visit, number, worker, tenant))
