@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+import structlog
+
 from audio.hearing import Ears
 from audio.vad import VadModel
 from bridge.ahead import Ahead
@@ -43,6 +45,8 @@ from visits.directory import Directory
 
 STOP_S = 10.0
 """How long visits may take to end once they are told to."""
+
+log = structlog.get_logger(__name__)
 
 
 def silero_onnx() -> bytes:
@@ -228,7 +232,14 @@ class LocalRunner:
                 self._open_ahead(call, within_s), name=f"opening for {call.uuid}"
             )
             self._coming[call.uuid] = task
-            task.add_done_callback(lambda _: self._coming.pop(call.uuid, None))
+            task.add_done_callback(lambda done: self._opened_ahead(call, done))
+
+    def _opened_ahead(self, call: RegisteredCall, task: asyncio.Task[None]) -> None:
+        self._coming.pop(call.uuid, None)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error(
+                "session.not_opened", call_id=str(call.uuid), exc_info=fault
+            )  # it is when the call comes
 
     async def _open_ahead(self, call: RegisteredCall, within_s: float) -> None:
         assert self._house is not None
@@ -326,8 +337,10 @@ class LocalRunner:
 
     async def stop(self) -> None:
         """See :class:`Runner`."""
-        for opening in self._coming.values():
-            opening.cancel()
+        if opening := tuple(self._coming.values()):
+            for task in opening:
+                task.cancel()
+            await asyncio.wait(opening)
         await self._ahead.end()
         for place in self._places.values():
             await place.dialer.stop()

@@ -155,6 +155,19 @@ async def test_who_could_not_be_let_in_has_no_session_opened(tmp_path: Path) -> 
             assert len(cast.models) == 1
 
 
+async def test_a_tenant_whose_budget_is_spent_has_no_session_opened(tmp_path: Path) -> None:
+    async with Cast() as cast:
+        tenant = with_cast(cast, cost={"daily_budget": "0.001"})
+        async with household(tmp_path, {"jardim": tenant}) as house:
+            await house.visit("jardim")
+            opened, visit = len(cast.models), uuid4()
+            register(house, visit)
+            async with house.phone("jardim", visit) as phone:
+                await phone.wait_for_speech(timeout_s=10)
+            await house.service.visit_over(visit)
+            assert len(cast.models) == opened
+
+
 async def test_a_session_that_was_lost_while_it_waited_is_opened_anew(tmp_path: Path) -> None:
     async with Cast() as cast:
         async with household(tmp_path, {"jardim": with_cast(cast)}) as house:
