@@ -216,7 +216,7 @@ _REASONS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("quota", "credits", "payment", "billing"), "quota", "the account's quota is used up"),
     (
         ("concurren", "rate limit", "rate_limit", "too many", "system_busy"),
-        "rate_limited",
+        "rate_limit",
         "too many conversations or requests",
     ),
     (("voice",), "unsupported_voice", "the voice is not known there"),
@@ -242,7 +242,7 @@ _HTTP: Mapping[int, tuple[str, str]] = {
     403: ("key_refused", "the key is not allowed to use this agent"),
     404: ("unknown_model", "the agent is not known there"),
     422: ("unknown_model", "the agent is not known there"),
-    429: ("rate_limited", "too many requests"),
+    429: ("rate_limit", "too many requests"),
 }
 
 

@@ -250,18 +250,18 @@ _REASONS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ),
     (("voice",), "unsupported_voice", "the voice is not known there"),
     (("quota", "billing"), "quota", "the account's quota is used up"),
-    (("resource_exhausted", "rate limit", "concurrent"), "rate_limited", "too many sessions or requests"),
+    (("resource_exhausted", "rate limit", "concurrent"), "rate_limit", "too many sessions or requests"),
 )
 """What a reason may hold, in small letters; code; plain words. The first that fits counts."""
 
-LASTING = frozenset({"key_refused", "unknown_model", "unsupported_voice", "quota", "rate_limited"})
+LASTING = frozenset({"key_refused", "unknown_model", "unsupported_voice", "quota", "rate_limit"})
 """Codes after which another attempt would end the same way."""
 
 _HTTP: Mapping[int, tuple[str, str]] = {
     401: ("key_refused", "the key was refused"),
     403: ("key_refused", "the key is not allowed to use this model"),
     404: ("unknown_model", "the address or the model is not known there"),
-    429: ("rate_limited", "too many requests, or the quota is used up"),
+    429: ("rate_limit", "too many requests, or the quota is used up"),
 }
 
 

@@ -324,6 +324,8 @@ class Conversation:
     def _response_created(self, message: Message) -> None:
         response = message["response"]
         name, tag = response["id"], (response.get("metadata") or {}).get("create")
+        if name in self._responses:
+            return  # told twice
         if tag is not None:
             self._metadata_returns = True
         elif self._metadata_returns:

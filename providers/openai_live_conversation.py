@@ -141,6 +141,7 @@ class _Work:
 
     wanted: bool
     response: str = ""
+    """The one that is running; empty: none."""
     staged: list[wire.FunctionCall] = field(default_factory=list)
     """Calls of a response that is not complete."""
     open: set[str] = field(default_factory=set)
@@ -667,6 +668,8 @@ class Conversation:
                 call = wire.function_call(_mapping(event, "item"))
                 if call is not None:
                     work.staged.append(call)
+                if not work.response:
+                    self._run_calls(work)  # late: its response is complete
             case "response.completed":
                 self._run_calls(work)
                 self._work_done(key, work, "completed", response)
@@ -723,7 +726,7 @@ class Conversation:
         self._emit(ResponseDone(work.response, None, status, usage))
         if usage or status != "failed":  # what failed at once is not billed
             self._emit(text_reply("openai", self._backend_model, usage))
-        work.working = False
+        work.working, work.response = False, ""
         if not work.open:
             self._works.pop(key, None)
             if status == "completed" and work.wanted and self._running is None:

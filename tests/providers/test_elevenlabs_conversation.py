@@ -687,7 +687,7 @@ def test_an_error_of_the_clients_doing_is_told_and_the_session_goes_on(pair: Pai
         ("The AI agent you are trying to reach appears to be misconfigured", "agent_misconfigured"),
         ("This request exceeds your quota limit.", "quota"),
         ("[quota_exceeded]", "quota"),
-        ("Maximum concurrent conversations reached", "rate_limited"),
+        ("Maximum concurrent conversations reached", "rate_limit"),
         ("Could not authorize", "key_refused"),
         ("Language et is not supported", "unsupported_language"),
         ("Request error", None),

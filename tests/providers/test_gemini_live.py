@@ -172,7 +172,7 @@ async def test_intents_before_ready_go_out_in_order() -> None:
         (
             {},
             Faults(close_on_setup=(1011, "RESOURCE_EXHAUSTED")),
-            "rate_limited",
+            "rate_limit",
             "too many sessions or requests",
         ),
         (
@@ -184,7 +184,7 @@ async def test_intents_before_ready_go_out_in_order() -> None:
         ({}, Faults(refuse=(400, b"API key not valid.")), "key_refused", "the key was refused (HTTP 400)"),
         ({}, Faults(refuse=(403, b"")), "key_refused", "not allowed"),
         ({}, Faults(refuse=(404, b"")), "unknown_model", "the address or the model is not known there"),
-        ({}, Faults(refuse=(429, b"")), "rate_limited", "too many requests"),
+        ({}, Faults(refuse=(429, b"")), "rate_limit", "too many requests"),
         ({}, Faults(refuse=(429, b"Quota exceeded for metric")), "quota", "quota is used up (HTTP 429)"),
         ({}, Faults(refuse=(503, b"")), "unavailable", "out of order (HTTP 503)"),
         ({"connect_timeout_s": 0.3}, Faults(never_configure=True), "timeout", "no confirmed configuration"),

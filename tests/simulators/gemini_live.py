@@ -159,6 +159,8 @@ class Model:
         self.answers: dict[str, tuple[Message, str]] = {}
         """Call → result and scheduling."""
         self.interruptions = 0
+        self.on_setup: Callable[[], None] = lambda: None
+        """Called when the session is set up."""
         self._expects_history = False
         self._automatic = True
         self._owed = 0
@@ -258,6 +260,7 @@ class Model:
         self.emit(setupComplete={})
         if resumption is not None:
             self.give_handle()
+        self.on_setup()
 
     def give_handle(self, resumable: bool = True) -> None:
         """A session resumption update."""
@@ -413,7 +416,13 @@ class Model:
         self._active = None
         if active.reply.interrupted:
             self.emit(serverContent={"interrupted": True})
-        usage = {"promptTokenCount": 10, "responseTokenCount": 20, "totalTokenCount": 30}
+        usage = {
+            "promptTokenCount": 10,
+            "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 10}],
+            "responseTokenCount": 20,
+            "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 20}],
+            "totalTokenCount": 30,
+        }
         end: Message = {"turnComplete": True}
         if active.reply.reason:
             end["turnCompleteReason"] = active.reply.reason
