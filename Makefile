@@ -6,11 +6,11 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pbx lint format serve clean distclean
+.PHONY: help setup demo test test-pbx conformance lint format serve clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 setup: ## the locked environment in .venv, the command .venv/bin/porteiro and the speech models
 	@$(PYTHON) setup/bootstrap.py
@@ -27,6 +27,9 @@ endif
 
 test-pbx: setup ## the tests with a real Asterisk alone (the first run installs one in .cache/pbx, as root)
 	@$(BIN)/pytest -m pbx $(ARGS)
+
+conformance: setup ## every provider's adapter against its simulator; writes the tables of docs/providers.md
+	@$(BIN)/pytest tests/conformance --write-table $(ARGS)
 
 lint: setup ## style, types and the walls between the rooms
 	@$(BIN)/ruff check .

@@ -24,6 +24,7 @@ TESTS = ROOT / "tests"
 
 BESIDE = (
     "tests/providers",
+    "tests/conformance",
     "tests/visits",
     "tests/audio",
     "tests/tools",

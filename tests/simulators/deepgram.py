@@ -99,6 +99,8 @@ class Simulator:
     """Types of the messages that came."""
     seconds: float = 0.0
     """Of sound that came, in all: what would be billed."""
+    sound: bytes = b""
+    """All of it."""
     said: list[str] = field(default_factory=list)
     hung_up: int = 0
     url: str = ""
@@ -237,6 +239,7 @@ class _Stream:
                 owner.violations.append(f"{len(data)} bytes of sound")
             before = self._held_s
             self._sound += data
+            owner.sound += data
             owner.seconds += self._held_s - before
             if int(before) != int(self._held_s):  # an interim result each second
                 await self._result(owner.transcripts[0] if owner.transcripts else "", final=False)
