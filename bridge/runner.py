@@ -39,6 +39,7 @@ from bridge.tenant_provider import providers_of
 from bridge.transfer import build_transfer
 from bridge.watch import Watcher
 from providers.announcer import Announcer, OwnVoice
+from providers.failover import OneMoment
 from storage.base import Storage
 from tools.registry import porteiro_tools
 from visits.directory import Directory
@@ -207,11 +208,12 @@ class LocalRunner:
             tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye
         )
         apology = sentences.say("sorry_for_the_wait", None, {})
+        one_moment = OneMoment(self._voice, sentences.say("one_moment", None, {}))
         return Condominium(
             tenant,
             Directory.from_records(json.loads(tenant.directory.read_bytes())),
             sentences,
-            providers_of(tenant, self.settings.secret, models, apology),
+            providers_of(tenant, self.settings.secret, models, apology, one_moment),
             self._around_dialer(self._dialers.get(tenant.id) or self._make_dialers.build(tenant)),
             build_gate(tenant, self.settings.secret, self._brokers),
             residents.hosts,

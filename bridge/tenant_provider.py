@@ -10,7 +10,7 @@ from bridge.model_server import ModelServerAddress
 from bridge.settings import Fallback, Settings, Tenant, embedded
 from providers.access import Access
 from providers.base import Event, Failed, Provider, Ready, SessionConfig
-from providers.failover import Candidate, FailoverProvider
+from providers.failover import Candidate, FailoverProvider, OneMoment
 from providers.local import pipeline
 from providers.local.pipeline import (
     DEEPGRAM,
@@ -37,6 +37,7 @@ def providers_of(
     secret: Callable[[str | None], str | None],
     server: ModelServerAddress | None,
     apology: str,
+    one_moment: OneMoment | None = None,
 ) -> FailoverProvider:
     """What a tenant's sessions are opened with: its provider, and those that take its place.
 
@@ -44,12 +45,13 @@ def providers_of(
         secret: gives the value of an environment variable.
         server: the embedded model server, where one runs.
         apology: said where a caller had to wait for another session.
+        one_moment: said while they wait, in a voice of our own.
     """
     candidates = [Candidate(provider_of(tenant, secret, server, tenant.id))]
     candidates += [
         Candidate(provider_of(each, secret, server, tenant.id), each.voice) for each in tenant.fallback
     ]
-    return FailoverProvider(candidates, apology)
+    return FailoverProvider(candidates, apology, one_moment)
 
 
 def provider_of(

@@ -41,6 +41,7 @@ import orjson
 import structlog
 
 from audio.resample import Resampler
+from providers.announcer import Says
 from providers.base import (
     AsksAgain,
     AudioDelta,
@@ -76,6 +77,7 @@ from providers.base import (
 )
 from providers.breaker import LASTING, RATE_LIMITED, Breaker
 from providers.delivery import Delivery
+from providers.local.speech import RATE, SpeechError
 from providers.record import Record
 
 log = structlog.stdlib.get_logger(__name__)
@@ -92,6 +94,8 @@ GIVE_UP_S = 30.0
 """So long after the last sign of a model the conversation is given up."""
 APOLOGY_S = 1.5
 """A caller who waited longer than this for what we owe them is first told that we are sorry."""
+QUICK_S = 0.7
+"""A session that is there so soon says that itself, before another voice has to."""
 HARD_S = 5.0
 """So long before a session's end another takes over, whatever is under way."""
 LOOK_S = 1.0
@@ -168,21 +172,36 @@ class Candidate:
     voice: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OneMoment:
+    """What a caller hears in a voice of our own while no session is there."""
+
+    voice: Says
+    text: str
+
+
 class FailoverProvider:
     """Opens sessions with the first of its providers that takes them. ``name`` is the first one's."""
 
-    def __init__(self, candidates: Sequence[Candidate], apology: str = "") -> None:
-        """`apology`: said first where a caller had to wait for a new session; empty: nothing is."""
+    def __init__(
+        self, candidates: Sequence[Candidate], apology: str = "", one_moment: OneMoment | None = None
+    ) -> None:
+        """
+        Args:
+            apology: said first where a caller had to wait for a new session; empty: nothing is.
+            one_moment: said while they wait, and then in its place; None: they hear silence.
+        """
         self.name = candidates[0].provider.name
         self.opens_ahead = all(each.provider.opens_ahead for each in candidates)
         """Who stands in is opened ahead as well, where the first one fails."""
         self.candidates = tuple(candidates)
         self._apology = apology
+        self._one_moment = one_moment
         self._breaker = Breaker(len(self.candidates))
 
     def open(self, config: SessionConfig) -> FailoverSession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""
-        return FailoverSession(self.candidates, config, self._breaker, self._apology)
+        return FailoverSession(self.candidates, config, self._breaker, self._apology, self._one_moment)
 
 
 @dataclass(slots=True)
@@ -267,12 +286,22 @@ class FailoverSession:
     """See the module; of :mod:`providers.base` a Session, TakesTurns, SparesSilence and BilledByTime."""
 
     def __init__(
-        self, candidates: Sequence[Candidate], config: SessionConfig, breaker: Breaker, apology: str
+        self,
+        candidates: Sequence[Candidate],
+        config: SessionConfig,
+        breaker: Breaker,
+        apology: str,
+        one_moment: OneMoment | None,
     ) -> None:
         self._candidates = candidates
         self._config = config
         self._breaker = breaker
         self._apology = apology
+        self._one_moment = one_moment
+        self._moments = 0
+        self._speaking_up: asyncio.Task[None] | None = None
+        self._excused = False
+        """The caller was asked for a moment since the session was lost."""
         self._words = _WORDS.get(config.language, _WORDS["en"])
         self._loop = asyncio.get_running_loop()
         self._delivery = Delivery(self._loop, lambda event: True, lambda on: None, self._finish)
@@ -776,6 +805,7 @@ class FailoverSession:
         link, self._opening = self._opening, None
         assert link is not None
         self._link = link
+        self._forget("one_moment")
         late = self._was_live and self._loop.time() - self._since > APOLOGY_S
         rate, pre_roll = self._rate, b"".join(self._pre_roll) if self._was_live else b""
         self._was_live = True
@@ -802,14 +832,20 @@ class FailoverSession:
             session.auto_reply(False)
         if self._doubt:
             session.doubt_turn()
-        if late and self._apology and (self._asked or self._owed or self._unheard):
+        if late and self._apology and not self._excused and self._waited_for:
             link.receipts[session.say_exactly(self._apology)] = _APOLOGY
         given = set(link.receipts.values())
         for asked in tuple(self._asked.values()):
             if asked.receipt not in given:
                 self._ask_of(link, asked)
         self._deaf = bool(self._gap_turn)
+        self._excused = False
         self._make_up()
+
+    @property
+    def _waited_for(self) -> bool:
+        """The caller waits for something that we are to say."""
+        return bool(self._asked or self._owed or self._unheard)
 
     def _outcome(self, call: PastCall) -> str:
         return self._words.outcome.format(name=call.name, result=orjson.dumps(dict(call.result)).decode())
@@ -860,10 +896,39 @@ class FailoverSession:
         self._delivery.add(Lost(self._name(link), code, message, again))
         self._leave_by = None
         self._forget("prepare")
+        waited = self._loop.time() - self._since
+        self._later("one_moment", max(QUICK_S, APOLOGY_S - waited), self._ask_for_a_moment)
         if self._opening is None:
             self._next(code, message, link)
         elif self._opening.ready:
             self._switch()
+
+    def _ask_for_a_moment(self) -> None:
+        """No session is there yet, and the caller hears nothing."""
+        if self._one_moment is not None and self._waited_for and not self._speaking:
+            self._speaking_up = self._spawn(self._say_one_moment(self._one_moment), "one-moment")
+
+    async def _say_one_moment(self, one: OneMoment) -> None:
+        try:
+            pcm = await one.voice.say(one.text)
+        except SpeechError as error:
+            log.warning("own_voice.failed", reason=str(error))
+            return
+        if self._over or self._link is not None or self._speaking:
+            return
+        self._excused = True
+        self._moments += 1
+        name = f"moment~{self._moments}"
+        down = Resampler(RATE, self._capabilities.output_rate)
+        self._spoken_until = max(self._loop.time(), self._spoken_until) + len(pcm) / 2 / RATE
+        self._record.agent(name, one.text, final=True)
+        with self._delivery.together():
+            self._delivery.add(ItemStarted(name, name, None))
+            self._delivery.add(AudioDelta(name, down.process(pcm) + down.flush()))
+            self._delivery.add(Transcript("agent", name, one.text, final=True))
+            self._delivery.add(AudioDone(name))
+            self._delivery.add(ResponseDone(name, None, "completed", {}))
+            self._delivery.add(Usage("local", "voice", "speech", characters=len(one.text)))
 
     def _abandon(self, link: _Link) -> tuple[str, ...]:
         """What of a session that is gone has still to be done. Returns the sentences that it was saying."""
@@ -1026,10 +1091,11 @@ class FailoverSession:
         if (handle := self._timers.pop(timer, None)) is not None:
             handle.cancel()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _retire(self, link: _Link) -> None:
         link.over = True
@@ -1042,6 +1108,8 @@ class FailoverSession:
         self._over = True
         for timer in tuple(self._timers):
             self._forget(timer)
+        if self._speaking_up is not None:
+            self._speaking_up.cancel()
         for link in (self._link, self._opening):
             if link is not None:
                 self._retire(link)
@@ -1049,4 +1117,4 @@ class FailoverSession:
         self._ended.set()
 
 
-__all__ = ["Candidate", "FailoverProvider", "FailoverSession"]
+__all__ = ["Candidate", "FailoverProvider", "FailoverSession", "OneMoment"]

@@ -40,7 +40,9 @@ from providers.failover import (
     Candidate,
     FailoverProvider,
     FailoverSession,
+    OneMoment,
 )
+from providers.local.speech import RATE, SpeechError
 from providers.openai_realtime import OpenAIProvider, OpenAISettings
 from tests.simulators.openai_realtime import Reply, Say, Simulator
 from tests.simulators.scripted_session import Fate, ScriptedProvider, ScriptedSession
@@ -48,7 +50,18 @@ from tests.simulators.talk import Talk
 from tests.simulators.virtual_time import run_virtually
 
 SORRY = "Desculpe a demora."
+MOMENT = "Só um instante, por favor."
 CONFIG = SessionConfig(instructions="Seja breve.", tools=[], voice="dela")
+
+
+class Voice:
+    """A voice of our own that takes a fifth of a second."""
+
+    async def say(self, sentence: str) -> bytes:
+        await asyncio.sleep(0.2)
+        if not sentence:
+            raise SpeechError("nothing to say")
+        return bytes(RATE * 2)
 
 
 @dataclass
@@ -136,15 +149,15 @@ def providers(*fates: tuple[Fate, ...]) -> list[ScriptedProvider]:
     return [ScriptedProvider(f"p{n}", *each) for n, each in enumerate(fates)]
 
 
-def opened(made: list[ScriptedProvider]) -> tuple[FailoverProvider, Ear]:
+def opened(made: list[ScriptedProvider], moment: str = MOMENT) -> tuple[FailoverProvider, Ear]:
     candidates = [Candidate(one, f"voz {n}" if n else None) for n, one in enumerate(made)]
-    provider = FailoverProvider(candidates, SORRY)
+    provider = FailoverProvider(candidates, SORRY, OneMoment(Voice(), moment))
     return provider, Ear(provider.open(CONFIG))
 
 
-async def with_ear(made: list[ScriptedProvider], story: Any) -> Ear:
+async def with_ear(made: list[ScriptedProvider], story: Any, moment: str = MOMENT) -> Ear:
     """Open a session, have the story happen, close; nothing may be left of it."""
-    _, ear = opened(made)
+    _, ear = opened(made, moment)
     running = asyncio.create_task(ear.session.run(ear.take))
     try:
         await story(ear)
@@ -157,8 +170,8 @@ async def with_ear(made: list[ScriptedProvider], story: Any) -> Ear:
     return ear
 
 
-def told(made: list[ScriptedProvider], story: Any) -> Ear:
-    return run_virtually(with_ear(made, story))
+def told(made: list[ScriptedProvider], story: Any, moment: str = MOMENT) -> Ear:
+    return run_virtually(with_ear(made, story, moment))
 
 
 def live(made: list[ScriptedProvider]) -> ScriptedSession:
@@ -231,6 +244,26 @@ def test_a_model_that_says_nothing_is_replaced_after_six_seconds_and_the_caller_
     assert ear.of(Lost)[0].code == "stalled" and SILENT_S > APOLOGY_S
     assert made[0].sessions[1].said == [SORRY, "Olá?"]
     assert ear.said == ["receipt_1"]
+
+
+@pytest.mark.parametrize("moment", [MOMENT, ""])
+def test_who_waits_for_a_session_hears_a_voice_of_our_own_where_there_is_one(moment: str) -> None:
+    """And then the new session does not say that we are sorry as well."""
+    made = providers((Fate(after=3), Fate(opens_in_s=4)))
+
+    async def story(ear: Ear) -> None:
+        ear.say("Olá?")
+        await asyncio.sleep(0.7)
+        assert ear.of(Lost)
+        await asyncio.sleep(APOLOGY_S + 0.3)
+        said = [event.text for event in ear.of(Transcript)]
+        assert said == ([MOMENT] if moment else [])
+        sound = sum(len(delta.pcm) for delta in ear.of(AudioDelta) if delta.item == "moment~1")
+        assert sound == (48000 if moment else 0), "a second, at the rate that the leg knows"
+        await asyncio.sleep(6)
+
+    assert told(made, story, moment).said == ["receipt_1"]
+    assert made[0].sessions[1].said == (["Olá?"] if moment else [SORRY, "Olá?"])
 
 
 def test_one_that_can_ask_again_does_so_before_it_is_replaced() -> None:
