@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from audio.frames import TELEPHONE_RATE
 from providers.base import Line, PastCall, SessionConfig, TurnDetection
@@ -73,6 +73,7 @@ class VoiceLiveWire:
     noise_suppression: bool = True
     echo_cancellation: bool = True
     interim_texts: tuple[str, ...] = ()
+    patience_s: ClassVar[None] = None
 
     @property
     def exact_speech(self) -> bool:

@@ -59,6 +59,10 @@ class Capabilities:
     """:attr:`SessionConfig.history` is told to the model when the session opens. Where it is False, whoever
     opens the session tells it by a note."""
 
+    patience_s: float | None = None
+    """For so long a reply that is owed may give neither sound nor sign without being taken for lost. None: as
+    long as anybody's."""
+
 
 # --------------------------------------------------------------------------------------------------------
 # What a session is opened with

@@ -9,8 +9,8 @@ What is done, and when
   the conversation; where that fails, the tenant's next provider. What a person must put right first (key,
   quota, model), or a rate limit, leads to the next provider at once, and new calls begin with that one for a
   while (:mod:`providers.breaker`).
-* **Stalled** (a reply is owed; no sound and no sign for :data:`SILENT_S`): asked for once more, where the
-  session can do that and nothing of it was heard; then as if lost.
+* **Stalled** (a reply is owed; no sound and no sign for :data:`SILENT_S`, or what the session asks for):
+  asked for once more, where the session can do that and nothing of it was heard; then as if lost.
 * **Time limit** (``GoingAway`` of a session without ``resumption``): the next session is opened at once, told
   the conversation, and takes over in a moment in which nothing is under way.
 * **Nobody is left**, or :data:`GIVE_UP_S` is over: ``Failed("session")``.
@@ -1020,7 +1020,7 @@ class FailoverSession:
             link.sign = now
             return
         silent = now - max(link.sign, self._spoken_until)
-        if silent < (ASKED_AGAIN_S if link.nudged else SILENT_S):
+        if silent < (ASKED_AGAIN_S if link.nudged else link.session.capabilities.patience_s or SILENT_S):
             return
         first = self._troubled is None and not link.nudged
         if first and isinstance(link.session, AsksAgain) and link.session.ask_again():

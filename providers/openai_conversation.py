@@ -138,6 +138,7 @@ class Conversation:
             input_encoding=self.input.encoding,
             output_encoding=self.output.encoding,
             history=True,
+            patience_s=self._dialect.patience_s,
         )
 
     @property

@@ -95,6 +95,10 @@ class Dialect(Protocol):
         """See :attr:`providers.base.Capabilities.exact_speech`."""
 
     @property
+    def patience_s(self) -> float | None:
+        """See :attr:`providers.base.Capabilities.patience_s`."""
+
+    @property
     def paid(self) -> Paid | None:
         """Who is paid, and for what; None: the server says so itself (:data:`BILLED`)."""
 
@@ -136,6 +140,7 @@ class Wire:
     """The server says itself who is paid."""
     parallel_calls: bool = False
     """Whether several tools may be called at once is said; see :func:`takes_parallel_calls`."""
+    patience_s: float | None = None
     exact_speech: ClassVar[bool] = False
 
     @property

@@ -46,6 +46,7 @@ class OpenAISettings:
         deployment: whether ``model`` is a name that the customer gave, and says nothing of the model.
         format: of the audio that is asked for, both ways.
         itemised: the server says itself who is paid, for what.
+        patience_s: see :attr:`providers.base.Capabilities.patience_s`.
         session_limit_s: after how long the server ends a session, without a warning of its own; GoingAway
             comes ``going_away_s`` before.
         headers, query: added to the connection's request.
@@ -63,6 +64,7 @@ class OpenAISettings:
     stall_timeout_s: float = 5.0
     format: FormatName = "pcm24"
     itemised: bool = False
+    patience_s: float | None = None
     deployment: bool = False
     session_limit_s: float = 3600.0
     going_away_s: float = 120.0
@@ -115,6 +117,7 @@ class OpenAIProvider:
             settings.model,
             settings.itemised,
             parallel_calls=not settings.deployment and wire.takes_parallel_calls(settings.model),
+            patience_s=settings.patience_s,
         )
 
     async def _connect(self, listener: Listener) -> None:

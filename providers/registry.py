@@ -13,6 +13,9 @@ from providers.formats import PCM8, PCM16, PCM24, PCMU
 from providers.openai_live import LiveProvider, LiveSettings
 from providers.openai_realtime import OpenAIProvider, OpenAISettings
 
+MODEL_SERVER_PATIENCE_S = 15.0
+"""Our model server hears as fast as this machine allows: on a busy one whisper takes seconds."""
+
 
 def _openai_settings(access: Access) -> OpenAISettings:
     default = OpenAISettings(api_key=access.api_key)
@@ -40,6 +43,7 @@ def _model_server(access: Access, name: str) -> Provider:
             voice=access.voice,
             format=access.format or "pcm24",
             itemised=name == "pipeline",
+            patience_s=MODEL_SERVER_PATIENCE_S,
         ),
         name,
     )

@@ -225,10 +225,11 @@ def test_a_session_is_told_its_first_words_before_it_is_ready_and_the_next_one_t
     assert ear.said == ["receipt_1", "receipt_2"]
 
 
-def test_a_model_that_says_nothing_is_replaced_after_six_seconds_and_the_caller_hears_that_we_are_sorry() -> (
-    None
-):
-    made = providers((Fate(after=1, end="stalls"), Fate()))
+@pytest.mark.parametrize(("asks_for", "patience_s"), [(None, SILENT_S), (15.0, 15.0)])
+def test_a_model_that_says_nothing_for_too_long_is_replaced_and_the_caller_hears_that_we_are_sorry(
+    asks_for: float | None, patience_s: float
+) -> None:
+    made = providers((Fate(after=1, end="stalls", patience_s=asks_for), Fate()))
     at: list[float] = []
 
     async def story(ear: Ear) -> None:
@@ -240,7 +241,7 @@ def test_a_model_that_says_nothing_is_replaced_after_six_seconds_and_the_caller_
         await asyncio.sleep(5)
 
     ear = told(made, story)
-    assert SILENT_S <= at[0] <= SILENT_S + 2
+    assert patience_s <= at[0] <= patience_s + 2
     assert ear.of(Lost)[0].code == "stalled" and SILENT_S > APOLOGY_S
     assert made[0].sessions[1].said == [SORRY, "Olá?"]
     assert ear.said == ["receipt_1"]

@@ -58,6 +58,7 @@ class Fate:
     history: bool = True
     rate: int = 24000
     asks_again: bool = False
+    patience_s: float | None = None
 
 
 @dataclass
@@ -109,6 +110,7 @@ class ScriptedSession:
             exact_speech=False,
             owns_turns=False,
             history=self.fate.history,
+            patience_s=self.fate.patience_s,
         )
 
     @property
