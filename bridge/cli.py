@@ -8,7 +8,19 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-COMMANDS = ("serve", "demo", "call", "check", "health", "audit", "cost", "models", "model-server", "bench")
+COMMANDS = (
+    "serve",
+    "demo",
+    "call",
+    "check",
+    "health",
+    "audit",
+    "cost",
+    "db",
+    "models",
+    "model-server",
+    "bench",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -125,7 +125,7 @@ async def _answers(settings: Settings, port: _Port) -> None:
         raise _Unwell(
             f"it is taken, but at {host}: {_plain(error)}; stop the program that has it, or choose another"
         ) from None
-    database = settings.service.database_path
+    database = settings.service.locked_path
     if in_use(database) is None:  # many a program takes leave as politely
         raise _Unwell(
             f"another program has it: no porteiro serves with {database} now; stop that program, or choose "

@@ -48,9 +48,9 @@ from bridge.tenant_provider import pipelines_of
 from bridge.watch import Watcher
 from bridge.workers.lending import LendingAudioSocket, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
-from storage.base import StorageError
+from storage.base import Storage, StorageError
 from storage.lock import DatabaseLock
-from storage.sqlite import SqliteStorage
+from storage.opening import open_storage
 from visits.audit import stamp
 
 log = structlog.get_logger(__name__)
@@ -97,7 +97,7 @@ class Service:
             self._runner = WorkerPool(settings, self._lock_handle, worker_process)
         self._model_log = model_log
         self._lock: DatabaseLock | None = None
-        self._storage: SqliteStorage | None = None
+        self._storage: Storage | None = None
         self._model_server: ModelServerProcess | None = None
         self._gatehouses: dict[str, _Gatehouse] = {}
         self._websocket: AsteriskWebsocketServer | None = None
@@ -136,8 +136,8 @@ class Service:
     async def _start(self) -> None:
         settings = self.settings
         # Before the recovery, which takes every open visit for one that a crash left behind.
-        self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.database_path)
-        self._storage = await SqliteStorage.open(settings.service.database_path)
+        self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.locked_path)
+        self._storage = await open_storage(settings.database, service=settings.service.journal_path)
         await self._recover(self._storage)
         for tenant in settings.tenants.values():
             await self._listen(tenant)
@@ -154,14 +154,15 @@ class Service:
         assert self._lock is not None
         return self._lock.fileno()
 
-    async def _record_itself(self, storage: SqliteStorage, kind: str, data: Mapping[str, object]) -> None:
+    async def _record_itself(self, storage: Storage, kind: str, data: Mapping[str, object]) -> None:
         """A record of the service's own chain, with the heads of the tenants' chains: a witness within."""
         heads = {tenant: str(head) for tenant, head in (await storage.heads()).items() if tenant}
         await storage.append("", "", stamp(datetime.now(UTC)), kind, {**data, "heads": heads})
 
-    async def _recover(self, storage: SqliteStorage) -> None:
+    async def _recover(self, storage: Storage) -> None:
         """Close in the audit log what an earlier run left open: nothing of it is ever taken up again."""
-        closed = await storage.recover(stamp(datetime.now(UTC)), tuple(self.settings.tenants))
+        mine = None if storage.service is None else (storage.service,)
+        closed = await storage.recover(stamp(datetime.now(UTC)), tuple(self.settings.tenants), services=mine)
         if closed:
             log.warning("visits.recovered", count=len(closed), visits=closed)
 
@@ -382,7 +383,7 @@ class Service:
         return self._own.clock
 
     @property
-    def storage(self) -> SqliteStorage:
+    def storage(self) -> Storage:
         """The audit log."""
         assert self._storage is not None
         return self._storage

@@ -45,6 +45,7 @@ from providers.access import TERMS
 from providers.formats import FormatName
 from providers.local.models import models_root, own_checkout
 from providers.local.pipeline import DialogueKind, Encoding, RecognitionKind, SpeechKind
+from storage.address import Database, database_of
 from visits.facts import Intent
 
 ENV_PREFIX = "PORTEIRO_"
@@ -97,6 +98,13 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _database_url(value: str, info: ValidationInfo) -> str:
+    found = database_of(value)
+    if found.file is None:
+        return value
+    return f"sqlite:///{urllib.parse.quote(str(_from_base(found.file, info)))}"
+
+
 def _dial_string(value: str) -> str:
     check_dial_string(value)
     return value
@@ -126,6 +134,7 @@ Networks = Annotated[
 ]
 FilePath = Annotated[Path, AfterValidator(_from_base)]
 Url = Annotated[str, AfterValidator(_http_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 OptionalUrl = Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -232,7 +241,12 @@ class Service(Part):
     data_dir: FilePath = Path("var")
     """Where everything that the service keeps lies, unless the next two say otherwise."""
     database: FilePath | None = None
-    """The audit log. Default: `porteiro.db` in data_dir."""
+    """The audit log, in a file of SQLite's. Default: `porteiro.db` in data_dir."""
+    database_url: DatabaseUrl | None = None
+    """The audit log, in place of `database`: `postgresql://user@host:5432/name`, with TLS by
+    `?sslmode=verify-full&sslrootcert=FILE`; or `sqlite:///FILE`. Several services may share a PostgreSQL."""
+    database_password_env: EnvName = "PGPASSWORD"
+    """The environment variable that holds the PostgreSQL user's password, where there is one."""
     recordings_dir: FilePath | None = None
     """Default: `recordings` in data_dir."""
     prices_file: FilePath | None = None
@@ -266,9 +280,28 @@ class Service(Part):
         usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         return len(usable)
 
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        if self.database is not None and self.database_url is not None:
+            raise ValueError("database or database_url, not both")
+        return self
+
     @property
-    def database_path(self) -> Path:
+    def database_path(self) -> Path | None:
+        """SQLite's file; None where the audit log is in a PostgreSQL."""
+        if self.database_url is not None:
+            return database_of(self.database_url).file
         return self.database or self.data_dir / "porteiro.db"
+
+    @property
+    def locked_path(self) -> Path:
+        """What one service at a time has to itself: SQLite's file, or with a PostgreSQL the journal."""
+        return self.database_path or self.journal_path
+
+    @property
+    def journal_path(self) -> Path:
+        """Where records wait while the PostgreSQL is away."""
+        return self.data_dir / "journal"
 
     @property
     def recordings_path(self) -> Path:
@@ -1178,6 +1211,14 @@ class Settings(Part):
     def secret(self, variable: str | None) -> str | None:
         """The value of an environment variable that a setting names; None where it is unset or empty."""
         return (self._environ.get(variable) or None) if variable else None
+
+    @property
+    def database(self) -> Database:
+        """Where the audit log is."""
+        service = self.service
+        if (file := service.database_path) is not None:
+            return Database(file=file)
+        return database_of(service.database_url or "", self.secret(service.database_password_env))
 
     @property
     def needs_model_server(self) -> bool:

@@ -60,13 +60,15 @@ def service_problems(service: Service) -> list[str]:
     lines = []
     for setting, directory in (
         ("service.data_dir", service.data_dir),
-        ("service.database", service.database_path.parent),
+        ("service.database", service.locked_path.parent),
         ("service.recordings_dir", service.recordings_path),
     ):
         trouble = _not_writable(directory)
         if trouble:
             lines.append(f"{setting}: {trouble}; allowed: a directory that can be made and written to")
     database = service.database_path
+    if database is None:  # whether a server is there and well is asked at the start, and by `porteiro check`
+        return lines
     if in_use(database) is None and (trouble := database_problem(database)):
         lines.append(f"service.database: {database}: {trouble}; allowed: Porteiro's own, or a new file")
     return lines

@@ -41,6 +41,7 @@ Reason = Literal[
     "io",
     "corrupt",
     "missing",
+    "away",
     "not-ours",
     "newer",
     "older",
@@ -49,7 +50,7 @@ Reason = Literal[
 """``newer``, ``older``: of another version of Porteiro. ``not-ours``: not a Porteiro database at all.
 
 ``busy``: another process writes and does not let go; ``in-use``: another service answers for it.
-``overloaded``: more operations wait than are allowed to.
+``overloaded``: more operations wait than are allowed to. ``away``: the database's server can't be reached.
 """
 
 
@@ -188,6 +189,9 @@ class Storage(ABC):
     Safe for any number of tasks of one event loop, and for several processes on the same store.
     """
 
+    service: str | None = None
+    """On whose behalf visits are begun, where several services share the store; None: there is one."""
+
     @abstractmethod
     async def append(
         self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]
@@ -275,8 +279,10 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def open_visits(self, tenants: Collection[str] | None = None) -> list[VisitSummary]:
-        """Visits without a ``visit.ended``, the oldest first."""
+    async def open_visits(
+        self, tenants: Collection[str] | None = None, services: Collection[str] | None = None
+    ) -> list[VisitSummary]:
+        """Visits without a ``visit.ended``, the oldest first; of those tenants, begun by those services."""
 
     @abstractmethod
     async def recover(
@@ -285,6 +291,7 @@ class Storage(ABC):
         tenants: Collection[str] | None = None,
         *,
         visits: Collection[str] | None = None,
+        services: Collection[str] | None = None,
         why: str = "the service ended while the visit was running",
     ) -> list[str]:
         """Close the visits that a crash left open: ``visit.recovered``, then ``visit.ended`` with ``failed``.
@@ -293,6 +300,7 @@ class Storage(ABC):
         service answers for; or with ``visits`` for those of them that are open and whose process is gone.
 
         Args:
+            services: only visits that these services began (``service`` in ``visit.started``).
             why: the reason on record.
 
         Returns:

@@ -2,43 +2,243 @@
 
 Here is also refused what cannot follow from what is already on record: a gate request without an authorized
 decision, an answer without a question, anything of a visit that never started.
+
+Without I/O: :func:`project` yields what is to be read and written. A database does it (:func:`in_database`),
+or plain dictionaries (:mod:`storage.rebuild`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 from storage.base import StorageRefused
+from storage.steps import Sql, Step
 from visits.audit import Draft
 
 _AMOUNT: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 """Money: below what a column can hold in billionths."""
 
-Change = Callable[[sqlite3.Connection, Draft, int], None]
+# --------------------------------------------------------------------------------------------------------
+# The tables, and what is done to them
+# --------------------------------------------------------------------------------------------------------
 
 
-def project(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    """Write what follows from record number ``seq``. Raises :class:`StorageRefused`, or SQLite's errors."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What names a row, the visit first, and all columns."""
+
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def _columns(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+TABLES: Final[Mapping[str, Table]] = {
+    "visits": Table(
+        ("id",),
+        _columns(
+            "id tenant started_at ended_at outcome reason provider intent visitor_name apartment resident"
+            " gate_requested_at gate_answered_at gate_opened gate_detail cost cost_usd currency"
+            " cost_complete service"
+        ),
+    ),
+    "legs": Table(
+        ("visit", "leg"),
+        _columns("visit leg seq role endpoint peer provider connected_at ended_at reason recording"),
+    ),
+    "turns": Table(
+        ("visit", "seq"),
+        _columns("visit seq leg speaker text started_ms ended_ms response_ms interrupted heard_ms"),
+    ),
+    "tool_calls": Table(
+        ("visit", "seq"),
+        _columns("visit seq leg call name arguments called_at answered_at result ms status"),
+    ),
+    "decisions": Table(("visit",), _columns("visit seq at decision evidence reason")),
+}
+"""The tables that follow from the records."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """The row of that key, or None."""
+
+    table: str
+    key: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LatestCall:
+    """The latest unanswered tool call of that leg and id, or None."""
+
+    visit: str
+    leg: str
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new row; columns that it does not name are NULL."""
+
+    table: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """New values in the row of that key, which is there."""
+
+    table: str
+    key: tuple[Any, ...]
+    row: Mapping[str, Any]
+
+
+Operation = Get | LatestCall | Insert | Update
+Change = Generator[Operation, Row | None, None]
+
+
+def project(record: Draft, seq: int) -> Change:
+    """What follows from record number ``seq``. Raises :class:`StorageRefused`, before anything is written."""
     if not record.visit:
         return
-    if record.kind != "visit.started":
-        _check_visit(connection, record)
+    visit = yield Get("visits", (record.visit,))
+    if record.kind == "visit.started":
+        if visit is not None:
+            raise _refuse(record, "it started before")
+        yield from _visit_started(record)
+        return
+    if visit is None:
+        raise StorageRefused(f"a {record.kind} record of visit {record.visit}, which never started")
+    if visit["tenant"] != record.tenant:
+        raise StorageRefused(f"visit {record.visit} is not a visit of tenant {record.tenant!r}")
     change = CHANGES.get(record.kind)
     if change is not None:
-        change(connection, record, seq)
+        yield from change(record, seq, visit)
 
 
-def _check_visit(connection: sqlite3.Connection, record: Draft) -> None:
-    row = connection.execute("SELECT tenant FROM visits WHERE id = ?", (record.visit,)).fetchone()
-    if row is None:
-        raise StorageRefused(f"a {record.kind} record of visit {record.visit}, which never started")
-    if row[0] != record.tenant:
-        raise StorageRefused(f"visit {record.visit} is not a visit of tenant {record.tenant!r}")
+# --------------------------------------------------------------------------------------------------------
+# In a database
+# --------------------------------------------------------------------------------------------------------
+
+
+def in_database(change: Change) -> Step[None]:
+    """The same as statements."""
+    try:
+        asked = next(change)
+        while True:
+            rows = yield _statement(asked)
+            asked = change.send(_row_of(asked, rows))
+    except StopIteration:
+        return
+
+
+def _row_of(asked: Operation, rows: Any) -> Row | None:
+    if not rows or isinstance(asked, Insert | Update):
+        return None
+    table = TABLES["tool_calls" if isinstance(asked, LatestCall) else asked.table]
+    return dict(zip(table.columns, rows[0], strict=True))
+
+
+def _statement(asked: Operation) -> Sql:
+    match asked:
+        case Get(table, key):
+            return Sql(_select(table), key)
+        case LatestCall(visit, leg, call):
+            columns = ", ".join(TABLES["tool_calls"].columns)
+            return Sql(
+                f"SELECT {columns} FROM tool_calls WHERE visit = $1 AND leg = $2 AND call = $3"
+                " AND answered_at IS NULL ORDER BY seq DESC LIMIT 1",
+                (visit, leg, call),
+            )
+        case Insert(table, row):
+            return Sql(_insert(table, tuple(row)), tuple(map(_storable, row.values())), writes=True)
+        case Update(table, key, row):
+            values = (*map(_storable, row.values()), *key)
+            return Sql(_update(table, tuple(row)), values, writes=True)
+
+
+def _storable(value: Any) -> Any:
+    # PostgreSQL has no zero character in a text; the record itself keeps it, as an escape.
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+@cache
+def _select(table: str) -> str:
+    told = TABLES[table]
+    return f"SELECT {', '.join(told.columns)} FROM {table} WHERE {_is(told.key, 1)}"
+
+
+@cache
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    places = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+
+
+@cache
+def _update(table: str, columns: tuple[str, ...]) -> str:
+    changes = ", ".join(f"{column} = ${n}" for n, column in enumerate(columns, 1))
+    return f"UPDATE {table} SET {changes} WHERE {_is(TABLES[table].key, len(columns) + 1)}"
+
+
+def _is(key: tuple[str, ...], first: int) -> str:
+    return " AND ".join(f"{column} = ${n}" for n, column in enumerate(key, first))
+
+
+# --------------------------------------------------------------------------------------------------------
+# In dictionaries
+# --------------------------------------------------------------------------------------------------------
+
+
+class VisitRows:
+    """The rows of visits, in memory."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in TABLES}
+
+    def apply(self, record: Draft, seq: int) -> None:
+        """What follows from a record. Raises :class:`StorageRefused`; nothing is changed then."""
+        change = project(record, seq)
+        try:
+            asked = next(change)
+            while True:
+                asked = change.send(self._do(asked))
+        except StopIteration:
+            return
+
+    def _do(self, asked: Operation) -> Row | None:
+        match asked:
+            case Get(table, key):
+                return self.tables[table].get(key)
+            case LatestCall(visit, leg, call):
+                calls = reversed(
+                    self.tables["tool_calls"].values()
+                )  # they came in the order of their numbers
+                wanted = (visit, leg, call, None)
+                return next(
+                    (c for c in calls if (c["visit"], c["leg"], c["call"], c["answered_at"]) == wanted), None
+                )
+            case Insert(table, row):
+                told = TABLES[table]
+                whole = dict.fromkeys(told.columns) | {name: _storable(row[name]) for name in row}
+                self.tables[table][tuple(whole[name] for name in told.key)] = whole
+            case Update(table, key, row):
+                self.tables[table][key].update({name: _storable(row[name]) for name in row})
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------
+# What follows from each kind
+# --------------------------------------------------------------------------------------------------------
 
 
 def _refuse(record: Draft, why: str) -> StorageRefused:
@@ -51,171 +251,117 @@ def _json(value: object) -> str:
 
 def _ms(data: Mapping[str, Any], name: str) -> float | None:
     value = data.get(name)
-    return None if value is None else float(value)
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        raise StorageRefused(
+            f"{name}: found a number that no column can hold; allowed: milliseconds"
+        ) from None
 
 
-def _visit_started(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    if connection.execute("SELECT 1 FROM visits WHERE id = ?", (record.visit,)).fetchone():
-        raise _refuse(record, "it started before")
-    connection.execute(
-        "INSERT INTO visits (id, tenant, started_at, provider) VALUES (?, ?, ?, ?)",
-        (record.visit, record.tenant, record.at, record.data.get("provider")),
+def _visit_started(record: Draft) -> Change:
+    about = record.data
+    service = about.get("service")
+    yield Insert(
+        "visits",
+        {
+            "id": record.visit,
+            "tenant": record.tenant,
+            "started_at": record.at,
+            "provider": about.get("provider"),
+            "service": service if isinstance(service, str) else None,
+        },
     )
 
 
-def _leg_connected(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
+def _leg_connected(record: Draft, seq: int, visit: Row) -> Change:
     data = record.data
-    known = "SELECT 1 FROM legs WHERE visit = ? AND leg = ?"
-    if connection.execute(known, (record.visit, data["leg"])).fetchone():
+    if (yield Get("legs", (record.visit, data["leg"]))) is not None:
         raise _refuse(record, f"leg {data['leg']!r:.60} connected before")
-    connection.execute(
-        "INSERT INTO legs (visit, leg, seq, role, endpoint, peer, provider, connected_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            record.visit,
-            data["leg"],
-            seq,
-            data["role"],
-            data.get("endpoint"),
-            data.get("peer"),
-            data.get("provider"),
-            record.at,
-        ),
-    )
+    row = {"visit": record.visit, "leg": data["leg"], "seq": seq, "role": data["role"]}
+    row |= {name: data.get(name) for name in ("endpoint", "peer", "provider")}
+    yield Insert("legs", {**row, "connected_at": record.at})
 
 
-def _leg_ended(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
+def _leg_ended(record: Draft, seq: int, visit: Row) -> Change:
     data = record.data
-    changed = connection.execute(
-        "UPDATE legs SET ended_at = ?, reason = ?, recording = ?"
-        " WHERE visit = ? AND leg = ? AND ended_at IS NULL",
-        (record.at, data["reason"], data.get("recording"), record.visit, data["leg"]),
-    ).rowcount
-    if not changed:
+    leg = yield Get("legs", (record.visit, data["leg"]))
+    if leg is None or leg["ended_at"] is not None:
         raise _refuse(record, f"leg {data['leg']!r:.60} is not connected")
+    row = {"ended_at": record.at, "reason": data["reason"], "recording": data.get("recording")}
+    yield Update("legs", (record.visit, data["leg"]), row)
 
 
-def _turn(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
+def _turn(record: Draft, seq: int, visit: Row) -> Change:
     data = record.data
-    connection.execute(
-        "INSERT INTO turns (visit, seq, leg, speaker, text, started_ms, ended_ms, response_ms, interrupted,"
-        " heard_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            record.visit,
-            seq,
-            data["leg"],
-            data["speaker"],
-            data["text"],
-            _ms(data, "started_ms"),
-            _ms(data, "ended_ms"),
-            _ms(data, "response_ms"),
-            bool(data.get("interrupted")),
-            _ms(data, "heard_ms"),
-        ),
-    )
+    row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "speaker", "text")}
+    row |= {name: _ms(data, name) for name in ("started_ms", "ended_ms", "response_ms", "heard_ms")}
+    yield Insert("turns", {**row, "interrupted": int(bool(data.get("interrupted")))})
 
 
-def _tool_called(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
+def _tool_called(record: Draft, seq: int, visit: Row) -> Change:
     data = record.data
-    connection.execute(
-        "INSERT INTO tool_calls (visit, seq, leg, call, name, arguments, called_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (record.visit, seq, data["leg"], data["call"], data["name"], _json(data["arguments"]), record.at),
-    )
+    row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "call", "name")}
+    yield Insert("tool_calls", {**row, "arguments": _json(data["arguments"]), "called_at": record.at})
 
 
-def _tool_answered(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
+def _tool_answered(record: Draft, seq: int, visit: Row) -> Change:
     # Providers number their calls anew in each session: the answer is that of the latest call of this id.
     data = record.data
-    changed = connection.execute(
-        "UPDATE tool_calls SET answered_at = ?, result = ?, ms = ?, status = ? WHERE visit = ? AND seq ="
-        " (SELECT max(seq) FROM tool_calls WHERE visit = ? AND leg = ? AND call = ? AND answered_at IS NULL)",
-        (
-            record.at,
-            _json(data["result"]),
-            _ms(data, "ms"),
-            data["status"],
-            record.visit,
-            record.visit,
-            data["leg"],
-            data["call"],
-        ),
-    ).rowcount
-    if not changed:
+    call = yield LatestCall(record.visit, data["leg"], data["call"])
+    if call is None:
         raise _refuse(record, f"no call {data['call']!r:.60} waits for an answer")
+    row = {"answered_at": record.at, "result": _json(data["result"]), "ms": _ms(data, "ms")}
+    yield Update("tool_calls", (record.visit, call["seq"]), {**row, "status": data["status"]})
 
 
-def _dial_started(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    _know(connection, record)
+def _dial_started(record: Draft, seq: int, visit: Row) -> Change:
+    if known := _known(record):
+        yield Update("visits", (record.visit,), known)
 
 
-def _know(connection: sqlite3.Connection, record: Draft) -> None:
-    """Keep what a record says about who came for whom."""
-    for column in ("intent", "visitor_name", "apartment", "resident"):
-        value = record.data.get(column)
-        if isinstance(value, str) and value:
-            connection.execute(f"UPDATE visits SET {column} = ? WHERE id = ?", (value, record.visit))
+def _known(record: Draft) -> Row:
+    """What a record says about who came for whom."""
+    said = {name: record.data.get(name) for name in ("intent", "visitor_name", "apartment", "resident")}
+    return {name: value for name, value in said.items() if isinstance(value, str) and value}
 
 
-def _state(connection: sqlite3.Connection, record: Draft) -> tuple[bool, str | None, bool, bool]:
-    """(ended, decision, gate requested, gate answered) of the record's visit."""
-    row = connection.execute(
-        "SELECT v.ended_at IS NOT NULL, d.decision, v.gate_requested_at IS NOT NULL,"
-        " v.gate_answered_at IS NOT NULL"
-        " FROM visits v LEFT JOIN decisions d ON d.visit = v.id WHERE v.id = ?",
-        (record.visit,),
-    ).fetchone()
-    return bool(row[0]), row[1], bool(row[2]), bool(row[3])
-
-
-def _decision(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    ended, decision, _, _ = _state(connection, record)
-    if ended:
+def _decision(record: Draft, seq: int, visit: Row) -> Change:
+    if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
+    decision = yield Get("decisions", (record.visit,))
     if decision is not None:
-        raise _refuse(record, f"it was decided before ({decision})")
+        raise _refuse(record, f"it was decided before ({decision['decision']})")
     data = record.data
-    connection.execute(
-        "INSERT INTO decisions (visit, seq, at, decision, evidence, reason) VALUES (?, ?, ?, ?, ?, ?)",
-        (record.visit, seq, record.at, data["decision"], _json(data["evidence"]), data.get("reason")),
-    )
+    row = {"visit": record.visit, "seq": seq, "at": record.at, "decision": data["decision"]}
+    yield Insert("decisions", {**row, "evidence": _json(data["evidence"]), "reason": data.get("reason")})
 
 
-def _gate_requested(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    ended, decision, requested, _ = _state(connection, record)
-    if ended:
+def _gate_requested(record: Draft, seq: int, visit: Row) -> Change:
+    if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
-    if decision != "authorized":
+    decision = yield Get("decisions", (record.visit,))
+    if decision is None or decision["decision"] != "authorized":
         raise _refuse(record, "no authorized decision is on record")
-    if requested:
+    if visit["gate_requested_at"] is not None:
         raise _refuse(record, "the gate was requested before")
-    connection.execute("UPDATE visits SET gate_requested_at = ? WHERE id = ?", (record.at, record.visit))
+    yield Update("visits", (record.visit,), {"gate_requested_at": record.at})
 
 
-def _gate_answered(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    _, _, requested, answered = _state(connection, record)
-    if not requested or answered:
+def _gate_answered(record: Draft, seq: int, visit: Row) -> Change:
+    if visit["gate_requested_at"] is None or visit["gate_answered_at"] is not None:
         raise _refuse(record, "no request waits for the gate's answer")
-    connection.execute(
-        "UPDATE visits SET gate_answered_at = ?, gate_opened = ?, gate_detail = ? WHERE id = ?",
-        (record.at, bool(record.data["opened"]), record.data["detail"], record.visit),
-    )
+    row = {"gate_answered_at": record.at, "gate_opened": int(bool(record.data["opened"]))}
+    yield Update("visits", (record.visit,), {**row, "gate_detail": record.data["detail"]})
 
 
-def _visit_cost(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    if _state(connection, record)[0]:
+def _visit_cost(record: Draft, seq: int, visit: Row) -> Change:
+    if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     data = record.data
-    connection.execute(
-        "UPDATE visits SET cost = ?, cost_usd = ?, currency = ?, cost_complete = ? WHERE id = ?",
-        (
-            _billionths(record, "amount"),
-            _billionths(record, "usd"),
-            data["currency"],
-            data["complete"] and data["final"],
-            record.visit,
-        ),
-    )
+    row = {"cost": _billionths(record, "amount"), "cost_usd": _billionths(record, "usd")}
+    row |= {"currency": data["currency"], "cost_complete": int(bool(data["complete"] and data["final"]))}
+    yield Update("visits", (record.visit,), row)
 
 
 def _billionths(record: Draft, name: str) -> int:
@@ -226,23 +372,21 @@ def _billionths(record: Draft, name: str) -> int:
     return int(Decimal(text).scaleb(9))
 
 
-def _visit_recovered(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    if _state(connection, record)[0]:
+def _visit_recovered(record: Draft, seq: int, visit: Row) -> Change:
+    if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
+    yield from ()
 
 
-def _visit_ended(connection: sqlite3.Connection, record: Draft, seq: int) -> None:
-    if _state(connection, record)[0]:
+def _visit_ended(record: Draft, seq: int, visit: Row) -> Change:
+    if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
-    _know(connection, record)
-    connection.execute(
-        "UPDATE visits SET ended_at = ?, outcome = ?, reason = ? WHERE id = ?",
-        (record.at, record.data["outcome"], record.data.get("reason"), record.visit),
-    )
+    data = record.data
+    row = {"ended_at": record.at, "outcome": data["outcome"], "reason": data.get("reason")}
+    yield Update("visits", (record.visit,), {**_known(record), **row})
 
 
-CHANGES: Mapping[str, Change] = {
-    "visit.started": _visit_started,
+CHANGES: Final[Mapping[str, Callable[[Draft, int, Row], Change]]] = {
     "leg.connected": _leg_connected,
     "leg.ended": _leg_ended,
     "turn": _turn,
@@ -256,4 +400,4 @@ CHANGES: Mapping[str, Change] = {
     "visit.recovered": _visit_recovered,
     "visit.ended": _visit_ended,
 }
-"""The kinds that change a table; all others are in the audit log alone."""
+"""The kinds that change a table, beside ``visit.started``; all others are in the audit log alone."""

@@ -1,116 +1,72 @@
 """Builds a visit's rows anew from its records, and says where the tables that are read say something else.
 
 Lists and pages are read from tables that follow from the audit log (:mod:`storage.projection`). The log's
-chain of hashes does not cover them: an ``UPDATE`` there would be believed. This finds it.
+chain of hashes does not cover them: an ``UPDATE`` there would be believed. This finds it. Without I/O.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from storage.base import StorageRefused
-from storage.projection import project
-from storage.schema import statements
-from visits.audit import AuditRecord, Draft, Fault, FaultKind, intact
-
-KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "visits": ("id",),
-    "legs": ("visit", "leg"),
-    "turns": ("visit", "seq"),
-    "tool_calls": ("visit", "seq"),
-    "decisions": ("visit",),
-}
-"""The tables that follow from the records, and what names a row; the visit comes first."""
+from storage.projection import TABLES, Row, VisitRows
+from visits.audit import Draft, Fault, FaultKind, StoredRecord, intact
 
 JSON: Final = frozenset({"arguments", "result", "evidence"})
 """The columns that hold JSON."""
 
-Row = dict[str, Any]
-Rows = dict[tuple[Any, ...], Row]
+Rows = Mapping[tuple[Any, ...], Row]
 
 
-class Rebuild:
-    """Compares visits, one after the other. Made and used in one thread."""
+def compare(visit: str, records: Sequence[StoredRecord], kept: Mapping[str, Rows]) -> list[Fault]:
+    """The faults of a visit's rows.
 
-    def __init__(self, scripts: Sequence[str]) -> None:
-        """``scripts``: the schema's versions, as the database's own."""
-        self._empty = sqlite3.connect(":memory:", isolation_level=None)
-        for script in scripts:
-            for statement in statements(script):
-                self._empty.execute(statement)
-
-    def close(self) -> None:
-        """Let go of the memory."""
-        self._empty.close()
-
-    def compare(
-        self, connection: sqlite3.Connection, visit: str, records: Sequence[AuditRecord]
-    ) -> list[Fault]:
-        """The faults of a visit's rows.
-
-        Args:
-            connection: of the database; the caller has begun a transaction, so that it stands still.
-            visit: the visit's id, as rows and records name it.
-            records: all the records that name it, in their order.
-        """
-        if not all(intact(record) for record in records):
-            return []  # the chain's own check names them; nothing sound is left to compare with
-        tenant = records[0].tenant if records else _tenant(connection, visit)
-        if not records:
-            return _unfounded(connection, visit, tenant)
-        self._empty.execute("BEGIN")  # what is written here is for this visit only, and is never kept
+    Args:
+        visit: the visit's id, as rows and records name it.
+        records: all the records that name it, in their order.
+        kept: the visit's rows, by table and key. Of the same moment as the records.
+    """
+    drafts = [_draft(record) for record in records]
+    if None in drafts:
+        return []  # the chain's own check names them; nothing sound is left to compare with
+    if not records:
+        return _unfounded(visit, kept)
+    tenant = records[0].tenant
+    told = VisitRows()
+    for record, draft in zip(records, drafts, strict=True):
+        assert draft is not None  # looked for above
         try:
-            for record in records:
-                try:
-                    project(self._empty, _draft(record), record.seq)
-                except (StorageRefused, sqlite3.Error, LookupError, TypeError, ValueError) as error:
-                    detail = f"it can't follow from the records before it: {error}"
-                    return [Fault("impossible", record.tenant, record.seq, record.seq, visit, detail)]
-            return [
-                fault
-                for table in KEYS
-                for fault in _differences(
-                    table, visit, tenant, _rows(connection, table, visit), _rows(self._empty, table, visit)
-                )
-            ]
-        finally:
-            self._empty.execute("ROLLBACK")
+            told.apply(draft, record.seq)
+        except (StorageRefused, LookupError, TypeError, ValueError) as error:
+            detail = f"it can't follow from the records before it: {error}"
+            return [Fault("impossible", record.tenant, record.seq, record.seq, visit, detail)]
+    return [
+        fault
+        for table, rows in told.tables.items()
+        if rows != kept[table]
+        for fault in _differences(table, visit, tenant, kept[table], rows)
+    ]
 
 
-def visits_after(connection: sqlite3.Connection, last: str, limit: int) -> list[str]:
-    """The next ids of visits that a record or a row names, in their order."""
-    parts = ["SELECT visit AS name FROM audit WHERE visit > :last"]
-    parts += [f"SELECT {key[0]} FROM {table} WHERE {key[0]} > :last" for table, key in KEYS.items()]
-    sql = f"{' UNION '.join(parts)} ORDER BY name LIMIT :limit"
-    return [row[0] for row in connection.execute(sql, {"last": last, "limit": limit})]
+def _draft(record: StoredRecord) -> Draft | None:
+    """The record, to be told once more; None where it is damaged."""
+    data = record.plain_data()
+    if data is None:
+        read = record.read()
+        if not intact(read):
+            return None
+        data = read.data
+    return Draft(record.tenant, record.visit, record.at, record.kind, data, record.text)
 
 
-def _draft(record: AuditRecord) -> Draft:
-    return Draft(record.tenant, record.visit, record.at, record.kind, record.data, "")
-
-
-def _tenant(connection: sqlite3.Connection, visit: str) -> str:
-    row = connection.execute("SELECT tenant FROM visits WHERE id = ?", (visit,)).fetchone()
-    return str(row[0]) if row else ""
-
-
-def _rows(connection: sqlite3.Connection, table: str, visit: str) -> Rows:
-    key = KEYS[table]
-    found = connection.execute(f"SELECT * FROM {table} WHERE {key[0]} = ?", (visit,))
-    columns = [column[0] for column in found.description]
-    rows = [dict(zip(columns, values, strict=True)) for values in found]
-    return {tuple(row[name] for name in key): row for row in rows}
-
-
-def _unfounded(connection: sqlite3.Connection, visit: str, tenant: str) -> list[Fault]:
+def _unfounded(visit: str, kept: Mapping[str, Rows]) -> list[Fault]:
     """One fault for all the rows of a visit without any record."""
-    tables = {table: len(_rows(connection, table, visit)) for table in KEYS}
-    held = ", ".join(f"{count} in {table}" for table, count in tables.items() if count)
+    held = ", ".join(f"{len(rows)} in {table}" for table, rows in kept.items() if rows)
+    tenant = next((str(row["tenant"]) for row in kept["visits"].values()), "")
     detail = f"there are rows ({held}), and no record of this visit"
-    return [_fault("row-added", next(t for t, n in tables.items() if n), visit, tenant, detail)]
+    return [_fault("row-added", next(t for t in TABLES if kept[t]), visit, tenant, detail)]
 
 
 def _differences(table: str, visit: str, tenant: str, kept: Rows, told: Rows) -> list[Fault]:

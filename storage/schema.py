@@ -1,7 +1,7 @@
 """Opens a SQLite database as ours: its settings, and the schema's versions one after the other.
 
-The version is SQLite's ``user_version``; ``application_id`` says that a file is ours at all. Each file in
-``migrations/`` is one version, named by its number; each is applied whole or not at all.
+The version is SQLite's ``user_version``; ``application_id`` says that a file is ours at all. The versions are
+those of :mod:`storage.versions`; each is applied whole or not at all.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from storage.base import Reason, StorageUnavailable
+from storage.versions import scripts
 
 APPLICATION_ID: Final = int.from_bytes(b"Prt1", "big")
 
@@ -43,18 +43,6 @@ def unavailable(error: sqlite3.Error, path: Path) -> StorageUnavailable:
     return StorageUnavailable(_REASONS.get(_primary(error), "io"), f"{path}: {error} ({name})")
 
 
-def migrations() -> list[str]:
-    """The scripts of all versions, from the first on."""
-    found = sorted(
-        (entry for entry in (files("storage") / "migrations").iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    for number, entry in enumerate(found, 1):
-        if not entry.name.startswith(f"{number:04}_"):
-            raise RuntimeError(f"migration {number} is missing: found {entry.name}")
-    return [entry.read_text("utf-8") for entry in found]
-
-
 def trouble_with(path: Path) -> str:
     """Why a file can't be our database, told by its first bytes; empty where it may be, or is not there.
 
@@ -76,7 +64,7 @@ def trouble_with(path: Path) -> str:
     # Of a database that has a log beside it the first page may be older than the log.
     if application != APPLICATION_ID and (application or not path.with_name(f"{path.name}-wal").exists()):
         return "a database of another program"
-    if version > len(migrations()):
+    if version > len(scripts("sqlite")):
         return "written by a newer version of Porteiro"
     return ""
 

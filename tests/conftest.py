@@ -6,10 +6,16 @@ hides a hole. Only a test marked `platform`, which some systems can't run at all
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 # As the service has it (bridge/__init__.py), for those tests too that import nothing of bridge/ before numpy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -24,6 +30,30 @@ def provider_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with in_thread(Simulator()) as server:
         monkeypatch.setenv("PORTEIRO_TENANTS__JARDIM__BASE_URL", server.url)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for the whole session; nobody stops it before the end."""
+    from tests.postgres import NoPostgres, Postgres
+
+    try:
+        server = Postgres()
+    except NoPostgres as error:
+        pytest.skip(str(error))
+    try:
+        server.start()
+        with ThreadPoolExecutor(1) as pool:  # whoever asks first may be in an event loop already
+            pool.submit(lambda: asyncio.run(server.make_template())).result()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+async def postgres_url(postgres: Postgres) -> str:
+    """A new, empty database of the newest schema."""
+    return await postgres.make()
 
 
 def _skips_fail() -> bool:

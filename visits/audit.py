@@ -26,7 +26,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import MappingProxyType, UnionType
-from typing import Any, Final, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import orjson
 
 GENESIS: Final = "0" * 64
 """What the first record of a chain carries as ``previous``."""
@@ -40,6 +53,7 @@ MAX_DEPTH: Final = 24
 _FORMAT: Final = b"porteiro-audit-1"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_LONG_NUMBER: Final = re.compile(r"[:,\[]-?[0-9.]*(?:[0-9]{16}|[0-9][eE])")
 
 
 class AuditError(ValueError):
@@ -526,12 +540,31 @@ def decode(text: str) -> Mapping[str, Any]:
     ``{"unreadable": text}``: no such record was ever sealed with that hash, so that :func:`verify` names it,
     and a person sees what is there.
     """
+    plain = _plainly_canonical(text)
+    if plain is not None:
+        return plain
     try:
-        data = json.loads(text)
+        data: Any = json.loads(text)
         sound = isinstance(data, dict) and canonical(data) == text
     except (ValueError, RecursionError):
         sound = False
     return data if sound else {"unreadable": text}
+
+
+def _plainly_canonical(text: str) -> dict[str, Any] | None:
+    """``data`` of a text that is canonical beyond doubt; None: it may be, and :func:`canonical` knows.
+
+    Ten times faster. What orjson reads and writes back the same, with sorted keys, is canonical, but for two
+    things: it writes very large and very small numbers in another way, and nests deeper.
+    """
+    if _LONG_NUMBER.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
+        return None
+    try:
+        data = orjson.loads(text)
+        same = isinstance(data, dict) and orjson.dumps(data, option=orjson.OPT_SORT_KEYS) == text.encode()
+    except (ValueError, TypeError):
+        return None
+    return data if same else None
 
 
 def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str) -> str:
@@ -555,6 +588,34 @@ def intact(record: AuditRecord) -> bool:
         return digest(record) == record.hash
     except AuditError:
         return False
+
+
+class StoredRecord(NamedTuple):
+    """A record as a store keeps it: with ``data`` as its text, unread."""
+
+    seq: int
+    tenant: str
+    visit: str
+    at: str
+    kind: str
+    text: str
+    previous: str
+    hash: str
+
+    def read(self) -> AuditRecord:
+        """The record; a text that was never sealed is told as :func:`decode` does."""
+        data = decode(self.text)
+        return AuditRecord(
+            self.seq, self.tenant, self.visit, self.at, self.kind, data, self.previous, self.hash
+        )
+
+    def plain_data(self) -> Mapping[str, Any] | None:
+        """``data``, where it gives the hash beyond doubt; where it is None, :func:`intact` knows."""
+        try:
+            same = _digest(*self[:7]) == self.hash
+        except (AuditError, TypeError):  # somebody's edit
+            return None
+        return _plainly_canonical(self.text) if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -716,6 +777,24 @@ class Verifier:
     def head(self) -> Head | None:
         """The last record so far: what to note as an anchor where no fault was found."""
         return self._head
+
+    def feed_stored(self, record: StoredRecord) -> None:
+        """The next record as a store keeps it. The same as :meth:`feed`, and quick where nothing is wrong."""
+        plain = (
+            record.seq == self._next
+            and record.tenant == self._tenant
+            and record.previous in self._links
+            and not self._suspect
+            and record.seq not in self._anchors
+            and record.plain_data() is not None
+        )
+        if not plain:
+            self.feed(record.read())
+            return
+        self._links = frozenset((record.hash,))
+        self._next = record.seq + 1
+        self._last_visit = record.visit
+        self._head = Head(record.seq, record.hash)
 
     def feed(self, record: AuditRecord) -> None:
         """The next record as it is kept."""

@@ -23,8 +23,9 @@ from rich.text import Text
 from bridge.commands.audit_recordings import look_at_recordings
 from bridge.commands.audit_story import cost_in_words, safe, story
 from bridge.settings import SettingsError, load
+from storage.address import Database, database_of
 from storage.base import Storage, StorageError, VisitSummary
-from storage.sqlite import SqliteStorage
+from storage.opening import open_storage
 from visits.audit import KINDS, AuditError, AuditRecord, Head, Outcome, intact, stamp
 
 SOUND, FAULTY, UNUSABLE = 0, 1, 2
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = audit.add_subparsers(dest="action", required=True, metavar="list|show|verify|head|export")
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--db", type=Path, help="the database (default: the one in the settings)")
+    add_database(common)
     common.add_argument("--tenant", help="only this tenant")
     span = argparse.ArgumentParser(add_help=False)
     span.add_argument("--since", type=moment, help="from then on: 2026-11-21, 2026-11-21T08:30, 90m, 12h, 7d")
@@ -109,6 +110,25 @@ def _add_formats(parser: argparse.ArgumentParser, as_json: str, as_csv: str | No
     group.add_argument("--json", action="store_true", help=f"as {as_json}")
     if as_csv is not None:
         group.add_argument("--csv", action="store_true", help=f"as {as_csv}; cells can't act as formulas")
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """The option ``--db``; without it ``args.db`` is None."""
+    parser.add_argument(
+        "--db",
+        type=_database,
+        metavar="FILE|URL",
+        help="the database: SQLite's file, or postgresql://… (default: the one in the settings)",
+    )
+
+
+def _database(text: str) -> Database:
+    if "://" not in text:
+        return Database(file=Path(text))
+    try:
+        return database_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: {error}") from None
 
 
 def moment(text: str) -> str:
@@ -180,8 +200,8 @@ async def _run(args: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Storage]:
-    storage = await SqliteStorage.open(path, read_only=True, deadline_s=60)
+async def opened(database: Database) -> AsyncIterator[Storage]:
+    storage = await open_storage(database, read_only=True, deadline_s=60)
     try:
         yield storage
     finally:
@@ -370,14 +390,14 @@ def _take_usual_places(args: argparse.Namespace) -> None:
         _Unusable: there is none.
     """
     try:
-        service = load().service
+        settings = load()
     except SettingsError as error:
         raise _Unusable(str(error)) from None
-    args.db = service.database_path
-    if not args.db.exists():
+    args.db = settings.database
+    if args.db.file is not None and not args.db.file.exists():
         raise _Unusable(f"porteiro audit: there is no audit log at {args.db} yet; name another with --db")
     if args.action == "verify" and args.recordings is None and not args.no_recordings:
-        args.recordings = service.recordings_path
+        args.recordings = settings.service.recordings_path
 
 
 async def _export(storage: Storage, args: argparse.Namespace) -> int:
@@ -405,8 +425,10 @@ async def _export(storage: Storage, args: argparse.Namespace) -> int:
     return SOUND
 
 
-def _is_the_log(out: Path | str, db: Path) -> bool:
+def _is_the_log(out: Path | str, database: Database) -> bool:
     """Whether writing there would destroy what is to be exported."""
+    if (db := database.file) is None:
+        return False
     return Path(out).resolve() in {Path(f"{db}{suffix}").resolve() for suffix in ("", "-wal", "-shm")}
 
 

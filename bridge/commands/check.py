@@ -103,7 +103,7 @@ def summary(settings: Settings) -> list[str]:
     service = settings.service
     lines = [
         f"listening on {', '.join(service.listen)}, for peers in {', '.join(service.allowed_peers)}",
-        f"audit log in {service.database_path}",
+        f"audit log in {settings.database}",
     ]
     if service.http_port is not None:
         guarded = "for whoever has the key" if service.http_key_env else "without a key, for this machine"

@@ -9,18 +9,27 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.table import Table
 from rich.text import Text
 
-from bridge.commands.audit import SOUND, UNUSABLE, moment, new_console, opened, write_csv, write_json
+from bridge.commands.audit import (
+    SOUND,
+    UNUSABLE,
+    add_database,
+    moment,
+    new_console,
+    opened,
+    write_csv,
+    write_json,
+)
 from bridge.commands.audit_story import safe
 from bridge.costs.account import plain
 from bridge.costs.budget import Purse, Standing
 from bridge.settings import Settings, SettingsError, load
+from storage.address import Database
 from storage.base import Storage, StorageError, VisitSummary
 from visits.audit import stamp
 
@@ -58,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--until", type=moment, help="up to then")
     parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
-    parser.add_argument("--db", type=Path, help="the database (default: the one in the settings)")
+    add_database(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--json", action="store_true", help="as one JSON object, with the budgets")
     group.add_argument("--csv", action="store_true", help="as CSV")
@@ -69,19 +78,21 @@ def run(args: argparse.Namespace) -> int:
     """Print the sums; the exit status."""
     try:
         settings = load(args.config)
-        file = args.db or settings.service.database_path
-        if not file.exists():
-            sys.stderr.write(f"porteiro cost: there is no audit log at {file} yet; name another with --db\n")
+        database = args.db or settings.database
+        if database.file is not None and not database.file.exists():
+            sys.stderr.write(
+                f"porteiro cost: there is no audit log at {database} yet; name another with --db\n"
+            )
             return UNUSABLE
-        return asyncio.run(_run(args, settings, file))
+        return asyncio.run(_run(args, settings, database))
     except (SettingsError, StorageError) as error:
         sys.stderr.write(f"porteiro cost: {safe(str(error))}\n")
         return UNUSABLE
 
 
-async def _run(args: argparse.Namespace, settings: Settings, file: Path) -> int:
+async def _run(args: argparse.Namespace, settings: Settings, database: Database) -> int:
     since = args.since or moment("31d" if args.by == "day" else "366d")
-    async with opened(file) as storage:
+    async with opened(database) as storage:
         visits = [visit async for visit in _all(storage, args.tenant, since, args.until)]
         budgets = await _budgets(storage, settings, args.tenant)
     rows = summed(visits, args.by, {name: each.timezone for name, each in settings.tenants.items()})

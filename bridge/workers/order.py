@@ -44,6 +44,7 @@ class WorkerOrder(BaseModel):
         tree = settings.model_dump(mode="json", exclude_unset=True)
         tree["service"] = settings.service.model_dump(mode="json")
         needed = {name for tenant in settings.tenants.values() for _, name in tenant.secret_variables}
+        needed.add(settings.service.database_password_env)
         values = {name: settings.secret(name) for name in sorted(needed)}
         secrets = {name: value for name, value in values.items() if value is not None}
         return cls(

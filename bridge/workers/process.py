@@ -46,8 +46,8 @@ from bridge.workers.messages import (
     for_worker,
 )
 from bridge.workers.order import WorkerOrder
-from storage.base import StorageError
-from storage.sqlite import SqliteStorage
+from storage.base import Storage, StorageError
+from storage.opening import open_storage
 from visits.events import DialOutcome
 
 KNOWN_S = 1.0
@@ -95,7 +95,7 @@ class Worker:
             around_dialer=lambda dialer: AnnouncedDialer(dialer, self._announce),
             on_over=self._over,
         )
-        self._storage: SqliteStorage | None = None
+        self._storage: Storage | None = None
         self._audiosocket = AudioSocketServer(
             settings.service.listen,
             0,
@@ -146,7 +146,9 @@ class Worker:
         return 0
 
     async def _start(self) -> None:
-        self._storage = await SqliteStorage.open(self._settings.service.database_path)
+        self._storage = await open_storage(
+            self._settings.database, service=self._settings.service.journal_path
+        )
         await self.runner.start(self._storage, self._order.residents, self._order.models)
 
     async def _stop(self) -> None:

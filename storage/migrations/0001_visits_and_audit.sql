@@ -18,6 +18,8 @@ CREATE INDEX audit_by_visit ON audit (visit);
 CREATE UNIQUE INDEX audit_once ON audit (visit, kind)
     WHERE kind IN ('visit.started', 'decision', 'gate.requested', 'gate.answered', 'visit.ended');
 
+-- for sqlite:
+
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN
     SELECT RAISE(ABORT, 'the audit log is append-only: no record can be changed');
@@ -42,6 +44,39 @@ WHEN NEW.seq <> 1 + coalesce((SELECT max(seq) FROM audit WHERE tenant = NEW.tena
 BEGIN
     SELECT RAISE(ABORT, 'the audit log is append-only: a record follows its chain''s head, and some come once');
 END;
+
+-- for postgresql:
+
+CREATE FUNCTION audit_refuses() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit log is append-only: found %; allowed is INSERT', TG_OP
+        USING ERRCODE = 'integrity_constraint_violation';
+END
+$$;
+
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuses();
+
+-- A second writer that read an old head cannot fork the chain: of two that write the same number at the same
+-- moment the key lets one through.
+CREATE FUNCTION audit_goes_on() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    last record;
+BEGIN
+    SELECT seq, hash INTO last FROM audit WHERE tenant = NEW.tenant ORDER BY seq DESC LIMIT 1;
+    IF NEW.seq <> 1 + coalesce(last.seq, 0)
+        OR NEW.previous <> coalesce(last.hash, repeat('0', 64)) THEN
+        RAISE EXCEPTION 'the audit log is append-only: a record follows its chain''s head'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER audit_goes_on_from_its_head BEFORE INSERT ON audit
+    FOR EACH ROW EXECUTE FUNCTION audit_goes_on();
+
+-- for both:
 
 CREATE TABLE visits (
     id                TEXT NOT NULL PRIMARY KEY,

@@ -410,7 +410,7 @@ async def _play_all(asterisk: Asterisk, out: Path, websocket_port: int) -> Eveni
             await asterisk.quiet(GONE_S)
             channels = await asterisk.ask("core show channels")
     visits = dict(zip(SCENARIOS, found, strict=True))
-    return Evening(visits, overheard, channels, gatehouse.settings.service.database_path)
+    return Evening(visits, overheard, channels, gatehouse.settings.service.locked_path)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -88,7 +88,7 @@ def gate(device: Door, timeout_s: float = 2.0) -> dict[str, object]:
 async def test_the_door_is_asked_once_and_after_the_decision_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.service.SqliteStorage", SlowStorage)
+    monkeypatch.setattr("storage.opening.SqliteStorage", SlowStorage)
     database = tmp_path / "porteiro.db"
     async with (
         door(database) as device,

@@ -70,7 +70,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> CountingGate:
         return made
 
     LeakyStorage.full = {}
-    monkeypatch.setattr("bridge.service.SqliteStorage", LeakyStorage)
+    monkeypatch.setattr("storage.opening.SqliteStorage", LeakyStorage)
     monkeypatch.setattr("bridge.runner.build_gate", build)
     return made
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator
-from dataclasses import replace
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,59 +13,53 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.projection import project
-from storage.rebuild import KEYS, Rebuild
-from storage.schema import connect, migrations
-from storage.sqlite import SqliteStorage
-from tests.storage.test_sqlite import TENANT, Visit, direct, whole_visit
-from visits.audit import AuditRecord, Fault, Head, canonical, decode, draft, seal, stamp
+from storage.projection import TABLES, VisitRows
+from storage.rebuild import compare
+from storage.schema import connect
+from storage.store import SqlStorage
+from storage.versions import scripts
+from tests.storage.places import Edited, Place, Shell, SqlitePlace
+from tests.storage.test_store import TENANT, Visit, whole_visit
+from visits.audit import AuditRecord, Fault, Head, StoredRecord, canonical, draft, seal, stamp
 
 NOW = stamp(datetime(2026, 11, 21, 20, tzinfo=UTC))
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "porteiro.db"
+NUMBERS = ("response_ms", "heard_ms", "ms", "gate_opened", "cost", "cost_usd", "cost_complete")
+"""Columns that hold numbers and may be NULL."""
 
 
-@pytest.fixture
-async def storage(path: Path) -> AsyncIterator[SqliteStorage]:
-    async with await SqliteStorage.open(path, deadline_s=30) as opened:
-        yield opened
-
-
-def other(value: Any) -> Any:
+def other(column: str, value: Any) -> Any:
     """A value that a column of this one's type can hold, and that is not it."""
     if value is None:
-        return 1
+        return 1 if column in NUMBERS else "1"
     return value + 1 if isinstance(value, int | float) else f"{value}x"
 
 
-async def test_every_column_of_every_row_is_compared(path: Path, storage: SqliteStorage) -> None:
+async def test_every_column_of_every_row_is_compared(shell: Shell, storage: SqlStorage) -> None:
     visit = await whole_visit(storage)
     await Visit(storage, "outro").begin()
     assert await storage.verify() == []
-    shell = direct(path)
-    shell.execute("PRAGMA ignore_check_constraints = ON")  # a decision of a third sort
+    await shell.drop_triggers()
     changed = 0
-    for table, key in KEYS.items():
-        found = shell.execute(f"SELECT * FROM {table} WHERE {key[0]} = ?", (visit.id,))
-        columns = [column[0] for column in found.description]
-        for row in found.fetchall():
-            values = dict(zip(columns, row, strict=True))
-            where = " AND ".join(f"{name} = :{name}" for name in key)
-            for column in set(columns) - set(key):
-                change = f"UPDATE {table} SET {column} = :new WHERE {where}"
-                assert shell.execute(change, {**values, "new": other(values[column])}).rowcount == 1
+    for table, told in TABLES.items():
+        key = told.key
+        for row in await shell.rows(f"SELECT * FROM {table} WHERE {key[0]} = $1", visit.id):
+            assert set(row) == set(told.columns)
+            keys = tuple(row[name] for name in key)
+            where = " AND ".join(f"{name} = ${n}" for n, name in enumerate(key, 2))
+            for column in sorted(set(row) - set(key)):
+                change = f"UPDATE {table} SET {column} = $1 WHERE {where}"
+                new = other(column, row[column])
+                assert await shell.run(change, new, *keys) == 1
                 faults = await storage.verify()
                 assert [(f.kind, f.place, f.visit) for f in faults] == [
                     ("row-changed", f"{table}.{column}", visit.id)
                 ]
                 assert faults[0].tenant == TENANT
-                assert repr(other(values[column])) in faults[0].detail
-                shell.execute(change, {**values, "new": values[column]})
+                assert repr(new) in faults[0].detail
+                assert await shell.run(change, row[column], *keys) == 1
                 changed += 1
-    shell.close()
     assert changed > 40
     assert await storage.verify() == []
 
@@ -83,25 +75,22 @@ async def test_every_column_of_every_row_is_compared(path: Path, storage: Sqlite
 def test_whatever_a_model_says_in_whichever_order_is_no_fault(value: Any) -> None:
     """Only a real visit showed it: a record's keys are sorted, a row's are as they came."""
     data = {"leg": "visitor", "call": "c", "name": "n", "arguments": {"z": value, "a": value}}
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    for script in migrations():
-        connection.executescript(script)
-    rebuild = Rebuild(migrations())
-    visit, records = str(uuid4()), list[AuditRecord]()
+    visit, told, records = str(uuid4()), VisitRows(), list[StoredRecord]()
+    previous: AuditRecord | None = None
     for kind, about in (("visit.started", {}), ("tool.called", data)):
         made = draft(tenant=TENANT, visit=visit, at=NOW, kind=kind, data=about)
-        sealed = made.sealed(records[-1] if records else None)
-        project(connection, made, sealed.seq)
-        records.append(replace(sealed, data=decode(made.text)))
-    assert rebuild.compare(connection, visit, records) == []
-    connection.execute("UPDATE tool_calls SET arguments = json_set(arguments, '$.a', 'changed')")
-    assert [fault.place for fault in rebuild.compare(connection, visit, records)] == ["tool_calls.arguments"]
-    rebuild.close()
-    connection.close()
+        previous = made.sealed(previous)
+        told.apply(made, previous.seq)
+        records.append(stored(previous))
+    assert compare(visit, records, told.tables) == []
+    (call,) = told.tables["tool_calls"].values()
+    call["arguments"] = canonical({**json.loads(call["arguments"]), "a": "changed"})
+    expected = [] if value == "changed" else ["tool_calls.arguments"]
+    assert [fault.place for fault in compare(visit, records, told.tables)] == expected
 
 
 @pytest.mark.parametrize(
-    ("sql", "kind", "place"),
+    ("sql", "kind", "which"),
     [
         ("DELETE FROM turns", "row-missing", "turns"),
         ("DELETE FROM decisions", "row-missing", "decisions"),
@@ -119,27 +108,24 @@ def test_whatever_a_model_says_in_whichever_order_is_no_fault(value: Any) -> Non
     ],
 )
 async def test_a_row_that_is_gone_or_one_too_many_is_found(
-    path: Path, storage: SqliteStorage, sql: str, kind: str, place: str
+    shell: Shell, storage: SqlStorage, sql: str, kind: str, which: str
 ) -> None:
     await whole_visit(storage)
-    shell = direct(path)
-    assert shell.execute(sql).rowcount == 1
-    shell.close()
+    await shell.drop_triggers()
+    assert await shell.run(sql) == 1
     faults = await storage.verify()
-    assert (kind, place) in [(fault.kind, fault.place) for fault in faults]
+    assert (kind, which) in [(fault.kind, fault.place) for fault in faults]
     assert {fault.tenant for fault in faults} == {TENANT}
     assert await storage.verify(TENANT) == faults
     assert await storage.verify("outro") == []
 
 
 async def test_a_changed_record_is_named_once_and_not_again_for_each_row(
-    path: Path, storage: SqliteStorage
+    shell: Shell, storage: SqlStorage
 ) -> None:
     await whole_visit(storage)
-    shell = direct(path)
-    shell.execute("DROP TRIGGER audit_is_not_changed")
-    shell.execute("UPDATE audit SET data = replace(data, 'João', 'Ana') WHERE kind = 'visit.ended'")
-    shell.close()
+    await shell.drop_triggers()
+    await shell.run("UPDATE audit SET data = replace(data, 'João', 'Ana') WHERE kind = 'visit.ended'")
     assert [fault.kind for fault in await storage.verify()] == ["changed"]
 
 
@@ -148,38 +134,29 @@ async def test_a_changed_record_is_named_once_and_not_again_for_each_row(
 # --------------------------------------------------------------------------------------------------------
 
 
-def unlocked(path: Path) -> sqlite3.Connection:
-    """Somebody who takes every guard away first."""
-    shell = direct(path)
-    for (name,) in shell.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
-        shell.execute(f"DROP TRIGGER {name}")
-    return shell
-
-
-def forget(shell: sqlite3.Connection, tenant: str) -> None:
+async def forget(shell: Shell, tenant: str) -> None:
     """Take a tenant away, with all that the tables know of it."""
     visits = f"(SELECT id FROM visits WHERE tenant = '{tenant}')"
     for table in ("legs", "turns", "tool_calls", "decisions"):
-        shell.execute(f"DELETE FROM {table} WHERE visit IN {visits}")
+        await shell.run(f"DELETE FROM {table} WHERE visit IN {visits}")
     for table in ("visits", "audit", "heads"):
-        shell.execute(f"DELETE FROM {table} WHERE tenant = '{tenant}'")
+        await shell.run(f"DELETE FROM {table} WHERE tenant = '{tenant}'")
 
 
 async def test_a_tenant_that_is_gone_shows_in_the_services_own_chain(
-    path: Path, storage: SqliteStorage
+    shell: Shell, storage: SqlStorage
 ) -> None:
     await whole_visit(storage)
     await Visit(storage, "outro").begin()
     heads = {tenant: str(head) for tenant, head in (await storage.heads()).items()}
     await storage.append("", "", NOW, "service.stopped", {"heads": heads})
-    shell = unlocked(path)
-    forget(shell, TENANT)
+    await shell.drop_triggers()
+    await forget(shell, TENANT)
     (fault,) = await storage.verify()
     assert (fault.kind, fault.tenant, fault.seq, fault.until) == ("truncated", TENANT, 1, 15)
     assert await storage.verify("outro") == []
     # Whoever rewrites that chain too is found by nothing within: only a head that is kept elsewhere.
-    forget(shell, "")
-    shell.close()
+    await forget(shell, "")
     assert await storage.verify() == []
     (fault,) = await storage.verify(expected_heads={TENANT: Head.parse(heads[TENANT])})
     assert (fault.kind, fault.tenant) == ("truncated", TENANT)
@@ -189,12 +166,11 @@ async def test_a_tenant_that_is_gone_shows_in_the_services_own_chain(
     ("sql", "seqs"), [("DELETE FROM heads", (1, 15)), ("UPDATE heads SET seq = 9", (10, 15))]
 )
 async def test_a_note_that_is_gone_or_set_back_is_found(
-    path: Path, storage: SqliteStorage, sql: str, seqs: tuple[int, int]
+    shell: Shell, storage: SqlStorage, sql: str, seqs: tuple[int, int]
 ) -> None:
     await whole_visit(storage)
-    shell = unlocked(path)
-    shell.execute(sql)
-    shell.close()
+    await shell.drop_triggers()
+    await shell.run(sql)
     faults = [fault for fault in await storage.verify() if fault.kind == "forged"]
     assert [(fault.seq, fault.until) for fault in faults] == [seqs]
 
@@ -202,36 +178,31 @@ async def test_a_note_that_is_gone_or_set_back_is_found(
 @pytest.mark.parametrize(
     "sql", ["DELETE FROM heads", "UPDATE heads SET seq = 9", "UPDATE heads SET tenant = 'x'"]
 )
-async def test_the_database_refuses_edits_of_the_notes(path: Path, storage: SqliteStorage, sql: str) -> None:
+async def test_the_database_refuses_edits_of_the_notes(shell: Shell, storage: SqlStorage, sql: str) -> None:
     await whole_visit(storage)
-    shell = direct(path)
-    with pytest.raises(sqlite3.IntegrityError):
-        shell.execute(sql)
-    shell.close()
+    with pytest.raises(Edited):
+        await shell.run(sql)
     assert await storage.verify() == []
 
 
-def put(shell: sqlite3.Connection, record: AuditRecord) -> None:
+async def put(shell: Shell, record: AuditRecord) -> None:
     """Write a record past the service."""
-    shell.execute(
-        "INSERT INTO audit (tenant, seq, visit, at, kind, data, previous, hash) VALUES (?,?,?,?,?,?,?,?)",
-        (
-            record.tenant,
-            record.seq,
-            record.visit,
-            record.at,
-            record.kind,
-            canonical(record.data),
-            record.previous,
-            record.hash,
-        ),
-    )
+    kept = stored(record)
+    places = ", ".join(f"${n}" for n in range(1, 9))
+    columns = "seq, tenant, visit, at, kind, data, previous, hash"
+    await shell.run(f"INSERT INTO audit ({columns}) VALUES ({places})", *kept)
 
 
-def rewritten(path: Path, drafts: list[tuple[str, dict[str, Any]]]) -> list[AuditRecord]:
+def stored(record: AuditRecord) -> StoredRecord:
+    r = record
+    text = canonical(r.data)
+    return StoredRecord(r.seq, r.tenant, r.visit, r.at, r.kind, text, r.previous, r.hash)
+
+
+async def rewritten(shell: Shell, drafts: list[tuple[str, dict[str, Any]]]) -> list[AuditRecord]:
     """A whole chain put in place by somebody who knows how it is made."""
-    shell = unlocked(path)
-    forget(shell, TENANT)
+    await shell.drop_triggers()
+    await forget(shell, TENANT)
     visit, records = str(uuid4()), list[AuditRecord]()
     for kind, data in drafts:
         scope = "" if kind.startswith("service") else visit
@@ -240,30 +211,29 @@ def rewritten(path: Path, drafts: list[tuple[str, dict[str, Any]]]) -> list[Audi
             records[-1] if records else None, tenant=tenant, visit=scope, at=NOW, kind=kind, data=data
         )
         records.append(made)
-        put(shell, made)
+        await put(shell, made)
     last = records[-1]
-    shell.execute("INSERT INTO heads VALUES (?, ?, ?)", (last.tenant, last.seq, last.hash))
-    shell.close()
+    await shell.run("INSERT INTO heads VALUES ($1, $2, $3)", last.tenant, last.seq, last.hash)
     return records
 
 
-async def test_a_sound_chain_that_tells_what_cannot_be_is_found(path: Path, storage: SqliteStorage) -> None:
-    rewritten(path, [("visit.started", {}), ("gate.requested", {})])
+async def test_a_sound_chain_that_tells_what_cannot_be_is_found(shell: Shell, storage: SqlStorage) -> None:
+    await rewritten(shell, [("visit.started", {}), ("gate.requested", {})])
     (fault,) = await storage.verify()
     assert (fault.kind, fault.seq, fault.tenant) == ("impossible", 2, TENANT)
     assert "no authorized decision" in fault.detail
 
 
 async def test_a_note_in_the_services_chain_that_is_no_head_is_found(
-    path: Path, storage: SqliteStorage
+    shell: Shell, storage: SqlStorage
 ) -> None:
-    rewritten(path, [("service.started", {"heads": {TENANT: "yesterday"}})])
+    await rewritten(shell, [("service.started", {"heads": {TENANT: "yesterday"}})])
     (fault,) = await storage.verify()
     assert (fault.kind, fault.seq, fault.tenant) == ("impossible", 1, "")
 
 
 async def test_all_the_heads_that_were_noted_are_held_against_the_chain(
-    path: Path, storage: SqliteStorage
+    storage: SqlStorage,
 ) -> None:
     """A chain that was written anew fits what was noted after that; what was noted before tells."""
     visit = await Visit(storage).begin()
@@ -281,7 +251,7 @@ async def test_all_the_heads_that_were_noted_are_held_against_the_chain(
 # --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_comparison_that_is_given_up_goes_on_alone_to_its_end(storage: SqliteStorage) -> None:
+async def test_a_comparison_that_is_given_up_goes_on_alone_to_its_end(storage: SqlStorage) -> None:
     """The thread may be in the midst of it: what it works with must not be taken from it."""
     for _ in range(8):
         await whole_visit(storage)
@@ -293,8 +263,8 @@ async def test_a_comparison_that_is_given_up_goes_on_alone_to_its_end(storage: S
     assert await storage.verify() == []
 
 
-async def test_a_log_that_grows_meanwhile_has_no_faults(path: Path, storage: SqliteStorage) -> None:
-    async with await SqliteStorage.open(path, read_only=True, deadline_s=30) as reader:
+async def test_a_log_that_grows_meanwhile_has_no_faults(place: Place, storage: SqlStorage) -> None:
+    async with await place.open(read_only=True) as reader:
         found: list[Fault] = []
         looks = 0
 
@@ -315,15 +285,19 @@ async def test_a_log_that_grows_meanwhile_has_no_faults(path: Path, storage: Sql
     assert found == []
 
 
-def test_a_database_of_the_first_version_gets_its_heads(path: Path) -> None:
-    first, *later = migrations()
-    old = connect(path, read_only=False, busy_s=5, scripts=[first])
+async def test_a_database_of_the_first_version_gets_its_heads(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path / "porteiro.db")
+    first, *later = scripts("sqlite")
+    connect(place.path, read_only=False, busy_s=5, scripts=[first]).close()
+    shell = await place.shell()
     for tenant, seqs in (("a", 3), ("b", 1)):
         before: AuditRecord | None = None
         for _ in range(seqs):
             before = seal(before, tenant=tenant, visit="", at=NOW, kind="note", data={})
-            put(old, before)
-    old.close()
-    new = connect(path, read_only=False, busy_s=5, scripts=[first, *later])
-    assert new.execute("SELECT tenant, seq FROM heads").fetchall() == [("a", 3), ("b", 1)]
-    new.close()
+            await put(shell, before)
+    connect(place.path, read_only=False, busy_s=5, scripts=[first, *later]).close()
+    assert [(row["tenant"], row["seq"]) for row in await shell.rows("SELECT * FROM heads")] == [
+        ("a", 3),
+        ("b", 1),
+    ]
+    await shell.close()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from storage.base import StorageUnavailable
-from storage.schema import connect, migrations, statements
+from storage.schema import connect, statements
+from storage.versions import scripts
 
 FIRST = "CREATE TABLE a (x);\n-- a comment; with a semicolon\nINSERT INTO a VALUES ('one; two');"
 SECOND = (
@@ -83,5 +84,5 @@ def test_a_script_that_ends_in_the_middle_is_an_error() -> None:
 
 
 def test_our_own_versions_are_numbered_without_gaps() -> None:
-    assert len(migrations()) >= 1
-    assert all(statements(script) for script in migrations())
+    assert len(scripts("sqlite")) >= 1
+    assert all(statements(script) for script in scripts("sqlite"))

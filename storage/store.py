@@ -1,0 +1,501 @@
+"""The store's operations, written once for SQLite and PostgreSQL: each is a step that either carries out."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+from storage.base import (
+    DecisionView,
+    LegView,
+    Spending,
+    Storage,
+    StorageRefused,
+    ToolCallView,
+    TurnView,
+    VisitSummary,
+    VisitView,
+)
+from storage.projection import TABLES, in_database, project
+from storage.rebuild import compare
+from storage.steps import LockChain, Rows, Sql, Step, where
+from visits.audit import (
+    Anchors,
+    AuditError,
+    AuditRecord,
+    Draft,
+    Fault,
+    Head,
+    StoredRecord,
+    Verifier,
+    draft,
+    intact,
+)
+
+T = TypeVar("T")
+
+PAGE: Final = 500
+"""Records read at once: a few milliseconds, in which SQLite does no write."""
+
+VISITS_PAGE: Final = 20
+"""Visits compared at once, likewise."""
+
+RECORD: Final = "SELECT seq, tenant, visit, at, kind, data, previous, hash FROM audit"
+_INSERT: Final = (
+    "INSERT INTO audit (seq, tenant, visit, at, kind, data, previous, hash)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
+_SUMMARY: Final = (
+    "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
+    " v.visitor_name, v.apartment, v.resident, d.decision, v.gate_requested_at, v.gate_answered_at,"
+    " v.gate_opened, v.gate_detail, v.cost, v.currency, v.cost_complete"
+    " FROM visits v LEFT JOIN decisions d ON d.visit = v.id"
+)
+
+Heads = dict[str, Head | None]
+"""The ends of the chains that a transaction has locked, as far as it has come."""
+
+Write = Callable[[Heads], Step[T]]
+"""Begins a step that appends; called anew where its transaction has to be repeated."""
+
+
+class SqlStorage(Storage):
+    """See :class:`storage.base.Storage`. What a database has to add is below the last line."""
+
+    async def __aenter__(self) -> Self:
+        """The store itself; it is closed at the end of the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    # ---- writing ---------------------------------------------------------------------------------------
+
+    async def append(
+        self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]
+    ) -> AuditRecord:
+        """See :meth:`Storage.append`. Appends that wait at the same time share one commit."""
+        # Checked and copied here, in the caller's task: nobody can change the data while it waits.
+        record = self._checked(tenant, visit, at, kind, data)
+        return await self._write(partial(appended, record), (tenant,))
+
+    def _checked(self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]) -> Draft:
+        if self.service is not None and kind == "visit.started":
+            data = {**data, "service": self.service}
+        return checked(tenant, visit, at, kind, data)
+
+    async def recover(
+        self,
+        at: str,
+        tenants: Collection[str] | None = None,
+        *,
+        visits: Collection[str] | None = None,
+        services: Collection[str] | None = None,
+        why: str = "the service ended while the visit was running",
+    ) -> list[str]:
+        """See :meth:`Storage.recover`. All in one transaction."""
+        chains = await self.tenants() if tenants is None else tenants
+        only = None if visits is None else frozenset(visits)
+        return await self._write(partial(_recovered, at, tenants, only, services, why), tuple(sorted(chains)))
+
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    async def visits(
+        self,
+        *,
+        tenant: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        outcome: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[VisitSummary]:
+        """See :meth:`Storage.visits`."""
+        clause, values = where(
+            (
+                ("v.tenant = ?", tenant),
+                ("v.started_at >= ?", since),
+                ("v.started_at < ?", until),
+                ("v.outcome = ?", outcome),
+            )
+        )
+        places = f"LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
+        sql = f"{_SUMMARY}{clause} ORDER BY v.started_at DESC, v.id {places}"
+        return [_summary(row) for row in await self._rows(sql, (*values, limit, offset))]
+
+    async def spending(self, tenant: str, since: str) -> list[Spending]:
+        """See :meth:`Storage.spending`."""
+        rows = await self._rows(
+            "SELECT currency, CAST(sum(cost) AS BIGINT), CAST(sum(cost_usd) AS BIGINT), count(*) FROM visits"
+            " WHERE tenant = $1 AND started_at >= $2 AND cost IS NOT NULL"
+            " GROUP BY currency ORDER BY currency",
+            (tenant, since),
+        )
+        return [Spending(row[0], _amount(row[1]), _amount(row[2]), row[3]) for row in rows]
+
+    async def visit(self, visit_id: str) -> VisitView | None:
+        """See :meth:`Storage.visit`."""
+        return await self._read(partial(_view, visit_id))
+
+    async def visit_exists(self, visit_id: str) -> bool:
+        """See :meth:`Storage.visit_exists`."""
+        return bool(await self._rows("SELECT 1 FROM visits WHERE id = $1", (visit_id,)))
+
+    async def find_visits(self, prefix: str, limit: int = 10) -> list[str]:
+        """See :meth:`Storage.find_visits`."""
+        # A range, not LIKE: it uses the key, and no character of the prefix means anything.
+        sql = "SELECT id FROM visits WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3"
+        return [row[0] for row in await self._rows(sql, (prefix, prefix + "\U0010ffff", limit))]
+
+    async def audit(
+        self,
+        *,
+        tenant: str | None = None,
+        visit: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> AsyncIterator[AuditRecord]:
+        """See :meth:`Storage.audit`."""
+        conditions: list[tuple[str, Any]] = [
+            ("tenant = ?", tenant),
+            ("visit = ?", visit),
+            ("at >= ?", since),
+            ("at < ?", until),
+            ("kind IN ?", None if kinds is None else tuple(sorted(kinds))),
+        ]
+        last = ("", 0)
+        while True:
+            clause, values = where([*conditions, ("(tenant, seq) > (?, ?)", last)])
+            rows = await self._rows(f"{RECORD}{clause} ORDER BY tenant, seq LIMIT {PAGE}", values)
+            for row in rows:
+                yield StoredRecord(*row).read()
+            if len(rows) < PAGE:
+                return
+            last = (rows[-1][1], rows[-1][0])
+
+    async def tenants(self) -> list[str]:
+        """See :meth:`Storage.tenants`."""
+        return list(await self.heads())
+
+    async def heads(self) -> dict[str, Head]:
+        """See :meth:`Storage.heads`."""
+        return await self._read(_heads)
+
+    async def open_visits(
+        self, tenants: Collection[str] | None = None, services: Collection[str] | None = None
+    ) -> list[VisitSummary]:
+        """See :meth:`Storage.open_visits`."""
+        return await self._read(partial(_open_visits, tenants, services))
+
+    async def verify(
+        self, tenant: str | None = None, *, expected_heads: Mapping[str, Anchors] | None = None
+    ) -> list[Fault]:
+        """See :meth:`Storage.verify`. Beside a running service: it reads in pages, each at one moment."""
+        # The notes before the chains: those may grow meanwhile, and a note that is too old is no fault.
+        anchors, faults = await self._read(_noted_heads)
+        for name, heads in (expected_heads or {}).items():
+            anchors.setdefault(name, set()).update((heads,) if isinstance(heads, Head) else heads or ())
+        chains = sorted({*await self.tenants(), *anchors}) if tenant is None else [tenant]
+        for chain in chains:
+            faults += await self._verify_chain(chain, anchors.get(chain, set()))
+        faults += [fault for fault in await self._read(_unnoted) if fault.tenant in chains]
+        return faults + await self._verify_rows(tenant)
+
+    async def _verify_chain(self, tenant: str, anchors: Collection[Head]) -> list[Fault]:
+        verifier = Verifier(tenant, anchors)
+        seq: int | None = -(2**63)  # whatever someone put there, below 1 too
+        while seq is not None:
+            seq = await self._read(partial(_verify_page, verifier, tenant, seq))
+        return verifier.finish()
+
+    async def _verify_rows(self, tenant: str | None) -> list[Fault]:
+        faults: list[Fault] = []
+        last: str | None = ""
+        while last is not None:
+            last, found = await self._read(partial(_compare_page, last))
+            faults += [fault for fault in found if tenant in (None, fault.tenant)]
+        return faults
+
+    async def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
+        return await self._read(partial(_only, Sql(sql, values)))
+
+    # ---- what a database adds --------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _write(self, write: Write[T], tenants: tuple[str, ...]) -> T:
+        """Carry a step out in a transaction that appends to these chains; it is durable when this returns."""
+
+    @abstractmethod
+    async def _read(self, read: Callable[[], Step[T]]) -> T:
+        """Carry a step out that only reads, all of it at one moment."""
+
+
+# --------------------------------------------------------------------------------------------------------
+# Steps that write
+# --------------------------------------------------------------------------------------------------------
+
+
+def checked(tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]) -> Draft:
+    """What is to be appended. Raises :class:`StorageRefused`."""
+    try:
+        return draft(tenant=tenant, visit=visit, at=at, kind=kind, data=data)
+    except AuditError as error:
+        raise StorageRefused(str(error)) from error
+
+
+def appended(record: Draft, heads: Heads) -> Step[AuditRecord]:
+    """The record, sealed behind its chain's head and written with all that follows from it."""
+    head = yield from _locked(record.tenant, heads)
+    sealed = record.sealed(head)
+    yield from in_database(project(record, sealed.seq))
+    fields = (sealed.seq, sealed.tenant, sealed.visit, sealed.at, sealed.kind, record.text)
+    yield Sql(_INSERT, (*fields, sealed.previous, sealed.hash), writes=True)
+    heads[record.tenant] = Head(sealed.seq, sealed.hash)
+    return sealed
+
+
+def appended_once(record: Draft, heads: Heads) -> Step[AuditRecord | None]:
+    """The same; nothing where just this record is there already: None."""
+    yield from _locked(record.tenant, heads)
+    same = "SELECT 1 FROM audit WHERE visit = $1 AND tenant = $2 AND at = $3 AND kind = $4 AND data = $5"
+    if (yield Sql(same, (record.visit, record.tenant, record.at, record.kind, record.text))):
+        return None
+    return (yield from appended(record, heads))
+
+
+def _locked(tenant: str, heads: Heads) -> Step[Head | None]:
+    """The end of a chain that nobody else appends to any more."""
+    if tenant not in heads:
+        yield LockChain(tenant)
+        last = "SELECT seq, hash FROM audit WHERE tenant = $1 ORDER BY seq DESC LIMIT 1"
+        rows = yield Sql(last, (tenant,))
+        heads[tenant] = Head(*rows[0]) if rows else None
+    return heads[tenant]
+
+
+def _recovered(
+    at: str,
+    tenants: Collection[str] | None,
+    visits: Collection[str] | None,
+    services: Collection[str] | None,
+    why: str,
+    heads: Heads,
+) -> Step[list[str]]:
+    found = yield from _open_visits(tenants, services)
+    open_ = [each for each in found if visits is None or each.id in visits]
+    # The chains first, in everybody's order; then what is still open, whoever closed it meanwhile.
+    for tenant in sorted({each.tenant for each in open_}):
+        yield from _locked(tenant, heads)
+    wanted = {each.id for each in open_}
+    still = [each for each in (yield from _open_visits(tenants, services)) if each.id in wanted]
+    for visit in still:
+        if visit.gate_requested_at is None:
+            gate = "untouched"
+        elif visit.gate_opened is None:
+            gate = "unknown"
+        else:
+            gate = "opened" if visit.gate_opened else "refused"
+        for kind, data in (
+            ("visit.recovered", {"reason": why, "gate": gate}),
+            ("visit.ended", {"outcome": "failed", "reason": "recovered"}),
+        ):
+            yield from appended(checked(visit.tenant, visit.id, at, kind, data), heads)
+    return [visit.id for visit in still]
+
+
+# --------------------------------------------------------------------------------------------------------
+# Steps that read
+# --------------------------------------------------------------------------------------------------------
+
+
+def _only(sql: Sql) -> Step[Rows]:
+    return (yield sql)
+
+
+def _summary(row: Any) -> VisitSummary:
+    values = list(row)
+    values[14] = None if row[14] is None else bool(row[14])
+    values[16] = None if row[16] is None else f"{_amount(row[16]):f}"
+    values[18] = None if row[18] is None else bool(row[18])
+    return VisitSummary(*values)
+
+
+def _amount(billionths: int) -> Decimal:
+    return Decimal(billionths).scaleb(-9)
+
+
+def _open_visits(
+    tenants: Collection[str] | None, services: Collection[str] | None
+) -> Step[list[VisitSummary]]:
+    clause, values = where(
+        (
+            ("v.tenant IN ?", None if tenants is None else tuple(sorted(tenants))),
+            ("v.service IN ?", None if services is None else tuple(sorted(services))),
+        )
+    )
+    open_ = f"{clause} AND v.ended_at IS NULL" if clause else " WHERE v.ended_at IS NULL"
+    rows = yield Sql(f"{_SUMMARY}{open_} ORDER BY v.started_at, v.id", values)
+    return [_summary(row) for row in rows]
+
+
+def _view(visit: str) -> Step[VisitView | None]:
+    found = yield Sql(f"{_SUMMARY} WHERE v.id = $1", (visit,))
+    if not found:
+        return None
+    legs = yield Sql(
+        "SELECT leg, role, endpoint, peer, provider, connected_at, ended_at, reason, recording"
+        " FROM legs WHERE visit = $1 ORDER BY seq",
+        (visit,),
+    )
+    turns = yield Sql(
+        "SELECT t.seq, t.leg, l.role, t.speaker, t.text, t.started_ms, t.ended_ms, t.response_ms,"
+        " t.interrupted, t.heard_ms"
+        " FROM turns t LEFT JOIN legs l ON l.visit = t.visit AND l.leg = t.leg"
+        " WHERE t.visit = $1 ORDER BY t.started_ms, t.seq",
+        (visit,),
+    )
+    calls = yield Sql(
+        "SELECT c.seq, c.leg, l.role, c.call, c.name, c.arguments, c.called_at, c.answered_at, c.result,"
+        " c.ms, c.status FROM tool_calls c LEFT JOIN legs l ON l.visit = c.visit AND l.leg = c.leg"
+        " WHERE c.visit = $1 ORDER BY c.seq",
+        (visit,),
+    )
+    decisions = yield Sql(
+        "SELECT decision, evidence, reason, at, seq FROM decisions WHERE visit = $1", (visit,)
+    )
+    return VisitView(
+        summary=_summary(found[0]),
+        legs=tuple(LegView(*row) for row in legs),
+        turns=tuple(_turn(*row) for row in turns),
+        tool_calls=tuple(map(_tool_call, calls)),
+        decision=next((DecisionView(d[0], json.loads(d[1]), d[2], d[3], d[4]) for d in decisions), None),
+    )
+
+
+def _turn(*row: Any) -> TurnView:
+    values = list(row)
+    values[8] = bool(row[8])
+    return TurnView(*values)
+
+
+def _tool_call(row: Any) -> ToolCallView:
+    seq, leg, role, call, name, arguments, called_at, answered_at, result, ms, status = row
+    answer = None if result is None else json.loads(result)
+    return ToolCallView(
+        seq, leg, role, call, name, json.loads(arguments), called_at, answered_at, answer, ms, status
+    )
+
+
+def _heads() -> Step[dict[str, Head]]:
+    # Hops from tenant to tenant along the key, instead of reading every record for a GROUP BY.
+    rows = yield Sql(
+        "WITH RECURSIVE names(name) AS (SELECT min(tenant) FROM audit UNION ALL"
+        " SELECT (SELECT min(tenant) FROM audit WHERE tenant > name) FROM names WHERE name IS NOT NULL)"
+        " SELECT name, seq, hash FROM names JOIN audit ON tenant = name"
+        " AND seq = (SELECT max(seq) FROM audit WHERE tenant = name) ORDER BY name"
+    )
+    return {name: Head(seq, own) for name, seq, own in rows}
+
+
+# --------------------------------------------------------------------------------------------------------
+# Steps that check
+# --------------------------------------------------------------------------------------------------------
+
+
+def _verify_page(verifier: Verifier, tenant: str, after: int) -> Step[int | None]:
+    """Check the next page of a chain. The number to go on after; None at the end."""
+    rows = yield Sql(
+        f"{RECORD} WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT {PAGE}",
+        (tenant, after),
+    )
+    for row in rows:
+        verifier.feed_stored(StoredRecord(*row))
+    return rows[-1][0] if len(rows) == PAGE else None
+
+
+def _noted_heads() -> Step[tuple[dict[str, set[Head]], list[Fault]]]:
+    """The heads that the database notes itself, by tenant: in a table, and in the service's own chain."""
+    noted: dict[str, set[Head]] = {}
+    faults = []
+    for name, seq, own in (yield Sql("SELECT tenant, seq, hash FROM heads")):
+        noted.setdefault(name, set()).add(Head(seq, own))
+    starts = f"{RECORD} WHERE tenant = '' AND kind IN ('service.started', 'service.stopped') ORDER BY seq"
+    for row in (yield Sql(starts)):
+        record = StoredRecord(*row).read()
+        try:
+            heads = record.data.get("heads", {}).items() if intact(record) else ()
+            for name, text in heads:
+                noted.setdefault(name, set()).add(Head.parse(text))
+        except (AuditError, AttributeError, TypeError):
+            detail = "the heads that it notes are none: no service wrote it"
+            faults.append(Fault("impossible", "", record.seq, record.seq, "", detail))
+    return noted, faults
+
+
+def _unnoted() -> Step[list[Fault]]:
+    """Ends of chains that the table of heads does not know of."""
+    rows = yield Sql("SELECT tenant, seq FROM heads")
+    noted: dict[str, int] = {row[0]: row[1] for row in rows}
+    ends = yield from _heads()
+    return [
+        Fault(
+            "forged",
+            name,
+            noted.get(name, 0) + 1,
+            head.seq,
+            "",
+            "the table of heads does not know of them: they came another way, or somebody changed that table",
+        )
+        for name, head in ends.items()
+        if head.seq > noted.get(name, 0)
+    ]
+
+
+def _compare_page(after: str) -> Step[tuple[str | None, list[Fault]]]:
+    """Compare the next visits with their records. The visit to go on after, None at the end; the faults."""
+    visits = [row[0] for row in (yield Sql(_VISITS_AFTER, (after, VISITS_PAGE)))]
+    if not visits:
+        return None, []
+    span = (after, visits[-1])
+    records: dict[str, list[StoredRecord]] = {}
+    for row in (yield Sql(f"{RECORD} WHERE visit > $1 AND visit <= $2", span)):
+        records.setdefault(row[2], []).append(StoredRecord(*row))
+    tables: dict[str, dict[str, dict[tuple[Any, ...], dict[str, Any]]]] = {}
+    for name, table in TABLES.items():
+        key = table.key[0]
+        columns = ", ".join(table.columns)
+        rows = yield Sql(f"SELECT {columns} FROM {name} WHERE {key} > $1 AND {key} <= $2", span)
+        tables[name] = _by_visit(table.columns, table.key, rows)
+    faults: list[Fault] = []
+    for visit in visits:
+        told = sorted(records.get(visit, ()), key=lambda record: (record.tenant, record.seq))
+        faults += compare(visit, told, {name: of.get(visit, {}) for name, of in tables.items()})
+    return (visits[-1] if len(visits) == VISITS_PAGE else None), faults
+
+
+def _by_visit(
+    columns: tuple[str, ...], key: tuple[str, ...], rows: Iterable[Any]
+) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
+    """Rows by their visit, and by their key."""
+    found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for values in rows:
+        row = dict(zip(columns, values, strict=True))
+        found.setdefault(row[key[0]], {})[tuple(row[name] for name in key)] = row
+    return found
+
+
+_VISITS_AFTER: Final = (
+    " UNION ".join(
+        f"SELECT name FROM (SELECT DISTINCT {key} AS name FROM {table} WHERE {key} > $1"
+        f" ORDER BY {key} LIMIT $2) AS of_{table}"
+        for table, key in (("audit", "visit"), *((name, table.key[0]) for name, table in TABLES.items()))
+    )
+    + " ORDER BY name LIMIT $2"
+)
+"""The next ids of visits that a record or a row names, in their order."""
