@@ -155,7 +155,8 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool 
     assert not conversation.busy, "something is owed, and nothing moves"
     assert conversation.patience is None
     allowed = ("response.create while", "conversation.item.truncate")
-    foreign = "foreign" in walk
+    # What is refused as busy gives way to a reply that nobody asked for; asked again meanwhile, it meets that.
+    foreign = "foreign" in walk or (busy and "again" in walk)
     assert [v for v in model.violations if not (foreign and v.startswith(allowed))] == []
     called = [e.id for e in pair.of(ToolCall)]
     assert len(called) == len(set(called)) and set(model.answers) == set(called)
