@@ -107,6 +107,8 @@ class Conversation:
         self._receipts = 0
         self._responses: dict[str, _Response] = {}
         self._asked: dict[str, Create] = {}
+        self._abandoned: list[str] = []
+        """Tags that were asked again under others before the server announced anything: the oldest first."""
         self._items: dict[str, _Item] = {}
         self._interrupted: set[str] = set()
         self._interrupted_tags: set[str] = set()
@@ -217,8 +219,9 @@ class Conversation:
             return False
         if response is not None:
             self._responses[response].receipts = ()
-        # What is not announced yet is told by its tag, and nobody waits for it.
+        # What is not announced yet is told by its tag or its order, and nobody waits for it.
         self._interrupted_tags.update(self._asked)
+        self._abandoned.extend(self._asked)
         self._asked.clear()
         self._act(actions)
         return True
@@ -331,8 +334,10 @@ class Conversation:
             self._metadata_returns = True
         elif self._metadata_returns:
             tag = ""  # not asked for by us
-        elif self._asked:
-            tag = next(iter(self._asked))  # a server that does not return metadata: by order
+        elif self._abandoned or self._asked:
+            tag = next(iter((*self._abandoned, *self._asked)))  # a server that returns no metadata: by order
+        if tag in self._abandoned:
+            self._abandoned.remove(tag)
         create = self._asked.pop(tag, None) if tag else None
         state = _Response(tag, create.receipts if create else ())
         self._responses[name] = state
@@ -434,10 +439,12 @@ class Conversation:
             self._act(self._sequencer.cancel_refused())
             return
         busy = code == "conversation_already_has_active_response"
-        if busy and not cause and self._asked:
-            cause = next(iter(self._asked))
+        if busy and not cause and (self._abandoned or self._asked):
+            cause = next(iter((*self._abandoned, *self._asked)))
         if cause in self._asked or cause.startswith("create_"):
             self._asked.pop(cause, None)
+            if cause in self._abandoned:
+                self._abandoned.remove(cause)
             for state in self._responses.values():
                 if state.tag == cause:  # taken for ours by its order, and wasn't
                     state.receipts = ()

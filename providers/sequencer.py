@@ -321,6 +321,7 @@ class Sequencer:
                 self._running = _Running(_Phase.RUNNING, None, response)
             return []
         running.phase, running.response = _Phase.RUNNING, response
+        running.other_done = False  # where this is not ours after all, it is what keeps the server busy
         if running.cancelled and running.cancel_refused:
             running.cancel_refused = False
             return [Cancel(response)]
