@@ -155,8 +155,8 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool 
     assert not conversation.busy, "something is owed, and nothing moves"
     assert conversation.patience is None
     allowed = ("response.create while", "conversation.item.truncate")
-    # What is refused as busy gives way to a reply that nobody asked for; asked again meanwhile, it meets that.
-    foreign = "foreign" in walk or (busy and "again" in walk)
+    # A reply that is asked for again may meet one that nobody asked for, or that can't be told from it.
+    foreign = "foreign" in walk or ("again" in walk and (busy or model.faults.ignore_metadata))
     assert [v for v in model.violations if not (foreign and v.startswith(allowed))] == []
     called = [e.id for e in pair.of(ToolCall)]
     assert len(called) == len(set(called)) and set(model.answers) == set(called)
