@@ -155,8 +155,7 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool 
     assert not conversation.busy, "something is owed, and nothing moves"
     assert conversation.patience is None
     allowed = ("response.create while", "conversation.item.truncate")
-    # A reply that is asked for again may meet one that nobody asked for, or that can't be told from it.
-    foreign = "foreign" in walk or ("again" in walk and (busy or model.faults.ignore_metadata))
+    foreign = "foreign" in walk
     assert [v for v in model.violations if not (foreign and v.startswith(allowed))] == []
     called = [e.id for e in pair.of(ToolCall)]
     assert len(called) == len(set(called)) and set(model.answers) == set(called)
