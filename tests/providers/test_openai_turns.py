@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai import AsyncOpenAI
 
 from providers import openai_realtime
 from providers.access import Access
@@ -277,6 +278,38 @@ async def test_another_format_than_was_asked_for_is_sent_in_that_format() -> Non
         assert [len(pcm) for pcm in server.model.turns.values()] == [16 * 300]
         await session.close()
         await talk.end()
+
+
+# -- the simulator, by the vendor's own client -------------------------------------------------------------
+
+
+async def test_the_vendors_client_commits_turns_as_we_do() -> None:
+    async with Simulator() as server:
+        client = AsyncOpenAI(api_key="k", base_url=server.url)
+        async with client.realtime.connect(model="gpt-realtime-2.1") as connection:
+            await connection.session.update(
+                session={
+                    "type": "realtime",
+                    "parallel_tool_calls": True,
+                    "audio": {"input": {"turn_detection": None}, "output": {"voice": "marin"}},
+                }
+            )
+            await connection.input_audio_buffer.append(audio=base64.b64encode(MS * 50).decode())
+            await connection.input_audio_buffer.commit()
+            await connection.input_audio_buffer.clear()
+            await connection.input_audio_buffer.append(audio=base64.b64encode(MS * 150).decode())
+            await connection.input_audio_buffer.commit()
+            await connection.response.create()
+            seen = []
+            async for event in connection:
+                seen.append(event.type)
+                if event.type == "response.done":
+                    break
+        assert seen.index("error") < seen.index("input_audio_buffer.cleared")
+        assert seen.index("input_audio_buffer.committed") < seen.index("response.created")
+        assert [len(pcm) for pcm in server.model.turns.values()] == [150 * len(MS)]
+        assert len(server.model.violations) == 1, "50 ms are no turn"
+        await client.close()
 
 
 # -- parallel calls ----------------------------------------------------------------------------------------

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.dialing.base import DialOrder
 from bridge.dialing.simulated import Answers, Resident, SimulatedDialer
 from bridge.http.calls import Registration
-from bridge.softphone import Softphone
+from bridge.softphone import CallEnded, Softphone
 from tests.service.doorman import Cast
 from tests.service.household import HELLO, Household, household, presses, until, with_cast
 from tests.service.test_calls_at_the_door import OnlyRings, asks_for_somebody
@@ -108,7 +111,7 @@ async def test_a_resident_who_does_not_answer_costs_nothing(tmp_path: Path, answ
                 await asks_for_somebody(house, phone, visit)
                 await until(lambda: len(cast.models) == 2 and cast.doormen[1].session, what="the session")
                 assert cast.doormen[1].role == "resident"
-                await until(lambda: cast.open_connections == 1, 10, "its end")
+                await until(lambda: cast.open_connections == 1, 8, "its end, long before it expires")
                 assert not phone.closed.done(), "the visitor is still being told"
             await house.service.visit_over(visit)
     assert len(calls) == 1
@@ -183,3 +186,52 @@ async def test_a_session_that_was_lost_while_it_waited_is_opened_anew(tmp_path: 
                 await phone.wait_for_speech(timeout_s=10)
             await house.service.visit_over(visit)
         assert not cast.open_connections
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_in_whatever_order_things_happen_no_session_is_left(tmp_path: Path, seed: int) -> None:
+    """Calls that come or don't, residents who answer or don't, and everybody may hang up at any moment."""
+    chance = Random(seed)
+
+    async def stays(phone: Softphone, seconds: float) -> None:
+        await asyncio.wait({phone.closed}, timeout=seconds)
+
+    def resident(order: DialOrder) -> Resident:
+        answers = chance.choice([Answers.YES, Answers.YES, Answers.BUSY, Answers.NO])
+        seconds = chance.uniform(0, 3)
+        return Resident(answers, rings_s=chance.uniform(0, 2.5), talk=lambda phone: stays(phone, seconds))
+
+    async def visitor(house: Household) -> None:
+        visit = uuid4()
+        if chance.random() < 0.7:
+            register(house, visit)
+            await asyncio.sleep(chance.choice([0.0, 0.05, 0.5, 2.5]))
+        if chance.random() < 0.2:
+            return  # it never comes
+        async with house.phone("jardim", visit) as phone:
+            with contextlib.suppress(TimeoutError, CallEnded):
+                async with asyncio.timeout(chance.choice([0.05, 0.3, 3.0, 5.0, 8.0])):
+                    await house.greeted(visit)
+                    await phone.say(HELLO)
+                    await asyncio.wait({phone.closed})
+        assert await house.service.visit_over(visit, 10)
+
+    with capture_logs() as logs:
+        async with Cast(faults=Faults(accept_delay_s=0.1)) as cast:
+            tenant = with_cast(cast, limits={"ring_s": 5.0, "dial_attempts": 2})
+            house_of = household(
+                tmp_path,
+                {"jardim": tenant},
+                dialers={"jardim": SimulatedDialer(resident)},
+                registration_s=2.0,
+            )
+            async with house_of as house:
+                await asyncio.gather(*(visitor(house) for _ in range(10)))
+                await until(lambda: not cast.open_connections, 10, "the end of all sessions")
+            spoken_to = [model for model in cast.doormen if model.creates]
+            assert all(model.violations == [] for model in cast.doormen)
+    joined = [line for line in logs if line["event"] == "session.joined"]
+    unneeded = [line for line in logs if line["event"] == "session.not_needed"]
+    assert any(line["opened_ahead"] for line in joined) and unneeded
+    assert len(spoken_to) <= len(joined), "nothing is said where nobody is"
+    assert len(cast.models) <= len(joined) + len(unneeded)
