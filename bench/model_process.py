@@ -18,6 +18,7 @@ import time
 from array import array
 from base64 import b64encode
 from binascii import a2b_base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -393,7 +394,7 @@ class Voice:
         self.sessions: list[Session] = []
         self._replies: dict[str, list[Reply]] = {}
         self._silence: dict[tuple[str, int], bytes] = {}
-        self._left = {"sessions": 0, "replies": 0, "truncations": 0, "errors": 0}
+        self._left = Counter[str]()
         """Of sessions that have left and are not kept."""
 
     def session(self) -> Session:
@@ -409,17 +410,15 @@ class Voice:
             self.sessions.remove(session)
 
     def count(self) -> dict[str, int]:
-        """How many sessions, replies, truncations and errors there have been."""
-        return self._summed(self.sessions)
+        """How many sessions, replies and truncations there have been, and errors of each code."""
+        return dict(self._summed(self.sessions))
 
-    def _summed(self, sessions: Sequence[Session]) -> dict[str, int]:
-        left = self._left
-        return {
-            "sessions": left["sessions"] + len(sessions),
-            "replies": left["replies"] + sum(len(session.replies) for session in sessions),
-            "truncations": left["truncations"] + sum(len(session.truncations) for session in sessions),
-            "errors": left["errors"] + sum(len(session.errors) for session in sessions),
-        }
+    def _summed(self, sessions: Sequence[Session]) -> Counter[str]:
+        found = Counter(self._left)
+        for session in sessions:
+            found.update(sessions=1, replies=len(session.replies), truncations=len(session.truncations))
+            found.update(f"error {code}" for code in session.errors)
+        return found
 
     def reply(self, form: Format, session: int, number: int) -> Reply:
         """A session's reply. Number 0 is the greeting."""

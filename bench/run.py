@@ -117,7 +117,7 @@ class Bench:
             self.machine = machine()
             without_garbage()
             try_out(port)
-            self.service.tell({"trim": True})
+            self.service.tell({"trim": "garbage"})
             self.service.heard()
             self.idle = usage(self.service.pid)
             self.callers = stack.enter_context(Callers(port, self._manner))

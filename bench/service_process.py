@@ -95,7 +95,7 @@ class Probe:
 
         `{"snapshot": name}` takes one, `{"report": [visits]}` gives them all,
         `{"count": true}` says how many tasks there are, and `{"trim": true}` gives memory that was freed back
-        to the system.
+        to the system; `"garbage"` in place of true looks for garbage first.
         """
         if "snapshot" in command:
             self._snapshot(command["snapshot"])
@@ -103,7 +103,7 @@ class Probe:
         if "count" in command:
             return {"tasks": len(asyncio.all_tasks())}
         if "trim" in command:
-            _trim()
+            _trim(garbage=command["trim"] == "garbage")
             return {}
         if not self._alone:
             return {"snapshots": None}
@@ -129,9 +129,10 @@ class Probe:
         clock.lateness_ms.clear()  # the next snapshot has what came since
 
 
-def _trim() -> None:
-    """Hand back what loading left over; calls would live in it, and seem to need next to nothing."""
-    gc.collect()
+def _trim(*, garbage: bool) -> None:
+    """Hand back what was freed: calls would live in it, and seem to need next to nothing."""
+    if garbage:
+        gc.collect()
     with contextlib.suppress(AttributeError):  # glibc's alone
         ctypes.CDLL(None).malloc_trim(0)
 
