@@ -345,7 +345,12 @@ class Model:
         self._samples += samples.size
         if self._samples >= rate and self._loudness > TOO_LOUD * self._samples:
             raise self._no(f"this is no {self.faults.input_format}")
+        self.hear(pcm, rate)
+
+    def hear(self, pcm: bytes, rate: int) -> None:
+        """The caller's audio, as PCM."""
         self.caller += pcm
+        samples = np.frombuffer(pcm, "<i2").astype(np.int64)
         for at in range(0, samples.size, rate // 50):
             frame = samples[at : at + rate // 50]
             self._listen(float(np.abs(frame).mean()), frame.size * 1000 / rate)
@@ -555,7 +560,7 @@ class Simulator:
         make: Callable[[deque[Reply], Faults], Model] = Model,
     ) -> None:
         self._replies = deque(replies)
-        self._make = make
+        self.make = make
         self.faults = faults or Faults()
         self.models: list[Model] = []
         self.requests: list[Request] = []
@@ -578,9 +583,9 @@ class Simulator:
         """Of all connections."""
         return [one for model in self.models for one in model.violations]
 
-    def kick(self) -> None:
-        """Have what a test put into the model sent."""
-        self._wake[id(self.model)].set()
+    def kick(self, model: Model | None = None) -> None:
+        """Have what somebody put into a model sent; without one, into the newest connection's."""
+        self._wake[id(model or self.model)].set()
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait (five seconds at most) for what clients make come true."""
@@ -628,7 +633,7 @@ class Simulator:
         return _answer(200, json.dumps({"signed_url": self.faults.signed_url or url}).encode())
 
     async def _serve(self, socket: ServerConnection) -> None:
-        model = self._make(self._replies, self.faults)
+        model = self.make(self._replies, self.faults)
         self.models.append(model)
         self.sockets.append(socket)
         wake = self._wake[id(model)] = asyncio.Event()

@@ -491,7 +491,7 @@ class Simulator:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._replies = deque(replies)
-        self._make = make
+        self.make = make
         self._tls = tls
         self.faults = faults or Faults()
         self.handles: dict[str, int] = {}
@@ -516,9 +516,9 @@ class Simulator:
         """Of all connections."""
         return [one for model in self.models for one in model.violations]
 
-    def kick(self) -> None:
-        """Have what a test put into the model sent."""
-        self._wake[id(self.model)].set()
+    def kick(self, model: Model | None = None) -> None:
+        """Have what somebody put into a model sent; without one, into the newest connection's."""
+        self._wake[id(model or self.model)].set()
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait (five seconds at most) for what clients make come true."""
@@ -558,7 +558,7 @@ class Simulator:
         return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        model = self._make(self._replies, self.faults, self.handles)
+        model = self.make(self._replies, self.faults, self.handles)
         self.models.append(model)
         self.sockets.append(socket)
         wake = self._wake[id(model)] = asyncio.Event()

@@ -307,7 +307,12 @@ class Model:
         if self._samples > self.format.rate and self._loudness > TOO_LOUD * self._samples:
             self._refuse(message, "invalid_value", "this is in another format")
             return
+        self.hear(pcm)
+
+    def hear(self, pcm: bytes) -> None:
+        """The caller's audio, as PCM."""
         self.caller += pcm
+        magnitude = np.abs(np.frombuffer(pcm, "<i2").astype(np.int64))
         window = self.format.rate * HEARD_MS // 1000
         for at in range(0, len(magnitude), window):
             heard = magnitude[at : at + window]
@@ -318,10 +323,7 @@ class Model:
             self._heard_ms += ms
             self._quiet_ms = 0
             if self._heard_ms >= YIELD_MS and self._left_ms > 0 and not self.faults.talks_over:
-                self._left_ms = self._pause_ms = 0
-                self._items.clear()
-                self._words.clear()
-                self.yielded += 1
+                self.fall_silent()
             return
         self._quiet_ms += ms
         if self._heard_ms >= YIELD_MS and self._quiet_ms >= QUIET_MS:
@@ -330,6 +332,13 @@ class Model:
             self.begin()
         elif self._quiet_ms >= QUIET_MS:
             self._heard_ms = 0
+
+    def fall_silent(self) -> None:
+        """Let the caller speak."""
+        self._left_ms = self._pause_ms = 0
+        self._items.clear()
+        self._words.clear()
+        self.yielded += 1
 
     def transcribe(self, text: str) -> None:
         """What the caller said, in pieces."""
@@ -521,7 +530,7 @@ class Simulator:
         make: Callable[[deque[Reply], Faults], Model] = Model,
     ) -> None:
         self._replies = deque(replies)
-        self._make = make
+        self.make = make
         self.faults = faults or Faults()
         self.models: list[Model] = []
         self.requests: list[Request] = []
@@ -575,7 +584,7 @@ class Simulator:
         return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        model = self._make(self._replies, self.faults)
+        model = self.make(self._replies, self.faults)
         self.models.append(model)
         self.open_connections += 1
         speaker = asyncio.create_task(self._speak(socket, model), name="simulator-speaker")

@@ -233,9 +233,13 @@ class Model:
 
     def caller_ends(self, item: str, text: str | None = "Boa tarde.") -> None:
         """The turn ends; ``text`` None: the transcription fails."""
+        self.caller_stops(item)
+        self._transcribed(item, text)
+
+    def caller_stops(self, item: str) -> None:
+        """The turn ends; what was said is not known yet."""
         self.emit(type="input_audio_buffer.speech_stopped", audio_end_ms=1000, item_id=item)
         self._commit(item)
-        self._transcribed(item, text)
 
     def _commit(self, item: str) -> None:
         self.emit(type="input_audio_buffer.committed", item_id=item, previous_item_id=None)
@@ -243,6 +247,7 @@ class Model:
         self.emit(type="conversation.item.added", item=message)
 
     def _transcribed(self, item: str, text: str | None) -> None:
+        """What was said in a turn; None: nobody knows."""
         kind = "conversation.item.input_audio_transcription."
         if text is None:
             error = {"code": "audio_unintelligible", "message": "nothing understood"}
@@ -500,13 +505,7 @@ class Model:
 
     def _say(self, response: str, say: Say) -> Iterator[Message]:
         name = self.id("say")
-        item: Message = {"id": name, "type": "message", "role": "assistant", "content": []}
-        self.items[name] = _Sent(response)
-        where: Message = {"response_id": response, "output_index": 0}
-        added = item | {"status": "in_progress"}
-        assert self._active is not None
-        self._active.item = name
-        yield {"type": "response.output_item.added", "item": added, **where}
+        yield self._say_begins(response, name)
         at = self._at(response, name)
         yield {"type": "response.output_audio_transcript.delta", "delta": say.text, **at}
         left = say.ms
@@ -514,17 +513,36 @@ class Model:
             piece = min(left, say.piece_ms)
             yield self._delta(response, name, piece)
             left -= piece
+        yield from self._say_ends(response, name, say.text)
+
+    def _say_begins(self, response: str, name: str) -> Message:
+        """An assistant's item begins, and is what the response is at."""
+        assert self._active is not None
+        self._active.item = name
+        self.items[name] = _Sent(response)
+        return {"type": "response.output_item.added", **self._message(response, name, "in_progress")}
+
+    def _say_ends(self, response: str, name: str, text: str) -> Iterator[Message]:
+        at = self._at(response, name)
         yield {"type": "response.output_audio.done", **at}
-        yield {"type": "response.output_audio_transcript.done", "transcript": say.text, **at}
+        yield {"type": "response.output_audio_transcript.done", "transcript": text, **at}
+        assert self._active is not None
         self._active.item = None
-        yield {"type": "response.output_item.done", "item": item | {"status": "completed"}, **where}
+        yield {"type": "response.output_item.done", **self._message(response, name, "completed")}
+
+    def _message(self, response: str, name: str, status: str) -> Message:
+        item = {"id": name, "type": "message", "role": "assistant", "content": [], "status": status}
+        return {"item": item, "response_id": response, "output_index": 0}
 
     def _at(self, response: str, item: str) -> Message:
         return {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
 
     def _delta(self, response: str, item: str, ms: int) -> Message:
+        return self._piece(response, item, ms, self.level(16, ms))
+
+    def _piece(self, response: str, item: str, ms: float, sound: bytes) -> Message:
         self.items[item].ms += ms
-        audio = base64.b64encode(self.level(16, ms)).decode()
+        audio = base64.b64encode(sound).decode()
         return {"type": "response.output_audio.delta", "delta": audio, **self._at(response, item)}
 
     def level(self, level: int, ms: int) -> bytes:
@@ -549,7 +567,7 @@ class Simulator:
         make: Callable[[list[Reply], Faults], Model] = Model,
     ) -> None:
         self._replies = list(replies)
-        self._make = make
+        self.make = make
         self.faults = faults or Faults()
         self.models: list[Model] = []
         self.requests: list[Request] = []
@@ -566,9 +584,9 @@ class Simulator:
         """The newest connection's model."""
         return self.models[-1]
 
-    def kick(self) -> None:
-        """Have what a test put into the model sent."""
-        self._wake[id(self.model)].set()
+    def kick(self, model: Model | None = None) -> None:
+        """Have what somebody put into a model sent; without one, into the newest connection's."""
+        self._wake[id(model or self.model)].set()
 
     async def end(self, model: Model, code: int | None) -> None:
         """End a model's connection in the middle of things, with a close code or (1006) with none."""
@@ -613,7 +631,7 @@ class Simulator:
         return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        model = self._make(self._replies, self.faults)
+        model = self.make(self._replies, self.faults)
         request = socket.request
         assert request is not None
         model.model = parse_qs(urlsplit(request.path).query).get("model", [""])[0]

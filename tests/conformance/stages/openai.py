@@ -51,7 +51,7 @@ class RealtimeStage(Stage):
             model.replies = script
             return model
 
-        server._make = going_on
+        server.make = going_on
         return server
 
     def make(self, replies: list[simulated.Reply]) -> simulated.Simulator:
