@@ -75,7 +75,7 @@ class Stage:
         self.service = Service(
             settings,
             watchers=(*watchers, self._floor.watch, self._meter.watch),
-            dialers={TENANT: SimulatedDialer(self._resident)},
+            dialers={tenant: SimulatedDialer(self._resident) for tenant in settings.tenants},
             model_log=log,
         )
 
@@ -96,15 +96,15 @@ class Stage:
 
         return Resident(cast.answers, talk=talk)
 
-    async def play(self, cast: Cast) -> Mapping[str, Any]:
-        """One visit from the ring to its end; what `report` says of it.
+    async def play(self, cast: Cast, tenant: str = TENANT) -> Mapping[str, Any]:
+        """One visit to a tenant from the ring to its end; what `report` says of it.
 
         Raises:
             TimeoutError: it did not end.
         """
         visit = uuid4()
         self._casts[visit] = cast
-        port, _ = self.service.ports(TENANT)
+        port, _ = self.service.ports(tenant)
         async with Softphone("127.0.0.1", port, visit) as phone, asyncio.timeout(LONGEST_S):
             await act(phone, self._floor.of(visit, "visitor"), cast.visitor)
         await self.service.visit_over(visit)
