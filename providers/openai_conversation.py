@@ -180,6 +180,11 @@ class Conversation:
             case "lost":
                 self._act(self._sequencer.turn_lost())
 
+    def cut_turn(self) -> None:
+        """The caller's turn lasts too long. It is replied to once they are quiet."""
+        if self._turns is not None:
+            self._turns.cut()
+
     def auto_reply(self, on: bool) -> None:
         """See :class:`providers.base.Session`."""
         self._act(self._sequencer.auto_reply(on))

@@ -30,7 +30,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 _PATIENCE_S: Mapping[Waiting, float] = {Waiting.BARGE_IN: 1.5, Waiting.SPEECH: 10.0, Waiting.TOOLS: 2.0}
 """How long the sequencer's waits may last."""
 LONGEST_TURN_S = 30.0
-"""A turn by our VAD is over after so long: what keeps on sounding must not keep the model from all words."""
+"""So much of a turn by our VAD is heard: the server keeps a turn in its memory until it is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class OpenAITurnsSession(OpenAISession):
     def _begin_turn(self) -> None:
         self._conversation.caller_began()
         if self._longest is None:
-            self._longest = self._loop.call_later(LONGEST_TURN_S, self._next_turn)
+            self._longest = self._loop.call_later(LONGEST_TURN_S, self._cut_turn)
         self._arm()
 
     def _end_turn(self) -> None:
@@ -275,11 +275,11 @@ class OpenAITurnsSession(OpenAISession):
         self._conversation.turn_over()
         self._arm()
 
-    def _next_turn(self) -> None:
-        speaking = self._turn_end is None
-        self._end_turn()
-        if speaking:
-            self._begin_turn()
+    def _cut_turn(self) -> None:
+        self._longest = None
+        self._hand_over()
+        self._conversation.cut_turn()
+        self._arm()
 
     def _send_audio(self, pcm: bytes) -> None:
         if self._input is not self._conversation.input:

@@ -3,6 +3,9 @@
 Between turns nothing is sent. A turn is ``clear``, what came in the half second before it, its audio, and
 ``commit``; the response to it is asked for behind the commit, on the same connection, and only once the one
 before is done: that is the sequencer's. The server names a turn when it is committed, and we when it begins.
+
+A turn that lasts too long is committed before its end, and what is still said is a turn of its own that
+nobody hears: heard without its beginning, the end of "não libera" would be a consent.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ class _Turn:
     name: str
     sent: int = 0
     """Bytes of PCM."""
+    rest_of: Literal["ended", "lost", None] = None
+    """What came of the turn whose unheard rest this is; None: it is heard."""
 
 
 class CallerTurns:
@@ -70,7 +75,8 @@ class CallerTurns:
     def hear(self, pcm: bytes) -> None:
         """The caller's audio, in whole samples: part of a turn, or kept in case one begins."""
         if self._turn is not None:
-            self._append(pcm)
+            if self._turn.rest_of is None:
+                self._append(pcm)
         elif self._speaking:
             self._pre_roll.keep(pcm, OPENING_MS)
         else:
@@ -81,9 +87,7 @@ class CallerTurns:
         self._speaking = True
         if not self._open or self._turn is not None:
             return False
-        self._count += 1
-        self._turn = _Turn(f"turn_{self._count}")
-        self._emit(SpeechStarted(self._turn.name))
+        self._turn = self._new_turn()
         self._clear()
         if pre_roll := b"".join(self._pre_roll.take()):
             self._append(pre_roll)
@@ -96,6 +100,9 @@ class CallerTurns:
         if turn is None:
             return None
         self._emit(SpeechStopped(turn.name))
+        if turn.rest_of is not None:
+            self._emit(TranscriptFailed(turn.name, "the turn was too long"))
+            return turn.rest_of
         if turn.sent < MIN_COMMIT_MS * self._form.pcm_bytes_per_ms:
             self._clear()
             self._emit(TranscriptFailed(turn.name, "too short"))
@@ -104,6 +111,15 @@ class CallerTurns:
         self._committing.append((event, turn.name))
         self._send({"type": "input_audio_buffer.commit", "event_id": event})
         return "ended"
+
+    def cut(self) -> None:
+        """The turn lasts too long: what was said so far is all that is heard of it."""
+        if self._turn is None or self._turn.rest_of is not None:
+            return
+        came = self.end()
+        self._speaking = True
+        self._turn = self._new_turn()
+        self._turn.rest_of = came
 
     def committed(self, item: str) -> None:
         """The server took the oldest turn that it had not answered, and calls it so."""
@@ -122,6 +138,12 @@ class CallerTurns:
         """Our name of a turn; its words may overtake the word that it was taken."""
         self.committed(item)
         return self._names.get(item, item)
+
+    def _new_turn(self) -> _Turn:
+        self._count += 1
+        turn = _Turn(f"turn_{self._count}")
+        self._emit(SpeechStarted(turn.name))
+        return turn
 
     def _append(self, pcm: bytes) -> None:
         assert self._turn is not None

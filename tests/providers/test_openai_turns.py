@@ -183,7 +183,7 @@ def test_the_same_in_voicelives_words() -> None:
     st.integers(0, 2),
     st.integers(0, 2),
     st.booleans(),
-    st.lists(st.sampled_from([*STEPS.split(), "sound", "starts", "ends", "sound"]), max_size=60),
+    st.lists(st.sampled_from([*STEPS.split(), "sound", "starts", "ends", "cut", "sound"]), max_size=60),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=500, deadline=None)
@@ -236,16 +236,27 @@ async def test_a_pause_shorter_than_a_turns_end_does_not_end_it() -> None:
         assert server.model.violations == []
 
 
-async def test_what_never_stops_sounding_is_cut_into_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_realtime, "LONGEST_TURN_S", 0.2)
+async def test_of_what_never_stops_sounding_the_beginning_is_heard_and_the_rest_is_a_turn_without_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openai_realtime, "LONGEST_TURN_S", 0.3)
     async with Simulator() as server:
         talk = await talking(server)
         talk.session.caller_began()
         async with asyncio.timeout(5):
-            while len(server.model.turns) < 2:
+            while not server.model.turns:
                 talk.session.send_audio(MS * 20)
                 await asyncio.sleep(0.01)
+        for _ in range(10):
+            talk.session.send_audio(MS * 20)
+        await asyncio.sleep(0.05)
+        assert not server.model.creates, "they still speak"
         talk.session.caller_ended(500)
+        lost = await talk.a(TranscriptFailed)
+        assert (lost.item, lost.reason) == ("turn_2", "the turn was too long")
+        await talk.a(ResponseDone)
+        assert len(server.model.turns) == 1 and len(server.model.creates) == 1
+        assert server.model.audio == sum(len(pcm) for pcm in server.model.turns.values())
         await talk.session.close()
         await talk.end()
         assert server.model.violations == []

@@ -127,6 +127,8 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool 
                 conversation.send_audio(b"\x01\x00" * 24 * chance.choice([1, 20, 60, 500]))
             case "starts" if local:
                 conversation.caller_began()
+            case "cut":
+                conversation.cut_turn()
             case "ends" if local:
                 conversation.turn_over()
             case "starts" if speaking is None:
