@@ -19,7 +19,7 @@ from bridge.endpoints.base import Endpoint
 from bridge.leg import Leg
 from bridge.runner import silero_onnx
 from bridge.softphone import load_wav
-from providers.base import Capabilities, Session
+from providers.base import AudioDelta, Capabilities, Heard, ItemStarted, Session
 from visits.events import Role
 
 SPEECH = load_wav(Path(__file__).parents[2] / "data" / "audio" / "v05-leticia.wav")
@@ -46,6 +46,9 @@ class Told:
     def caller_began(self) -> None:
         self.heard.append("began")
         self.began_at.append(self.audio // 16)
+
+    def interrupt(self, heard: Heard | None) -> None:
+        self.heard.append(f"interrupted at {heard.item}" if heard is not None else "interrupted")
 
     def caller_ended(self, quiet_ms: int) -> None:
         self.heard.append("ended")
@@ -96,6 +99,14 @@ async def test_a_turn_begins_and_ends_by_our_vad() -> None:
     assert heard.count("began") == heard.count("ended")
     assert 1000 <= call.session.began_at[0] <= 1500, "ms: within the half second that is kept for it"
     assert call.session.quiet_ms[-1] == pytest.approx(450, abs=64)
+
+
+async def test_who_speaks_over_us_is_a_turn_before_what_they_interrupt_is_forgotten() -> None:
+    call = Call()
+    call.leg._on(ItemStarted("response", "item", None))
+    call.leg._on(AudioDelta("item", b"\x00\x10" * 8000 * 20))
+    call.hears(SILENCE + SPEECH[:16000])
+    assert call.session.heard == ["began", "interrupted at item"]
 
 
 async def test_what_a_caller_says_to_the_other_is_no_turn_of_the_models() -> None:

@@ -15,6 +15,7 @@ from providers import gemini_messages as wire
 from providers.base import (
     AudioDelta,
     AudioDone,
+    AudioSent,
     Event,
     GoingAway,
     Heard,
@@ -164,6 +165,7 @@ def test_a_turn_is_heard_with_its_beginning_and_replied_to_in_order(pair: Pair) 
     assert pair.model.violations == []
     (turn,) = pair.model.turns
     assert len(turn) == 16000 + 10 * len(FRAME), "half a second from before it was noticed"
+    assert pair.conversation.audio_sent == AudioSent(0.7, 1.5)
     pair.wait(1)
     kinds = [e.type for e in pair.events if e.type != "audio_delta"]
     assert kinds == [
