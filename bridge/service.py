@@ -48,7 +48,7 @@ from bridge.tenant_provider import pipelines_of
 from bridge.watch import Watcher
 from bridge.workers.lending import LendingAudioSocket, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
-from storage.base import Storage, StorageError
+from storage.base import Storage, StorageError, StorageUnavailable
 from storage.lock import DatabaseLock
 from storage.opening import open_storage
 from visits.audit import stamp
@@ -156,13 +156,26 @@ class Service:
 
     async def _record_itself(self, storage: Storage, kind: str, data: Mapping[str, object]) -> None:
         """A record of the service's own chain, with the heads of the tenants' chains: a witness within."""
-        heads = {tenant: str(head) for tenant, head in (await storage.heads()).items() if tenant}
+        try:
+            heads = {tenant: str(head) for tenant, head in (await storage.heads()).items() if tenant}
+        except StorageUnavailable:
+            if not storage.warnings:  # while the database is away the record waits, and witnesses nothing
+                raise
+            heads = {}
         await storage.append("", "", stamp(datetime.now(UTC)), kind, {**data, "heads": heads})
 
     async def _recover(self, storage: Storage) -> None:
         """Close in the audit log what an earlier run left open: nothing of it is ever taken up again."""
         mine = None if storage.service is None else (storage.service,)
-        closed = await storage.recover(stamp(datetime.now(UTC)), tuple(self.settings.tenants), services=mine)
+        try:
+            closed = await storage.recover(
+                stamp(datetime.now(UTC)), tuple(self.settings.tenants), services=mine
+            )
+        except StorageUnavailable as error:
+            if not storage.warnings:
+                raise
+            log.warning("visits.recovered_later", reason=str(error))
+            return
         if closed:
             log.warning("visits.recovered", count=len(closed), visits=closed)
 
@@ -337,7 +350,12 @@ class Service:
             "full": self.open_legs() >= self.settings.service.max_calls,
             "model_server_down": self._model_server is not None and not self._model_server.ready,
         }
-        return [reason for reason, holds in reasons.items() if holds] + self._runner.not_ready()
+        found = [reason for reason, holds in reasons.items() if holds] + self._runner.not_ready()
+        return found + (self._storage.troubles if self._storage is not None else [])
+
+    def warnings(self) -> list[str]:
+        """What is amiss although visitors are taken; see :class:`bridge.http.health.Readiness`."""
+        return self._storage.warnings if self._storage is not None else []
 
     def open_legs(self, tenant: str | None = None) -> int:
         """Calls that run, of one tenant or of all."""

@@ -192,11 +192,23 @@ class Storage(ABC):
     service: str | None = None
     """On whose behalf visits are begun, where several services share the store; None: there is one."""
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is amiss although records are durable, in fixed words: ``database_away``."""
+        return []
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why no record can be made durable now, in fixed words: ``nothing_durable``."""
+        return []
+
     @abstractmethod
     async def append(
         self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]
-    ) -> AuditRecord:
+    ) -> AuditRecord | None:
         """Seal a record into the tenant's chain; it is durable (on the disk) when this returns.
+
+        None: it is durable beside the database, which is away, and gets its place in the chain later.
 
         Args:
             tenant: whose chain; "" is the service's own.

@@ -174,16 +174,19 @@ class PostgresStorage(SqlStorage):
             async with asyncio.timeout(deadline_s):
                 async with session(url, password, deadline_s) as connection:
                     await check_version(connection, storage.place)
-                storage._readers = await asyncpg.create_pool(
-                    min_size=0,
-                    max_size=READERS,
-                    max_inactive_connection_lifetime=IDLE_S,
-                    connect=lambda *_, **__: connect(url, password, deadline_s),
-                )
+                await storage._make_readers()
         except TimeoutError as error:
             raise storage_error(error, storage.place) from error
         storage._writer = asyncio.create_task(storage._write_all(), name=f"writer to {storage.place}")
         return storage
+
+    async def _make_readers(self) -> None:
+        self._readers = await asyncpg.create_pool(
+            min_size=0,
+            max_size=READERS,
+            max_inactive_connection_lifetime=IDLE_S,
+            connect=lambda *_, **__: connect(self._url, self._password, self._deadline_s),
+        )
 
     async def close(self) -> None:
         """See :meth:`Storage.close`."""

@@ -199,30 +199,41 @@ def _is(key: tuple[str, ...], first: int) -> str:
 # --------------------------------------------------------------------------------------------------------
 
 
+Undo = list[tuple[str, tuple[Any, ...], Row | None]]
+"""Tables, keys, and the rows that were there."""
+
+
 class VisitRows:
     """The rows of visits, in memory."""
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in TABLES}
 
-    def apply(self, record: Draft, seq: int) -> None:
-        """What follows from a record. Raises :class:`StorageRefused`; nothing is changed then."""
+    def apply(self, record: Draft, seq: int) -> Undo:
+        """What follows from a record; how to undo it. Raises :class:`StorageRefused`: nothing is changed."""
         change = project(record, seq)
+        done: Undo = []
         try:
             asked = next(change)
             while True:
-                asked = change.send(self._do(asked))
+                asked = change.send(self._do(asked, done))
         except StopIteration:
-            return
+            return done
 
-    def _do(self, asked: Operation) -> Row | None:
+    def undo(self, done: Undo) -> None:
+        """Have it as it was before the last :meth:`apply`, which returned this."""
+        for table, key, row in reversed(done):
+            if row is None:
+                del self.tables[table][key]
+            else:
+                self.tables[table][key] = row
+
+    def _do(self, asked: Operation, done: Undo) -> Row | None:
         match asked:
             case Get(table, key):
                 return self.tables[table].get(key)
             case LatestCall(visit, leg, call):
-                calls = reversed(
-                    self.tables["tool_calls"].values()
-                )  # they came in the order of their numbers
+                calls = reversed(self.tables["tool_calls"].values())  # in the order of their numbers
                 wanted = (visit, leg, call, None)
                 return next(
                     (c for c in calls if (c["visit"], c["leg"], c["call"], c["answered_at"]) == wanted), None
@@ -230,9 +241,13 @@ class VisitRows:
             case Insert(table, row):
                 told = TABLES[table]
                 whole = dict.fromkeys(told.columns) | {name: _storable(row[name]) for name in row}
-                self.tables[table][tuple(whole[name] for name in told.key)] = whole
+                key = tuple(whole[name] for name in told.key)
+                done.append((table, key, None))
+                self.tables[table][key] = whole
             case Update(table, key, row):
-                self.tables[table][key].update({name: _storable(row[name]) for name in row})
+                kept = self.tables[table][key]
+                done.append((table, key, kept))
+                self.tables[table][key] = kept | {name: _storable(row[name]) for name in row}
         return None
 
 

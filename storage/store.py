@@ -251,7 +251,7 @@ def checked(tenant: str, visit: str, at: str, kind: str, data: Mapping[str, obje
 
 def appended(record: Draft, heads: Heads) -> Step[AuditRecord]:
     """The record, sealed behind its chain's head and written with all that follows from it."""
-    head = yield from _locked(record.tenant, heads)
+    head = yield from locked(record.tenant, heads)
     sealed = record.sealed(head)
     yield from in_database(project(record, sealed.seq))
     fields = (sealed.seq, sealed.tenant, sealed.visit, sealed.at, sealed.kind, record.text)
@@ -262,14 +262,14 @@ def appended(record: Draft, heads: Heads) -> Step[AuditRecord]:
 
 def appended_once(record: Draft, heads: Heads) -> Step[AuditRecord | None]:
     """The same; nothing where just this record is there already: None."""
-    yield from _locked(record.tenant, heads)
+    yield from locked(record.tenant, heads)
     same = "SELECT 1 FROM audit WHERE visit = $1 AND tenant = $2 AND at = $3 AND kind = $4 AND data = $5"
     if (yield Sql(same, (record.visit, record.tenant, record.at, record.kind, record.text))):
         return None
     return (yield from appended(record, heads))
 
 
-def _locked(tenant: str, heads: Heads) -> Step[Head | None]:
+def locked(tenant: str, heads: Heads) -> Step[Head | None]:
     """The end of a chain that nobody else appends to any more."""
     if tenant not in heads:
         yield LockChain(tenant)
@@ -291,7 +291,7 @@ def _recovered(
     open_ = [each for each in found if visits is None or each.id in visits]
     # The chains first, in everybody's order; then what is still open, whoever closed it meanwhile.
     for tenant in sorted({each.tenant for each in open_}):
-        yield from _locked(tenant, heads)
+        yield from locked(tenant, heads)
     wanted = {each.id for each in open_}
     still = [each for each in (yield from _open_visits(tenants, services)) if each.id in wanted]
     for visit in still:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,23 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+async def own_postgres() -> AsyncIterator[Postgres]:
+    """A PostgreSQL of the test's own, to be stopped and started."""
+    from tests.postgres import NoPostgres, Postgres
+
+    try:
+        server = await asyncio.to_thread(Postgres)
+    except NoPostgres as error:
+        pytest.skip(str(error))
+    try:
+        await asyncio.to_thread(server.start)
+        await server.make_template()
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ class Readiness(Protocol):
     def not_ready(self) -> list[str]:
         """Why none would, in fixed words; empty where one would."""
 
+    def warnings(self) -> list[str]:
+        """What somebody should look after although visitors are taken, in fixed words."""
+
 
 def routes(service: Readiness) -> list[Route]:
     """The resources of this file. They need no key: they tell nothing of anybody."""
@@ -25,6 +28,7 @@ def routes(service: Readiness) -> list[Route]:
 
     async def ready(_: Request) -> Response:
         reasons = service.not_ready()
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        told = {"ready": not reasons, "reasons": reasons, "warnings": service.warnings()}
+        return JSONResponse(told, 503 if reasons else 200)
 
     return [Route("/health", health, methods=["GET"]), Route("/ready", ready, methods=["GET"])]

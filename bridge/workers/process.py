@@ -147,7 +147,7 @@ class Worker:
 
     async def _start(self) -> None:
         self._storage = await open_storage(
-            self._settings.database, service=self._settings.service.journal_path
+            self._settings.database, service=self._settings.service.journal_path, front=False
         )
         await self.runner.start(self._storage, self._order.residents, self._order.models)
 

@@ -184,7 +184,7 @@ async def test_without_the_key_nothing_is_registered(tmp_path: Path) -> None:
         assert (await client.post("/v1/calls", content=body, headers=twice)).status_code == 401
         assert (await client.get("/v1/nothing")).status_code == 401  # nor is told what there is
         assert (await client.get("/health")).status_code == 200
-        assert (await client.get("/ready")).json() == {"ready": True, "reasons": []}
+        assert (await client.get("/ready")).json() == {"ready": True, "reasons": [], "warnings": []}
 
 
 async def test_other_paths_methods_and_types_are_problems(tmp_path: Path) -> None:
@@ -218,7 +218,10 @@ async def test_ready_says_full_and_draining_and_then_no_call_is_registered(tmp_p
         async with house.phone("jardim", visit) as phone:
             await until(lambda: house.service.open_legs() == 1)
             full = await client.get("/ready")
-            assert (full.status_code, full.json()) == (503, {"ready": False, "reasons": ["full"]})
+            assert (full.status_code, full.json()) == (
+                503,
+                {"ready": False, "reasons": ["full"], "warnings": []},
+            )
             draining = asyncio.create_task(house.service.drain())
             await asyncio.sleep(0)
             gone = await client.get("/ready")

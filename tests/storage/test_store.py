@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from storage.base import StorageClosed, StorageError, StorageRefused, StorageUnavailable
+from storage.base import Storage, StorageClosed, StorageError, StorageRefused, StorageUnavailable
 from storage.store import PAGE, SqlStorage
 from tests.storage.places import Edited, Place, Shell
 from visits.audit import AuditRecord, Head, stamp
@@ -23,16 +23,17 @@ TENANT = "jardim"
 class Visit:
     """Writes the records of one visit, a second apart."""
 
-    def __init__(self, storage: SqlStorage, tenant: str = TENANT, start: datetime = START) -> None:
+    def __init__(self, storage: Storage, tenant: str = TENANT, start: datetime = START) -> None:
         self.storage = storage
         self.tenant = tenant
         self.id = str(uuid4())
         self._start = start
         self._clock: Iterator[int] = count()
 
-    async def write(self, kind: str, **data: Any) -> AuditRecord:
+    async def write(self, kind: str, **data: Any) -> AuditRecord | None:
         at = stamp(self._start + timedelta(seconds=next(self._clock)))
-        return await self.storage.append(self.tenant, self.id, at, kind, data)
+        record: AuditRecord | None = await self.storage.append(self.tenant, self.id, at, kind, data)
+        return record
 
     async def begin(self) -> Visit:
         await self.write("visit.started", provider="local")
