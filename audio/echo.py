@@ -288,13 +288,14 @@ class EchoGuard:
             self._done.append((block.pcm, FLOOR_DBOV))
             return None
         heard = samples_of(block.pcm).astype(np.float32)
-        canceller = self._canceller
+        # What lags behind by more than is remembered is nobody's echo that could be told.
+        canceller = self._canceller if 0 <= lag <= KEPT - BLOCKS else None
         located = canceller.located if canceller is not None else None
         loudest = self.output.loudest(max(0, lag), None)
         near = loudest if located is None else self.output.loudest(max(0, lag), located)
         block.level_dbov = _dbov(float(np.dot(heard, heard)))
         block.near_dbov, block.loudest_dbov = _dbov(near), _dbov(loudest)
-        if canceller is None or not 0 <= lag <= KEPT - BLOCKS or self._rests(block):
+        if canceller is None or self._rests(block):
             self._bound(block, block.pcm, block.level_dbov)
             return None
         self._working = block

@@ -70,6 +70,8 @@ class Ear:
         self.voice = voice
         self._guard = guard
         self._together = together
+        self.fault: Exception | None = None
+        """Its guard broke down: a fault of ours, which ends this leg and no other."""
         self._uplink = Uplink() if gated else None
         self._since_ours = _ECHO_FRAMES
 
@@ -130,7 +132,12 @@ class Ear:
         self.voice.close()
 
     def take(self) -> list[SpeechOnset | SpeechOffset]:
-        """What began or ended since this was last asked."""
+        """What began or ended since this was last asked.
+
+        Raises what its guard broke down with, if it did: the leg hears nothing any more.
+        """
+        if self.fault is not None:
+            raise self.fault
         return self.voice.take()
 
 
@@ -155,8 +162,20 @@ class Ears:
 
     def run(self) -> None:
         """Take our echo out of all that was heard, and judge what is left."""
-        self._guarded = [(ear, guard) for ear, guard in self._guarded if not ear.voice.closed]
-        work_off([guard for _, guard in self._guarded])
-        for ear, guard in self._guarded:
+        guarded = [each for each in self._guarded if not each[0].voice.closed and each[0].fault is None]
+        try:
+            work_off([guard for _, guard in guarded])
+        except Exception:  # noqa: BLE001 - whoever it is, told below: the others go on hearing
+            for ear, guard in guarded:
+                _alone(ear, guard)
+        for ear, guard in guarded:
             ear.worked_off(guard)
+        self._guarded = guarded
         self._voices.run()
+
+
+def _alone(ear: Ear, guard: EchoGuard) -> None:
+    try:
+        work_off((guard,))
+    except Exception as fault:  # noqa: BLE001 - it ends this leg (`Ear.take`)
+        ear.fault = fault

@@ -245,6 +245,22 @@ def test_lost_frames_and_a_standstill_are_paired_anew() -> None:
     assert taken_out_db(heard[450:600], again[150:]) > 6
 
 
+@pytest.mark.parametrize("missing", [20, 45, 64, 80, 200])
+@pytest.mark.parametrize("turned", range(0, 64, 9))
+def test_we_may_talk_on_for_long_while_nothing_is_heard(missing: int, turned: int) -> None:
+    """What is heard then lags behind by more than is remembered, wherever in the ring that is."""
+    sound = talk(12)
+    ours = [saturated(sound[n : n + 160]) for n in range(0, 96000, 160)]
+    heard = frames(echoed(sound, 300, -6))
+    guard = EchoGuard()
+    listen(guard, ours[: 200 + turned], heard[: 200 + turned])
+    assert guard._canceller is not None and guard._canceller.located is not None
+    for frame in ours[200 + turned : 200 + turned + missing]:
+        guard.played(frame)
+    left = listen(guard, ours[300:400], heard[300:400])
+    assert len(left) == 100
+
+
 def test_early_frames_are_paired_anew_at_once() -> None:
     sound = talk(8)
     ours = [saturated(sound[n : n + 160]) for n in range(0, 64000, 160)]

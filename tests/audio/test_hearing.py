@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,3 +142,25 @@ def test_who_else_is_there_makes_no_difference_to_a_leg() -> None:
                     ear.close()
     assert events[0::2] == events[1::2]
     assert all(events[:6])
+
+
+def test_a_guard_that_breaks_down_costs_its_own_leg_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    ears = Ears(model())
+    broken, well = EchoGuard(), EchoGuard()
+    legs = [ears.ear(guard=guard) for guard in (broken, well)]
+    speech = over_the_line(at_level(recording("v03-leticia.wav"), -18))
+    sound = [
+        speech[at : at + FRAME_BYTES]
+        for at in range(0, len(speech) // FRAME_BYTES * FRAME_BYTES, FRAME_BYTES)
+    ]
+    for number, frame in enumerate(sound):
+        if number == 3:
+            monkeypatch.setattr(broken, "begin", Mock(side_effect=ValueError("a fault")))
+        for leg in legs:
+            leg.played(TALK[:FRAME_BYTES], 0, ours=False)
+            leg.heard(frame)
+        ears.run()
+    with pytest.raises(ValueError, match="a fault"):
+        legs[0].take()
+    assert legs[1].take(), "the other one hears who speaks"
+    assert legs[1].voice.samples_fed == len(sound) * 160
