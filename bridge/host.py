@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import orjson
 import structlog
@@ -309,7 +310,8 @@ class VisitHost:
         # Of a visit that runs, money ends nothing: its resident is called all the same.
         unserved = await self.place.purse.why_closed(self._house.storage, datetime.now(UTC))
         await self._join(self.visitor, self._house.announcer if unserved else self.place.provider)
-        await self._handle(e.Started(unserved))
+        at = datetime.now(ZoneInfo(self.place.settings.timezone))
+        await self._handle(e.Started(unserved, at))
 
     async def _take(self, thing: _Thing) -> None:
         match thing:

@@ -121,4 +121,6 @@ class Sentences:
         }
         destination = "destination_resident" if facts.resident else "destination"
         known["destino"] = self.sentences[destination].format_map(known)
+        expected = self.sentences["expected"].format(esperado=facts.standing)
+        known["aviso"] = f" {expected}" if facts.standing else ""
         return known

@@ -7,13 +7,16 @@ near; a resident is matched when the name sounds like theirs, and two who fit al
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import date, datetime
+from typing import Any, Literal, TypeVar
 
+from visits.hours import DAYS, Hours, read_day, read_hours
 from visits.name_likeness import THRESHOLD, name_score, name_words
 from visits.names import NameMention, person_mentions, possible_names
 from visits.spoken_numbers import Mention, apartment_mentions
+from visits.standing import StandingAuthorisation
 from visits.words import PAUSES, fold, words
 
 _CORRECTIONS = frozenset({"nao", "desculpa", "desculpe", "alias", "perdao", "digo", "quer", "errei", "ops"})
@@ -29,6 +32,29 @@ class DirectoryError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """How one resident is reached, where the directory says more of them than a name.
+
+    Attributes:
+        resident: the full name, as in `Apartment.residents`.
+        dial: the resident's own numbers, in the order to try; empty: the apartment's alone.
+        quiet: hours in which these numbers are not called.
+        do_not_call: they are never called.
+    """
+
+    resident: str
+    dial: tuple[str, ...] = ()
+    quiet: tuple[Hours, ...] = ()
+    do_not_call: bool = False
+
+    def callable_at(self, at: datetime | None) -> bool:
+        """Whether they may be called then. Where the time is not known, any quiet hours count."""
+        if self.do_not_call:
+            return False
+        return not self.quiet if at is None else all(hours.day_of(at) is None for hours in self.quiet)
+
+
+@dataclass(frozen=True, slots=True)
 class Apartment:
     """One apartment.
 
@@ -37,17 +63,43 @@ class Apartment:
         block: ``"B"``, ``"2"``, ``"NORTE"``; None where the condominium has none.
         residents: full names.
         dial: what to call, in order of preference: SIP URIs or extensions.
+        contacts: at most one a resident; who has none is reached by `dial`.
+        standing: whom the apartment expects; opens nothing (`visits/standing.py`).
     """
 
     number: str
     block: str | None
     residents: tuple[str, ...]
     dial: tuple[str, ...]
+    contacts: tuple[Contact, ...] = ()
+    standing: tuple[StandingAuthorisation, ...] = ()
 
     @property
     def label(self) -> str:
         """For people: ``"102"``, ``"102 bloco B"``."""
         return self.number if self.block is None else f"{self.number} bloco {self.block}"
+
+    def every_number(self, resident: str) -> tuple[str, ...]:
+        """All there are, each once: of the resident asked for, of the apartment, of the other residents."""
+        asked = [one for one in self.contacts if one.resident == resident]
+        others = [one for one in self.contacts if one.resident != resident]
+        order = [number for one in asked for number in one.dial]
+        order += self.dial
+        order += [number for one in others for number in one.dial]
+        return tuple(dict.fromkeys(order))
+
+    def numbers(self, resident: str, at: datetime | None) -> tuple[str, ...]:
+        """What to call for a visitor, in the order to try.
+
+        Who is not to be called at that time is passed over; the apartment's own numbers are the household's
+        and stay, unless the resident who must not be called has the same.
+
+        Args:
+            resident: as the directory writes the name; empty where the visitor named nobody.
+            at: the tenant's time; None where it is not known.
+        """
+        barred = {number for one in self.contacts if not one.callable_at(at) for number in one.dial}
+        return tuple(number for number in self.every_number(resident) if number not in barred)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +140,9 @@ class Directory:
     def from_records(cls, records: Any) -> Directory:
         """Read the list of ``{"apartment_number", "residents", "voip_number"}`` that installations keep.
 
+        A resident is a name, or an object with ``name``, ``voip_number``, ``quiet_hours`` and
+        ``do_not_call``; an entry may have ``standing_authorisations``. See docs/import.md.
+
         Raises:
             DirectoryError: naming the entry, what was found there and what is allowed.
         """
@@ -103,6 +158,10 @@ class Directory:
                 again = f"apartment {apartment.label!r} is already entry {first}"
                 raise DirectoryError(f"entry {position}: {again}; each may appear once")
         return cls(apartments)
+
+    def records(self) -> list[dict[str, Any]]:
+        """What :meth:`from_records` reads as this directory."""
+        return [_as_record(apartment) for apartment in self.apartments]
 
     def find_apartment(self, spoken: str) -> ApartmentMatch:
         """The apartment that a sentence names. See :class:`ApartmentMatch`."""
@@ -189,9 +248,13 @@ def _spoken_names(spoken: str) -> list[str]:
 # Records
 # --------------------------------------------------------------------------------------------------------
 
-_FIELDS = ("apartment_number", "residents", "voip_number")
-_DIALS = "a SIP URI or an extension, or a list of them"
+_FIELDS = ("apartment_number", "residents", "voip_number", "standing_authorisations")
+_NEEDED = _FIELDS[:2]
+_RESIDENT = ("name", "voip_number", "quiet_hours", "do_not_call")
+_STANDING = ("name", "days", "hours", "until", "call_resident")
+_DIALS = "a SIP URI or extension, or a list"
 _LABELS = 'a number with an optional block, such as "102", "102 bloco B", "B-102" or "cobertura 2"'
+T = TypeVar("T")
 
 
 def _shown(value: object) -> str:
@@ -202,64 +265,199 @@ def _shown(value: object) -> str:
 
 def _apartment(position: int, record: object) -> Apartment:
     """One entry; ``position`` counts from 1, as people do."""
+    entry = f"entry {position}"
     if not isinstance(record, Mapping):
-        raise DirectoryError(
-            f"entry {position}: must be an object with {', '.join(_FIELDS)}, found {_shown(record)}"
-        )
-    for name in _FIELDS:
+        raise DirectoryError(f"{entry}: must be an object with {', '.join(_FIELDS)}, found {_shown(record)}")
+    _only(entry, record, _FIELDS, _NEEDED)
+    number, block = _label(entry, record["apartment_number"])
+    people = [_resident(entry, one) for one in _items(entry, "residents", record, "a list of full names")]
+    residents = tuple(one.resident for one in people)
+    contacts = tuple(one for one in people if one != Contact(one.resident))
+    if twice := next((name for name in residents if contacts and residents.count(name) > 1), None):
+        raise DirectoryError(f"{entry}: resident {twice!r} is there twice; each may appear once")
+    if "voip_number" in record or not any(one.dial for one in contacts):
+        dials = _dials(entry, record, needed=not any(one.dial for one in contacts))
+    else:
+        dials = ()
+    expected = _sequence(entry, "standing_authorisations", record.get("standing_authorisations", ()))
+    standing = [_standing(entry, one) for one in expected]
+    return Apartment(number, block, residents, dials, contacts, tuple(standing))
+
+
+def _only(entry: str, record: Mapping[Any, Any], fields: Sequence[str], needed: Sequence[str]) -> None:
+    """Refuse fields that are missing, and those that nothing reads."""
+    for name in needed:
         if name not in record:
-            raise DirectoryError(
-                f"entry {position}: {name} is missing; found only {', '.join(map(str, record))}"
-            )
-    unknown = [str(name) for name in record if name not in _FIELDS]
-    if unknown:
-        raise DirectoryError(
-            f"entry {position}: unknown field {unknown[0]!r}; allowed are {', '.join(_FIELDS)}"
-        )
-    number, block = _label(position, record["apartment_number"])
-    residents = _texts(position, "residents", record["residents"], "a list of full names")
-    dial = record["voip_number"]
-    dials = _texts(
-        position,
-        "voip_number",
-        [dial] if isinstance(dial, str) else dial,
-        "a SIP URI or extension, or a list",
-    )
-    for resident in residents:
-        if not name_words(resident):
-            raise DirectoryError(f"entry {position}: resident {resident!r} holds no name")
-    return Apartment(number, block, residents, dials)
+            raise DirectoryError(f"{entry}: {name} is missing; found only {', '.join(map(str, record))}")
+    if unknown := [str(name) for name in record if name not in fields]:
+        raise DirectoryError(f"{entry}: unknown field {unknown[0]!r}; allowed are {', '.join(fields)}")
 
 
-def _label(position: int, value: object) -> tuple[str, str | None]:
+def _label(entry: str, value: object) -> tuple[str, str | None]:
     """Number and block of an ``apartment_number``."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    mentions = apartment_mentions(f"apartamento {text}") if isinstance(text, str) else []
-    if not isinstance(text, str) or len(mentions) != 1 or not re.search(r"\d|cobertura", fold(text)):
-        raise DirectoryError(f"entry {position}: apartment_number must be {_LABELS}, found {_shown(value)}")
+    read = read_label(text) if isinstance(text, str) else None
+    if read is None:
+        raise DirectoryError(f"{entry}: apartment_number must be {_LABELS}, found {_shown(value)}")
+    return read
+
+
+def read_label(text: str) -> tuple[str, str | None] | None:
+    """Number and block of an apartment as a directory writes it ("Apto. 102 bloco B"); None: it is none."""
+    mentions = apartment_mentions(f"apartamento {text}")
+    if len(mentions) != 1 or not re.search(r"\d|cobertura", fold(text)):
+        return None
     covered = f"apartamento {text}"[mentions[0].start : mentions[0].end]
     rest = [word.text for word in words(f"apartamento {text}".replace(covered, " ", 1))]
     if any(word not in {"apartamento", "apto", "ap", "casa", "unidade"} for word in rest):
-        raise DirectoryError(f"entry {position}: apartment_number must be {_LABELS}, found {_shown(value)}")
+        return None
     return mentions[0].number, mentions[0].block
 
 
-def _texts(position: int, name: str, value: object, allowed: str) -> tuple[str, ...]:
-    """A non-empty list of non-empty strings."""
+def _resident(entry: str, value: object) -> Contact:
+    """A full name, or an object with it and more."""
+    if isinstance(value, Mapping):
+        _only(f"{entry}: resident", value, _RESIDENT, ("name",))
+        name = value["name"]
+    else:
+        name, value = value, {}
+    if not isinstance(name, str) or not name.strip():
+        raise DirectoryError(
+            f"{entry}: residents must be a list of full names, or of objects with {', '.join(_RESIDENT)}; "
+            f"found {_shown(name)} in it"
+        )
+    name = name.strip()
+    if not name_words(name):
+        raise DirectoryError(f"{entry}: resident {name!r} holds no name")
+    entry = f"{entry}: resident {name!r}"
+    hours = value.get("quiet_hours", ())
+    hours = [hours] if isinstance(hours, str) else _sequence(entry, "quiet_hours", hours)
+    return Contact(
+        name,
+        _dials(entry, value, needed=False) if "voip_number" in value else (),
+        tuple(_read(entry, "quiet_hours", read_hours, one) for one in hours),
+        _flag(entry, value, "do_not_call", default=False),
+    )
+
+
+def _standing(entry: str, value: object) -> StandingAuthorisation:
+    entry = f"{entry}: standing authorisation"
+    if not isinstance(value, Mapping):
+        raise DirectoryError(f"{entry}: must be an object with {', '.join(_STANDING)}, found {_shown(value)}")
+    _only(entry, value, _STANDING, ("name",))
+    name = value["name"]
+    if not isinstance(name, str) or not name_words(name):
+        raise DirectoryError(f"{entry}: name must be a visitor's or a company's, found {_shown(name)}")
+    days = _sequence(entry, "days", value.get("days", ()))
+    return StandingAuthorisation(
+        name.strip(),
+        frozenset(_read(entry, "days", read_day, day) for day in days),
+        _read(entry, "hours", read_hours, value["hours"]) if "hours" in value else None,
+        _read(entry, "until", _date, value["until"]) if "until" in value else None,
+        _flag(entry, value, "call_resident", default=True),
+    )
+
+
+def _read(entry: str, name: str, read: Callable[[str], T], value: object) -> T:
+    """What ``read`` makes of a text; it says what is allowed where that is none."""
+    try:
+        if isinstance(value, str):
+            return read(value)
+        allowed = "text"
+    except ValueError as error:
+        allowed = str(error)
+    raise DirectoryError(f"{entry}: {name}: found {_shown(value)}; allowed: {allowed}")
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a date such as 2026-12-31") from None
+
+
+def _flag(entry: str, record: Mapping[Any, Any], name: str, *, default: bool) -> bool:
+    value = record.get(name, default)
+    if not isinstance(value, bool):
+        raise DirectoryError(f"{entry}: {name}: found {_shown(value)}; allowed: true or false")
+    return value
+
+
+def _sequence(entry: str, name: str, value: object) -> Sequence[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise DirectoryError(f"{entry}: {name} must be a list, found {_shown(value)}")
+    return value
+
+
+def _items(entry: str, name: str, record: Mapping[Any, Any], allowed: str) -> Sequence[Any]:
+    value = record[name]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
-        raise DirectoryError(f"entry {position}: {name} must be {allowed}, found {_shown(value)}")
+        raise DirectoryError(f"{entry}: {name} must be {allowed}, found {_shown(value)}")
+    return value
+
+
+def _dials(entry: str, record: Mapping[Any, Any], *, needed: bool) -> tuple[str, ...]:
+    """What to call; empty only where that is not needed."""
+    if "voip_number" not in record:
+        raise DirectoryError(f"{entry}: voip_number is missing; found only {', '.join(map(str, record))}")
+    value = record["voip_number"]
+    value = [value] if isinstance(value, str) else value
+    allowed = isinstance(value, Sequence) and not isinstance(value, bytes)
+    if not allowed or (needed and not value):
+        raise DirectoryError(f"{entry}: voip_number must be {_DIALS}, found {_shown(value)}")
     for item in value:
         if not isinstance(item, str) or not item.strip():
-            raise DirectoryError(f"entry {position}: {name} must be {allowed}, found {_shown(item)} in it")
+            raise DirectoryError(f"{entry}: voip_number must be {_DIALS}, found {_shown(item)} in it")
     return tuple(item.strip() for item in value)
+
+
+def _as_record(apartment: Apartment) -> dict[str, Any]:
+    """The entry that :func:`_apartment` reads as this apartment."""
+    contacts = {one.resident: one for one in apartment.contacts}
+    record: dict[str, Any] = {
+        "apartment_number": apartment.label,
+        "residents": [
+            _contact_record(contacts[name]) if name in contacts else name for name in apartment.residents
+        ],
+        "voip_number": apartment.dial[0] if len(apartment.dial) == 1 else list(apartment.dial),
+    }
+    if apartment.standing:
+        record["standing_authorisations"] = [_standing_record(one) for one in apartment.standing]
+    return record
+
+
+def _contact_record(contact: Contact) -> dict[str, Any]:
+    record: dict[str, Any] = {"name": contact.resident}
+    if contact.dial:
+        record["voip_number"] = list(contact.dial)
+    if contact.quiet:
+        record["quiet_hours"] = [str(hours) for hours in contact.quiet]
+    if contact.do_not_call:
+        record["do_not_call"] = True
+    return record
+
+
+def _standing_record(one: StandingAuthorisation) -> dict[str, Any]:
+    record: dict[str, Any] = {"name": one.name}
+    if one.days:
+        record["days"] = [DAYS[day] for day in sorted(one.days)]
+    if one.hours is not None:
+        record["hours"] = str(one.hours)
+    if one.until is not None:
+        record["until"] = one.until.isoformat()
+    if not one.call_resident:
+        record["call_resident"] = False
+    return record
 
 
 __all__ = [
     "Apartment",
     "ApartmentMatch",
+    "Contact",
     "Directory",
     "DirectoryError",
     "NameMention",
     "ResidentMatch",
     "person_mentions",
+    "read_label",
 ]

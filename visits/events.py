@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
@@ -49,9 +50,11 @@ class Started:
     """The visitor's leg is up.
 
     ``unserved``: why no model may be asked, in a word for the record; empty where one may.
+    ``at``: the time by the tenant's own clock, for hours that the directory names; None: not known.
     """
 
     unserved: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Facts:
     resident: str = ""
     """The resident as the directory writes the name; empty where the visitor could not say."""
     company: str = ""
+    standing: str = ""
+    """Whom the directory says that the apartment expects, where the visitor's name is that one's."""
 
 
 def _set(text: str) -> frozenset[str]:

@@ -27,7 +27,8 @@ which they must happen. The table is at the end of the file; what is not in it d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -91,6 +92,7 @@ from visits.events import (
 )
 from visits.facts import Facts, Intent, clean_name, clean_sentence
 from visits.relay import relay
+from visits.standing import fitting
 
 
 class State(StrEnum):
@@ -206,6 +208,10 @@ class Visit:
         self._fresh = visit_id
         self._failed_lookups = 0
         self._apartment: Apartment | None = None
+        self._numbers: tuple[str, ...] = ()
+        """What this visit may call, in the order to try."""
+        self._began: tuple[float, datetime] | None = None
+        """The visit's clock and the tenant's when it began; None where the tenant's is not known."""
         self._attempts = 0
         self._dialing_since = 0.0
         self._ring_until = 0.0
@@ -289,6 +295,7 @@ class Visit:
     def start(self, event: Started) -> Iterator[Effect]:
         yield SetTimer("visit", self.rules.visit_s)
         self._unserved = event.unserved
+        self._began = None if event.at is None else (self._now, event.at)
         if not event.unserved:
             yield SayExactly(Role.VISITOR, "greeting", {}, "greeting")
         elif self.rules.attendant:
@@ -365,9 +372,32 @@ class Visit:
         self.state = State.DIALING
         self._dialing_since = self._now
         yield Reply(event.call, {"status": "dialing"}, "never")
+        yield from self._heed_the_directory()
         yield SayExactly(Role.VISITOR, "calling", {}, "calling")
         yield HoldAudio(True)
         yield from self._dial()
+
+    def _heed_the_directory(self) -> Iterator[Effect]:
+        """Whom to call in which order at this time, and whether the visitor is expected.
+
+        A standing authorisation decides nothing: it is on record, and the resident hears of it.
+        """
+        assert self._apartment is not None and self.facts is not None
+        at = self._local_time
+        self._numbers = self._apartment.numbers(self.facts.resident, at)
+        held_back = len(self._apartment.every_number(self.facts.resident)) - len(self._numbers)
+        if held_back:
+            text = f"{held_back} numbers of {self.facts.apartment} are not called: quiet hours or do-not-call"
+            yield Record("note", {"about": "dial", "text": text})
+        expected = at and fitting(self._apartment.standing, (self.facts.visitor_name, self.facts.company), at)
+        if expected:
+            self.facts = replace(self.facts, standing=clean_name(expected.name))
+            yield Record("note", {"about": "standing authorisation", "text": str(expected)})
+
+    @property
+    def _local_time(self) -> datetime | None:
+        """The tenant's clock now."""
+        return self._began and self._began[1] + timedelta(seconds=self._now - self._began[0])
 
     def _facts_of(self, event: CallRequested) -> Facts | str:
         """The facts that may cross to the resident, or why the resident isn't called."""
@@ -488,12 +518,11 @@ class Visit:
     # ----------------------------------------------------------------------------------------------------
 
     def _dial(self) -> Iterator[Effect]:
-        assert self._apartment is not None and self.facts is not None
-        numbers = self._apartment.dial
-        if not numbers:
-            yield from self._unreachable(DialOutcome.INVALID, "the directory has no number")
+        assert self.facts is not None
+        if not self._numbers:
+            yield from self._unreachable(DialOutcome.INVALID, "the directory has no number to call now")
             return
-        number = numbers[self._attempts % len(numbers)]
+        number = self._numbers[self._attempts % len(self._numbers)]
         self._attempts += 1
         self.attempt = self._fresh
         yield Record(
@@ -517,8 +546,7 @@ class Visit:
     def _dial_ended(self, outcome: DialOutcome, detail: str) -> Iterator[Effect]:
         attempt, self.attempt = self.attempt, None
         yield Record("dial.ended", {"attempt": str(attempt), "outcome": outcome.value, "detail": detail})
-        assert self._apartment is not None
-        no_other = outcome is DialOutcome.INVALID and self._attempts >= len(self._apartment.dial)
+        no_other = outcome is DialOutcome.INVALID and self._attempts >= len(self._numbers)
         if no_other or self._attempts >= self.rules.dial_attempts:
             yield from self._unreachable(outcome, detail)
             return
@@ -870,6 +898,7 @@ class Visit:
                 "apartment": self.facts.apartment,
                 "resident": self.facts.resident,
                 "company": self.facts.company,
+                **({"expected": self.facts.standing} if self.facts.standing else {}),
             },
         )
 

@@ -18,7 +18,7 @@ from visits.facts import Facts, Intent
 HOUSE = Sentences.load("pt-BR", "Edifício Girassol")
 ERRANDS = [
     Facts(Intent.VISIT, "501", "Pedro", "Renata Oliveira", "Amazon"),
-    Facts(Intent.SERVICE, "1203 bloco B", "Ana", "", "Claro"),
+    Facts(Intent.SERVICE, "1203 bloco B", "Ana", "", "Claro", "Ana Prado"),
 ]
 FIELDS = {
     "sim": "1",
@@ -26,6 +26,7 @@ FIELDS = {
     "volta": "3",
     "pergunta": "De que empresa você é?",
     "resposta": "Sou o primo dela.",
+    "esperado": "Ana Prado",
 }
 EXPLAINED = {
     "sim": 'the last words of our question are "sim ou não": said alone, it is the answer',

@@ -38,6 +38,7 @@ FILLED_BY_THE_HOST = {
     "connecting_resident": {"sim", "nao", "volta"},
     "parting_resident": {"sim", "nao"},
     "destination": {"apartamento"},
+    "expected": {"esperado"},
     "destination_resident": {"apartamento", "morador"},
 }
 """What the host fills, beside {condominio}, which it fills everywhere, and the briefings' fields."""
@@ -122,8 +123,8 @@ def test_there_is_a_briefing_for_every_errand_with_and_without_names() -> None:
             "_name_company": {"visitante", "empresa"},
         }.items():
             text = SENTENCES[f"briefing_{errand}{suffix}"]
-            assert set(FIELD.findall(text)) == {"condominio", "destino", *fields}
-            assert text.endswith("Autoriza a entrada?")
+            assert set(FIELD.findall(text)) == {"condominio", "destino", "aviso", *fields}
+            assert text.endswith(".{aviso} Autoriza a entrada?")
 
 
 @pytest.mark.parametrize("key", SENTENCES)
@@ -143,7 +144,7 @@ def all_lines() -> list[str]:
 
 def test_no_question_of_decision_turns_yes_into_no() -> None:
     for line in all_lines():
-        for question in re.findall(r"[^.!?:]*\?", fold(line)):
+        for question in re.findall(r"[^.!?:]*\?", fold(line.replace("{aviso}", ""))):
             if "entrada" in question:
                 assert re.match(r"\s*(?:autoriza|posso liberar) a entrada(?:, sim ou nao)?\?", question), line
 

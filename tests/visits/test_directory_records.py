@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visits.directory import Apartment, Directory, DirectoryError
+from visits.directory import Apartment, Contact, Directory, DirectoryError
+from visits.hours import Hours
+from visits.standing import StandingAuthorisation
 
 EXAMPLE = Path(__file__).parents[2] / "data" / "apartamentos.json"
 
@@ -55,6 +58,64 @@ def test_labels(written: object, number: str, block: str | None) -> None:
 def test_several_ways_to_call_keep_their_order() -> None:
     directory = Directory.from_records([record(voip_number=["1001", "sip:ana@x"])])
     assert directory.apartments[0].dial == ("1001", "sip:ana@x")
+
+
+FULL = {
+    "apartment_number": "102 bloco B",
+    "residents": [
+        "Ana Silva",
+        {"name": "João Silva", "voip_number": ["1", "2"], "quiet_hours": "22h às 7h", "do_not_call": True},
+    ],
+    "voip_number": [],
+    "standing_authorisations": [
+        {"name": "Maria Prado", "days": ["terça", "fri"], "hours": "08:00-12:00", "until": "2026-12-31"},
+        {"name": "Água Boa", "call_resident": False},
+    ],
+}
+
+
+def test_an_entry_with_all_that_it_may_have() -> None:
+    directory = Directory.from_records([FULL])
+    assert directory.apartments == (
+        Apartment(
+            "102",
+            "B",
+            ("Ana Silva", "João Silva"),
+            (),
+            (Contact("João Silva", ("1", "2"), (Hours(22 * 60, 7 * 60),), True),),
+            (
+                StandingAuthorisation(
+                    "Maria Prado", frozenset({1, 4}), Hours(8 * 60, 12 * 60), date(2026, 12, 31)
+                ),
+                StandingAuthorisation("Água Boa", call_resident=False),
+            ),
+        ),
+    )
+    assert Directory.from_records(json.loads(json.dumps(directory.records()))) == directory
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([record(residents=[{"name": 1}])], "entry 1: residents must be .*int 1"),
+        ([record(residents=[{"nome": "Ana"}])], "entry 1: resident: name is missing"),
+        ([record(residents=[{"name": "Ana", "age": 1}])], "unknown field 'age'; allowed are name, voip"),
+        ([record(residents=[{"name": "Ana", "do_not_call": 1}])], "'Ana': do_not_call: .*true or false"),
+        ([record(residents=[{"name": "Ana", "quiet_hours": "22"}])], "quiet_hours: found str '22'; allowed"),
+        ([record(residents=[{"name": "Ana", "quiet_hours": 7}])], "quiet_hours must be a list, found int 7"),
+        ([record(residents=[{"name": "Ana", "voip_number": 7}])], "'Ana': voip_number must be .*int 7"),
+        ([record(residents=["Ana", {"name": "Ana", "voip_number": "1"}])], "'Ana' is there twice"),
+        ([record(standing_authorisations=7)], "standing_authorisations must be a list, found int 7"),
+        ([record(standing_authorisations=["Ana"])], "standing authorisation: must be an object"),
+        ([record(standing_authorisations=[{"name": "?"}])], "name must be a visitor's"),
+        ([record(standing_authorisations=[{"name": "Ana", "days": ["x"]}])], "days: found str 'x'; allowed"),
+        ([record(standing_authorisations=[{"name": "Ana", "until": "31/12"}])], "a date such as 2026-12-31"),
+        ([record(voip_number=[], residents=[{"name": "Ana"}])], "voip_number must be"),
+    ],
+)
+def test_what_an_entry_may_have_beside_is_checked_as_well(records: object, message: str) -> None:
+    with pytest.raises(DirectoryError, match=message):
+        Directory.from_records(records)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +164,10 @@ def test_anything_is_read_or_refused_but_never_crashes(
     number: object, residents: object, voip: object
 ) -> None:
     entry = {"apartment_number": number, "residents": residents, "voip_number": voip}
-    for records in (number, [number], [entry]):
+    person = {"name": "Ana", "quiet_hours": number, "voip_number": voip}
+    expected = {"name": "Ana", "days": number, "hours": residents, "until": voip}
+    full = {**record(residents=[person]), "standing_authorisations": [expected]}
+    for records in (number, [number], [entry], [full], [record(standing_authorisations=number)]):
         with suppress(DirectoryError):
             assert Directory.from_records(records).apartments
 
