@@ -56,7 +56,18 @@ DEFAULT_RESIDENT_PORT = 8081
 DTMF_PAUSE_S = 0.5
 """Seconds of a `w` among a gate's digits, as in Asterisk's SendDTMF()."""
 
-__all__ = ["Fallback", "Settings", "SettingsError", "Tenant", "build", "load", "read_env_file"]
+__all__ = [
+    "Fallback",
+    "Settings",
+    "SettingsError",
+    "Tenant",
+    "build",
+    "fragments_folder",
+    "load",
+    "read_env_file",
+    "settings_file",
+    "written_tree",
+]
 
 # --------------------------------------------------------------------------------------------------------
 # Kinds of values
@@ -1269,24 +1280,28 @@ def build(
     return _build(tree, {}, "the settings", Path.cwd() if base is None else base, environ or {})
 
 
-def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from a file and the environment.
+def load(
+    path: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    planned: Mapping[Path, bytes | None] | None = None,
+) -> Settings:
+    """Settings from a file, the fragments beside it and the environment.
 
     Args:
         path: the file; None: what PORTEIRO_CONFIG names, otherwise ./porteiro.toml where there is one.
         environ: None: this process's, and beneath it the `.env` beside the file.
+        planned: what fragments are taken to hold that are not written yet; None: that one is to go.
 
     Raises:
         SettingsError: with every problem there is.
     """
-    given = path or (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
-    file = Path(given) if given else DEFAULT_FILE
-    file = file.absolute()
+    file, given = _settings_file(path, os.environ if environ is None else environ)
     if environ is None:
         environ = {**read_env_file(file.parent / ".env"), **os.environ}
-    tree: dict[str, Any] = {}
+    tree = _read_fragments(file, planned or {})
     if given or file.exists():
-        tree = _read(file)
+        tree = _merged(tree, _parsed(file, _content(file)))
     overrides, origins = _from_environment(environ)
     source = str(file) if given or file.exists() else f"the defaults and the environment (no {file} here)"
     return _build(_merged(tree, overrides), origins, source, file.parent, environ)
@@ -1307,18 +1322,67 @@ def _build(
     return settings
 
 
-def _read(file: Path) -> dict[str, Any]:
+def written_tree(file: Path) -> dict[str, Any]:
+    """What a settings file itself says, unchecked and without its fragments; {} without one.
+
+    Raises:
+        SettingsError: it can't be read, or is no TOML.
+    """
+    return _parsed(file, _content(file)) if file.exists() else {}
+
+
+def settings_file(path: str | os.PathLike[str] | None = None) -> Path:
+    """The file that :func:`load` reads; it need not be there."""
+    return _settings_file(path, os.environ)[0]
+
+
+def fragments_folder(file: Path) -> Path:
+    """Where the fragments of a settings file lie: `porteiro.d` beside `porteiro.toml`."""
+    return file.with_suffix(".d")
+
+
+def _settings_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """The file, and whether somebody named it: then it must be there."""
+    given = path or environ.get(CONFIG_VARIABLE)
+    return (Path(given) if given else DEFAULT_FILE).absolute(), bool(given)
+
+
+def _read_fragments(file: Path, planned: Mapping[Path, bytes | None]) -> dict[str, Any]:
+    """The tenants of all fragments; what the settings file says of a tenant itself counts before them."""
+    folder = fragments_folder(file)
+    there = [each for each in folder.glob("*.toml") if each not in planned]
+    contents = {each: _content(each) for each in there}
+    contents |= {each: new for each, new in planned.items() if each.parent == folder and new is not None}
+    tenants: dict[str, Any] = {}
+    owners: dict[str, Path] = {}
+    for each in sorted(contents):
+        tree = _parsed(each, contents[each])
+        if set(tree) - {"tenants"} or not isinstance(tree.get("tenants", {}), dict):
+            raise SettingsError([f"{each}: a fragment may hold tables [tenants.NAME] alone"], str(each))
+        for name, tenant in tree.get("tenants", {}).items():
+            if (other := owners.setdefault(name, each)) != each:
+                raise SettingsError([f"{each}: tenants.{name} is in {other.name} already"], str(each))
+            tenants[name] = tenant
+    return {"tenants": tenants} if tenants else {}
+
+
+def _content(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            return tomllib.load(stream)
+        return file.read_bytes()
     except FileNotFoundError:
         problem = "no such file; copy porteiro.example.toml, or name another with --config or PORTEIRO_CONFIG"
+    except OSError as error:
+        problem = f"can't be read: {error.strerror}"
+    raise SettingsError([f"{file}: {problem}"], str(file))
+
+
+def _parsed(file: Path, content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode())
     except tomllib.TOMLDecodeError as error:
         problem = f"not valid TOML: {error}"
     except UnicodeDecodeError:
         problem = "not valid TOML: it is not UTF-8"
-    except OSError as error:
-        problem = f"can't be read: {error.strerror}"
     raise SettingsError([f"{file}: {problem}"], str(file))
 
 
