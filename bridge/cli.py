@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,10 +18,16 @@ COMMANDS = (
     "audit",
     "cost",
     "db",
+    "import",
     "models",
     "model-server",
     "bench",
 )
+
+
+def _module(command: str) -> str:
+    """The file of a command; `import` is a word of Python's own."""
+    return f"{command}_" if keyword.iskeyword(command) else command.replace("-", "_")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # A command loads what it needs and no more: `porteiro check` must not wait for the speech libraries.
     wanted = [given[0]] if given and given[0] in COMMANDS else COMMANDS
-    modules = {name: importlib.import_module(f"bridge.commands.{name.replace('-', '_')}") for name in wanted}
+    modules = {name: importlib.import_module(f"bridge.commands.{_module(name)}") for name in wanted}
     for module in modules.values():
         module.add_parser(subparsers)
     arguments = parser.parse_args(given)

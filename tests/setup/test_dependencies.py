@@ -19,6 +19,7 @@ IMPORTED_AS = {
     "faster-whisper": "faster_whisper",
     "espeakng-loader": "espeakng_loader",
     "google-genai": "google.genai",
+    "python-calamine": "python_calamine",
 }
 NOT_IMPORTED = {
     "silero-vad": "only its data file is read",

@@ -1,0 +1,1 @@
+"""What `porteiro import` reads from older systems and spreadsheets, and how it becomes settings."""
