@@ -56,6 +56,7 @@ from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import AudioFormat
 from providers.openai_messages import exact_instructions
 from providers.words import words
+from visits.wording import long_enough
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -654,6 +655,8 @@ class Conversation:
             why = "nothing more came of it"
         elif running.item and not running.received_ms:
             why = "no sound came of it"
+        elif running.item and not long_enough(running.text, running.received_ms):
+            why = "not all of its sound came"
         running.owes = False
         self._finish(running, why)
 

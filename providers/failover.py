@@ -645,8 +645,9 @@ class FailoverSession:
             case AudioDone():
                 name = link.out(event.item)
                 self._items[name].done = True
-                for receipt in [one.receipt for one in self._asked.values() if one.item == name]:
-                    del self._asked[receipt]  # all of it is with the leg now
+                if self._items[name].received:  # of one without a sound nothing was said
+                    for receipt in [one.receipt for one in self._asked.values() if one.item == name]:
+                        del self._asked[receipt]  # all of it is with the leg now
                 self._delivery.add(AudioDone(name))
             case ResponseDone():
                 self._response_done(link, event)
@@ -706,7 +707,8 @@ class FailoverSession:
         reply = link.replies.pop(event.response, None)
         receipt = link.receipts.get(event.receipt or "") or None
         code = event.detail.partition(":")[0]
-        if event.status == "failed" and code in RATE_LIMITED and (reply is None or not reply.items):
+        mute = reply is None or not any(item.received for item in reply.items)
+        if event.status == "failed" and code in LASTING | RATE_LIMITED and mute:
             if reply is not None and not reply.exact:
                 self._owed.add("reply")
             self._lose(link, code, event.detail)

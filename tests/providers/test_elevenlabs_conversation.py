@@ -581,7 +581,8 @@ def test_calls_that_were_made_together_are_answered_in_any_order() -> None:
 @pytest.mark.parametrize("completes", [True, False])
 def test_a_tool_may_take_long_and_something_be_said_meanwhile(completes: bool) -> None:
     pair = Pair(
-        Reply((Say(100, "Vou chamar."), Call(call_id="a"), Say(100, "Chamei."))),
+        Reply((Say(300, "Vou chamar."), Call(call_id="a"), Say(300, "Chamei."))),
+        Reply((Say(300),)),
         faults=Faults(completes=completes),
     )
     pair.speak()
