@@ -12,6 +12,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -43,7 +44,6 @@ class Step:
     by: int = 1
     code: int = 1011
     reason: str = ""
-    times: int = 1
 
 
 class Line:
@@ -162,9 +162,7 @@ class Line:
             if step.after:
                 step.after -= 1
                 return None
-            step.times -= 1
-            if not step.times:
-                self._steps.remove(step)
+            self._steps.remove(step)
             self._news.set()
             return step
         return None
@@ -202,21 +200,8 @@ class _Call:
                 self._writer.write(data)
             return
         self._line.connected()
-        reading = asyncio.create_task(self._frame(), name="line-frame")
-        try:
-            while self.cut is None:
-                done, _ = await asyncio.wait({reading}, timeout=_LINGER_S if self._held else None)
-                if not done:
-                    self._let_go(all_of_them=True)
-                    continue
-                head, payload = reading.result()
-                await self._take(head, payload)
-                reading = asyncio.create_task(self._frame(), name="line-frame")
-        finally:
-            reading.cancel()
-            await asyncio.wait({reading})
-            if not reading.cancelled():
-                reading.exception()  # the server may have left meanwhile
+        while self.cut is None:
+            await self._take(*await self._frame())
 
     async def _frame(self) -> tuple[bytes, bytes]:
         head = await self._reader.readexactly(2)
@@ -248,6 +233,7 @@ class _Call:
                 self._write(frame + frame)
             case "late":
                 self._held.append((step.by, frame))
+                asyncio.get_running_loop().call_later(_LINGER_S, partial(self._let_go, all_of_them=True))
             case "half":
                 self._write(_framed(head[0] & 0x0F, payload[: len(payload) // 2]))
             case "garbage":

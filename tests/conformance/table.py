@@ -48,6 +48,7 @@ FAULTS: Mapping[str, str] = {
     "close 1011": "It closes with 1011",
     "broken connection": "The connection breaks, also within a frame",
     "half a message": "Half a message",
+    "rate limit": "Too many requests in mid-visit",
     "another format": "Another format than was asked for",
     "call told twice": "A tool call comes twice",
     "late call": "A tool call comes late, after its reply's end",

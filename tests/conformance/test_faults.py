@@ -44,8 +44,8 @@ SCRIPT = ((Say(300, GREETING),),) * 6
 def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as a test may take, and not a caller."""
     for name, seconds in {
-        "SILENT_S": 0.8,
-        "ASKED_AGAIN_S": 0.3,
+        "SILENT_S": 1.8,
+        "ASKED_AGAIN_S": 0.4,
         "LOOK_S": 0.05,
         "PAUSE_S": 0.1,
         "HARD_S": 0.1,
@@ -336,6 +336,29 @@ async def test_another_provider_takes_over_in_mid_visit(vendor: type[Stage]) -> 
         assert second.violations == []
         await second.line.until(lambda: not second.line.open)
         return "emulated"
+
+
+@shows("rate limit")
+async def test_one_request_too_many_is_asked_of_the_next_provider(vendor: type[Stage]) -> Outcome:
+    following = STAGES[(STAGES.index(vendor) + 1) % len(STAGES)]
+    second = following(*SCRIPT)
+    async with second:
+
+        def both(provider: Provider) -> FailoverProvider:
+            return FailoverProvider([Candidate(provider), Candidate(second.provider(), "")])
+
+        async with playing(vendor, *SCRIPT, through=both) as play:
+            await play.done(play.session.say_exactly(GREETING))
+            play.stage.limit_rate()
+            play.session.speak_about(WORDS)
+            replaced = await play.talk.a(Replaced)
+            await goes_on(play)
+            assert replaced.provider == following.name
+            assert GREETING in second.told and WORDS in second.told
+            found = outcome(play)
+        assert second.violations == []
+        await second.line.until(lambda: not second.line.open)
+        return found
 
 
 @pytest.mark.parametrize("why", ["key", "rate", "quota"])

@@ -9,6 +9,7 @@ from tests.conformance.stages.elevenlabs import ElevenLabs
 from tests.conformance.stages.gemini import Gemini
 from tests.conformance.stages.openai import OpenAI
 from tests.conformance.stages.openai_live import OpenAILive
+from tests.conformance.stages.pipeline import Pipeline
 
 STAGES: tuple[type[Stage], ...] = (
     OpenAI,
@@ -17,6 +18,7 @@ STAGES: tuple[type[Stage], ...] = (
     Gemini,
     ElevenLabs,
     OpenAILive,
+    Pipeline,
 )
 
 __all__ = ["STAGES"]

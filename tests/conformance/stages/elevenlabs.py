@@ -24,6 +24,7 @@ class ElevenLabs(Stage):
     }
     beyond: ClassVar[Mapping[str, str]] = {
         "broken arguments": "arguments come as an object, and are always JSON",
+        "rate limit": "limits are told when a session is opened",
         "goAway": "no warning comes; how long a conversation may last is the agent's setting",
     }
 

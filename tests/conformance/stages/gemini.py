@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from tests.conformance.line import Step
 from tests.conformance.stage import Call, Refusal, Reply, Say, Stage
 from tests.simulators import gemini_live as simulated
 
@@ -75,6 +76,9 @@ class Gemini(Stage):
 
     def confirm_another_format(self) -> None:
         self.faults.mime = "audio/pcm;rate=48000"
+
+    def limit_rate(self) -> None:
+        self.line.then(Step("close", code=1011, reason="RESOURCE_EXHAUSTED"))
 
     def will_close_in(self, seconds: float) -> None:
         """The warning comes as soon as the session is up."""

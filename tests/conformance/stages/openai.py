@@ -43,7 +43,7 @@ class RealtimeStage(Stage):
         self.faults = simulated.Faults(pace_s=pace_s)
         self._turn = ""
         server = self.make(scripted(replies))
-        script = deque(server._replies)
+        script = self.script = deque(server._replies)
 
         def going_on(_: list[simulated.Reply], faults: simulated.Faults) -> simulated.Model:
             """A connection's model goes on with the script where another's has stopped."""
@@ -87,11 +87,14 @@ class RealtimeStage(Stage):
         self.server.kick()
 
     def phantom(self) -> None:
-        self.server.model.phantom()
-        self.server.kick()
+        self._turn = self.server.model.phantom()
+        self.caller_ends("")
 
     def confirm_another_format(self) -> None:
         self.faults.formats = {"input": {"type": "audio/pcma"}, "output": {"type": "audio/pcmu"}}
+
+    def limit_rate(self) -> None:
+        self.script.appendleft(simulated.Reply((), "failed", "rate_limit_exceeded"))
 
     def will_close_in(self, seconds: float) -> None:
         """No warning comes; the adapter knows how long a session may last."""

@@ -29,10 +29,11 @@ class OpenAILive(Stage):
         "lost connection": "a new session is told the conversation as text",
     }
     waits: ClassVar[Mapping[str, float]] = {
-        "providers.openai_live_conversation._START_S": 1.1,
+        "providers.openai_live_conversation._START_S": 2.6,
         "providers.openai_live_conversation._REPLY_S": 0.6,
     }
     beyond: ClassVar[Mapping[str, str]] = {
+        "rate limit": "limits are told when a session is opened",
         "phantom interruption": "the model falls silent by itself, and says nothing of it",
     }
 
