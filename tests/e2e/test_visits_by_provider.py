@@ -54,7 +54,7 @@ PATIENT = (
 """What waits for a vendor's words and replies waits so long here: two busy cores take longer to hear than any
 vendor does."""
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Played:
     refusals: list[str]
     """What the model server refused a brain."""
     left: list[str]
-    """Tasks that outlived the service, and connections."""
+    """Tasks that outlived the service."""
 
 
 class Shared(ModelServerProcess):
