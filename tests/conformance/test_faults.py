@@ -44,7 +44,7 @@ SCRIPT = ((Say(300, GREETING),),) * 6
 def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as a test may take, and not a caller."""
     for name, seconds in {
-        "SILENT_S": 1.8,
+        "SILENT_S": 2.5,
         "ASKED_AGAIN_S": 0.4,
         "LOOK_S": 0.05,
         "PAUSE_S": 0.1,

@@ -29,7 +29,7 @@ class OpenAILive(Stage):
         "lost connection": "a new session is told the conversation as text",
     }
     waits: ClassVar[Mapping[str, float]] = {
-        "providers.openai_live_conversation._START_S": 2.6,
+        "providers.openai_live_conversation._START_S": 3.2,
         "providers.openai_live_conversation._REPLY_S": 0.6,
     }
     beyond: ClassVar[Mapping[str, str]] = {
