@@ -11,7 +11,9 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, TypeVar
+from uuid import UUID
 
 from bridge.importing.plan import Problem
 from bridge.importing.tenants import TENANT_ID, TenantDraft, tenant_id
@@ -130,9 +132,11 @@ def _shown(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """A whole number or a text, as a text; empty: it is neither."""
-    if isinstance(value, str):
-        return value.strip()
+    """A whole number, a UUID or a text, as a text; empty: it is none of them."""
+    if isinstance(value, str | UUID):
+        return str(value).strip()
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        value = int(value)
     return (
         str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**20 else ""
     )
