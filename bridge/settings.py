@@ -951,7 +951,7 @@ class Tenant(Part):
     name: str = ""
     """How it is spoken of. Empty: the id."""
     directory: FilePath
-    """JSON: its apartments and residents."""
+    """JSON: its apartments and residents. See docs/import.md."""
     language: Literal["pt-BR"] = "pt-BR"
     """What is spoken."""
     timezone: str = "America/Sao_Paulo"
@@ -1299,10 +1299,11 @@ def load(
     file, given = _settings_file(path, os.environ if environ is None else environ)
     if environ is None:
         environ = {**read_env_file(file.parent / ".env"), **os.environ}
-    tree = _read_fragments(file, planned or {})
-    if given or file.exists():
-        tree = _merged(tree, _parsed(file, _content(file)))
+    by_hand = _parsed(file, _content(file)) if given or file.exists() else {}
+    fragments, written_in = _read_fragments(file, planned or {})
+    tree = _merged(fragments, by_hand)
     overrides, origins = _from_environment(environ)
+    origins = {**_not_in(by_hand, written_in), **origins}
     source = str(file) if given or file.exists() else f"the defaults and the environment (no {file} here)"
     return _build(_merged(tree, overrides), origins, source, file.parent, environ)
 
@@ -1347,8 +1348,10 @@ def _settings_file(path: str | os.PathLike[str] | None, environ: Mapping[str, st
     return (Path(given) if given else DEFAULT_FILE).absolute(), bool(given)
 
 
-def _read_fragments(file: Path, planned: Mapping[Path, bytes | None]) -> dict[str, Any]:
-    """The tenants of all fragments; what the settings file says of a tenant itself counts before them."""
+def _read_fragments(
+    file: Path, planned: Mapping[Path, bytes | None]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tenants of all fragments, and which of them each dotted path came from."""
     folder = fragments_folder(file)
     there = [each for each in folder.glob("*.toml") if each not in planned]
     contents = {each: _content(each) for each in there}
@@ -1363,7 +1366,22 @@ def _read_fragments(file: Path, planned: Mapping[Path, bytes | None]) -> dict[st
             if (other := owners.setdefault(name, each)) != each:
                 raise SettingsError([f"{each}: tenants.{name} is in {other.name} already"], str(each))
             tenants[name] = tenant
-    return {"tenants": tenants} if tenants else {}
+    written_in = {f"tenants.{name}": f"{folder.name}/{each.name}" for name, each in owners.items()}
+    for name, tenant in tenants.items():
+        keys = tenant if isinstance(tenant, dict) else ()
+        written_in |= {f"tenants.{name}.{key}": written_in[f"tenants.{name}"] for key in keys}
+    return ({"tenants": tenants} if tenants else {}), written_in
+
+
+def _not_in(by_hand: Mapping[str, Any], written_in: Mapping[str, str]) -> dict[str, str]:
+    """What fragments say and the settings file does not say otherwise."""
+    tenants = by_hand.get("tenants")
+    own = {
+        f"tenants.{name}{key}"
+        for name, tenant in (tenants.items() if isinstance(tenants, dict) else ())
+        for key in ("", *(f".{key}" for key in (tenant if isinstance(tenant, dict) else ())))
+    }
+    return {path: file for path, file in written_in.items() if path not in own}
 
 
 def _content(file: Path) -> bytes:

@@ -62,7 +62,11 @@ def test_a_plan_stands_for_what_is_not_written_yet(config: Path) -> None:
         ("tenants = 1\n", "a fragment may hold tables"),
         ("[tenants.b]\n", r"x\.toml: tenants\.b is in b\.toml already"),
         ("[", r"x\.toml: not valid TOML"),
-        ("[tenants.c]\ndirectory = 1\n", r"tenants\.c\.directory: found 1; allowed: a path"),
+        (
+            "[tenants.c]\ndirectory = 1\n",
+            r"c\.directory: found 1 \(from porteiro\.d/x\.toml\); allowed",
+        ),
+        ("[tenants.c]\n", r"c\.directory: not set \(from porteiro\.d/x\.toml\); it must be given"),
     ],
 )
 def test_a_wrong_fragment_is_refused(config: Path, text: str, message: str) -> None:
@@ -70,6 +74,13 @@ def test_a_wrong_fragment_is_refused(config: Path, text: str, message: str) -> N
     fragment(config, "b.toml", B)
     fragment(config, "x.toml", text)
     with pytest.raises(SettingsError, match=message):
+        load(config, {})
+
+
+def test_what_is_wrong_by_hand_is_not_blamed_on_a_fragment(config: Path) -> None:
+    config.write_text('[tenants.a]\nvisitor_port = "x"\n', encoding="utf-8")
+    fragment(config, "a.toml", A + "visitor_port = 1\n")
+    with pytest.raises(SettingsError, match=r"a\.visitor_port: found 'x'; allowed"):
         load(config, {})
 
 
