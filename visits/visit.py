@@ -387,7 +387,7 @@ class Visit:
         self._numbers = self._apartment.numbers(self.facts.resident, at)
         held_back = len(self._apartment.every_number(self.facts.resident)) - len(self._numbers)
         if held_back:
-            text = f"{held_back} numbers of {self.facts.apartment} are not called: quiet hours or do-not-call"
+            text = f"numbers that are not called now, by quiet hours or do-not-call: {held_back}"
             yield Record("note", {"about": "dial", "text": text})
         expected = at and fitting(self._apartment.standing, (self.facts.visitor_name, self.facts.company), at)
         if expected:

@@ -57,7 +57,7 @@ def test_where_nobody_may_be_called_the_visit_ends_closed_and_says_so_on_record(
     stage = visit(NIGHT, residents=[BIA], voip_number=[])
     assert dialled(stage) == []
     notes = [one.data for one in of(stage.told, e.Record) if one.kind == "note"]
-    expected = "1 numbers of 501 are not called: quiet hours or do-not-call"
+    expected = "numbers that are not called now, by quiet hours or do-not-call: 1"
     assert notes == [{"about": "dial", "text": expected}]
     stage.closes()
     assert stage.ended() == ("unreachable", "invalid")
