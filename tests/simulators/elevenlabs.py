@@ -567,6 +567,7 @@ class Simulator:
         self.sockets: list[ServerConnection] = []
         self.open_connections = 0
         self._signatures: set[str] = set()
+        self._signed = 0
         self._wake: dict[int, asyncio.Event] = {}
         self._server: Server | None = None
         self._stopping = asyncio.Event()
@@ -627,7 +628,8 @@ class Simulator:
             return _refusal(401, "invalid_api_key", "Invalid API key")
         if agent != AGENT:
             return _refusal(404, "document_not_found", f"Document with id {agent} not found.")
-        signature = f"cvtkn_{len(self.requests)}"
+        self._signed += 1
+        signature = f"cvtkn_{self._signed}"
         self._signatures.add(signature)
         url = f"ws{self.url.removeprefix('http')}{TALK}?agent_id={agent}&conversation_signature={signature}"
         return _answer(200, json.dumps({"signed_url": self.faults.signed_url or url}).encode())
