@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pbx conformance lint format serve clean distclean
+.PHONY: help setup demo test test-pbx conformance chaos lint format serve clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -30,6 +30,9 @@ test-pbx: setup ## the tests with a real Asterisk alone (the first run installs 
 
 conformance: setup ## every provider's adapter against its simulator; writes the tables of docs/providers.md
 	@$(BIN)/pytest tests/conformance --write-table $(ARGS)
+
+chaos: setup ## a thousand visits by chance while all providers break (ARGS="--visits 50 --seed 3"); 20 minutes
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: setup ## style, types and the walls between the rooms
 	@$(BIN)/ruff check .

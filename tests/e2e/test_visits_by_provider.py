@@ -11,10 +11,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -32,10 +31,7 @@ from tests.simulators.elevenlabs_thinking import thinking_elevenlabs
 from tests.simulators.gemini_thinking import thinking_gemini
 from tests.simulators.openai_live_thinking import thinking_live
 from tests.simulators.openai_thinking import thinking_azure, thinking_openai, thinking_voicelive
-from tests.visits.oracle import Oracle
-from visits import events as e
-from visits.directory import Directory
-from visits.visit import Visit, VisitRules
+from tests.visits.judged import Judged
 
 AT_A_TIME = 5
 APART_S = 3.0
@@ -124,33 +120,6 @@ SCENES = {
 """By their outcome. A provider whose recogniser can't be told what to expect understands these as well."""
 
 
-class Judged(Visit):
-    """A visit that an oracle watches. It waits for words as long as the adapters do here."""
-
-    def __init__(self, visit_id: UUID, rules: VisitRules, directory: Directory) -> None:
-        super().__init__(visit_id, replace(rules, transcript_s=PATIENCE_S), directory)
-        self.oracle = Oracle()
-        self.faults: list[str] = []
-        """Rules that did not hold."""
-        JUDGED[str(self.id)] = self
-
-    def handle(self, event: e.Event, *, now: float, fresh: UUID) -> tuple[e.Effect, ...]:
-        """See :class:`visits.visit.Visit`."""
-        was = self.state
-        self.oracle.happens(event, now, was)
-        effects = super().handle(event, now=now, fresh=fresh)
-        try:
-            self.oracle.judge_order(was, effects)
-            for effect in effects:
-                if isinstance(effect, e.OpenGate):
-                    self.oracle.judge_opening(self.rules)
-                    self.oracle.orders += 1
-                self.oracle.asks_for(effect)
-        except AssertionError as error:
-            self.faults.append(str(error))
-        return effects
-
-
 JUDGED: dict[str, Judged] = {}
 """By the visit's id."""
 
@@ -237,7 +206,7 @@ async def _play_all(out: Path) -> Played:
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """Every visit with every provider."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bridge.host, "Visit", Judged)
+        patch.setattr(bridge.host, "Visit", Judged.kept_in(JUDGED))
         patch.setattr(bridge.service, "ModelServerProcess", Shared)
         for module, name in PATIENT:
             patch.setattr(module, name, PATIENCE_S)
