@@ -30,6 +30,7 @@ BESIDE = (
     "tests/tools",
     "tests/prompts",
     "tests/storage",
+    "tests/importing",
     "tests/setup",
     "tests/amqp",
     "tests/test_rooms.py",

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def _choices(args: argparse.Namespace) -> Choices:
     return Choices(config, args.tenant or "", known_as, args.provider, args.first_port, args.replace)
 
 
-def _read(names: Sequence[str]) -> tuple[Sources, bool]:
-    """All sources; and whether one is a directory, which needs a tenant."""
+def _read(names: Sequence[str]) -> Sources:
+    """All sources, each kind at most once."""
     sources = Sources()
     for name in names:
         if "://" in name:
@@ -126,7 +126,7 @@ def _read(names: Sequence[str]) -> tuple[Sources, bool]:
         else:
             _once(sources.sheet is None, "directory")
             sources = replace(sources, sheet=read_directory(content, Path(name).name))
-    return sources, sources.sheet is not None
+    return sources
 
 
 def _once(first: bool, kind: str) -> None:
@@ -148,9 +148,8 @@ async def _tables(url: str) -> Tables:
         await connection.close(timeout=5)
 
 
-def _import(args: argparse.Namespace, read: tuple[Sources, bool], choices: Choices) -> int:
-    sources, directory = read
-    if directory and not choices.tenant:
+def _import(args: argparse.Namespace, sources: Sources, choices: Choices) -> int:
+    if sources.sheet is not None and not choices.tenant:
         raise UsageError("whose directory is it? Name the tenant: --tenant jardim")
     if args.dry_run:
         plan = plan_all(sources, choices)
@@ -187,7 +186,7 @@ def _show(plan: Plan, done: bool) -> None:
     _complain(map(str, plan.problems))
 
 
-def _complain(lines: Any) -> None:
+def _complain(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stderr.write(f"porteiro import: {safe(line)}\n")
 
@@ -206,7 +205,7 @@ async def _follow(args: argparse.Namespace, choices: Choices) -> int:
     return SOUND
 
 
-def keep_in_step(rows: Sequence[Mapping[str, Any]], choices: Choices, say: Any) -> None:
+def keep_in_step(rows: Sequence[Mapping[str, Any]], choices: Choices, say: Callable[[str], None]) -> None:
     """Have the settings as the table has them; where that can't be, they stay as they are and it is said."""
     if not rows:
         say("extension_ia holds no row: the settings stay as they are")

@@ -51,6 +51,7 @@ def read_clients(
     problems: list[Problem] = []
     notes: list[str] = []
     drafts: dict[str, TenantDraft] = {}
+    seen: set[str] = set()
     owned = _numbers(numbers, problems)
     configured = {_key(row): row for row in configurations}
     taken = {port for pair in ports.values() for port in pair}
@@ -58,44 +59,52 @@ def read_clients(
         key, title = _key(row), str(row.get("client_name") or "").strip()
         place = f"client {key}"
         name = known_as.get(key) or tenant_id(title) or tenant_id(f"client-{key}")
+        pair = ports.get(name) or _free_pair(first_port, taken)
+        again = key in seen
+        seen.add(key)
         if row.get("active") is False:
             notes.append(f"{place} ({title}) is not active and is left out")
-            continue
-        if not key or not TENANT_ID.fullmatch(name):
+        elif again or not key:
+            problems.append(Problem(TABLES[0], place, "client_id must be there, and one client's alone"))
+        elif not TENANT_ID.fullmatch(name):
             text = f"found {name!r} for the tenant's id; allowed: a to z, digits, _ and -; name one with --as"
-            problems.append(Problem("clients", place, text))
-            continue
-        if name in drafts:
+            problems.append(Problem(TABLES[0], place, text))
+        elif name in drafts:
             text = f"would be the tenant {name}, which another client is; name another with --as"
-            problems.append(Problem("clients", place, text))
-            continue
-        pair = ports.get(name) or _free_pair(first_port, taken)
-        if pair is None:
+            problems.append(Problem(TABLES[0], place, text))
+        elif pair is None:
             text = f"the tenant {name} has no ports; give --first-port, from which on free ones are taken"
-            problems.append(Problem("clients", place, text))
-            continue
-        taken.update(pair)
-        settings: dict[str, str | int | list[str]] = {"visitor_port": pair[0], "resident_port": pair[1]}
-        if title:
-            settings["name"] = title
-        if owned.get(key):
-            settings["numbers"] = owned[key]
-        if provider:
-            settings["provider"] = provider
-        settings |= _configured(configured.get(key, {}), place, provider, problems, notes)
-        drafts[name] = TenantDraft(name, settings)
-    known = {_key(row) for row in clients}
-    for table, keys in ((TABLES[1], list(owned)), (TABLES[2], list(configured))):
-        problems += [
-            Problem(table, f"client {key}", "there is no such client in the table clients")
-            for key in keys
-            if key not in known
-        ]
+            problems.append(Problem(TABLES[0], place, text))
+        else:
+            taken.update(pair)
+            settings = _settings(title, pair, owned.get(key, []), provider)
+            settings |= _configured(configured.get(key, {}), place, provider, problems, notes)
+            drafts[name] = TenantDraft(name, settings)
+    problems += [
+        Problem(table, f"client {key}", "there is no such client in the table clients")
+        for table, keys in ((TABLES[1], list(owned)), (TABLES[2], list(configured)))
+        for key in keys
+        if key not in seen
+    ]
     return Clients(tuple(drafts.values()), tuple(problems), tuple(notes))
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    return str(row.get("client_id") or "").strip()
+    value = row.get("client_id")
+    return "" if value is None else str(value).strip()
+
+
+def _settings(
+    title: str, ports: tuple[int, int], numbers: list[str], provider: str
+) -> dict[str, str | int | list[str]]:
+    settings: dict[str, str | int | list[str]] = {"visitor_port": ports[0], "resident_port": ports[1]}
+    if title:
+        settings["name"] = title
+    if numbers:
+        settings["numbers"] = numbers
+    if provider:
+        settings["provider"] = provider
+    return settings
 
 
 def _numbers(rows: Rows, problems: list[Problem]) -> dict[str, list[str]]:

@@ -8,8 +8,8 @@ connection, and every minute besides, which also finds a connection that died wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 import asyncpg
@@ -45,9 +45,10 @@ async def follow(
         try:
             connection = await connect(url)
             try:
-                async for rows in _looks(connection, say, look_every_s):
-                    failures = 0
-                    apply(rows)
+                async with aclosing(_looks(connection, say, look_every_s)) as looks:
+                    async for rows in looks:
+                        failures = 0
+                        apply(rows)
             finally:
                 with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                     await connection.close(timeout=CLOSE_S)
@@ -58,7 +59,9 @@ async def follow(
             await asyncio.sleep(wait)
 
 
-async def _looks(connection: asyncpg.Connection, say: Callable[[str], None], every_s: float) -> Any:
+async def _looks(
+    connection: asyncpg.Connection, say: Callable[[str], None], every_s: float
+) -> AsyncGenerator[Rows, None]:
     """The table, each time that it may be another; ends with a DatabaseError when the connection does."""
     changed = asyncio.Event()
 

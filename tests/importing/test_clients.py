@@ -93,7 +93,9 @@ def test_without_a_provider_no_voice_is_taken_over() -> None:
             {"configured": [{**VOICE, "instructions": "x" * (MAX_INSTRUCTIONS + 1)}]},
             "20001 characters",
         ),
-        ([{"client_id": None, "client_name": "x"}], {}, "found 'x' for the tenant's id"),
+        ([{"client_id": None, "client_name": "x"}], {}, "client_id must be there"),
+        ([JARDIM, {**VISTA, "client_id": A}], {}, "client_id must be there, and one client's alone"),
+        ([JARDIM], {"known_as": {str(A): "No"}}, "found 'No' for the tenant's id; allowed"),
     ],
 )
 def test_what_can_not_be_taken_is_a_problem(clients: list[Any], more: dict[str, Any], problem: str) -> None:
