@@ -62,6 +62,7 @@ __all__ = [
     "SettingsError",
     "Tenant",
     "build",
+    "fragment_files",
     "fragments_folder",
     "load",
     "read_env_file",
@@ -1342,6 +1343,22 @@ def fragments_folder(file: Path) -> Path:
     return file.with_suffix(".d")
 
 
+def fragment_files(file: Path) -> list[Path]:
+    """The fragments of a settings file, by name.
+
+    Raises:
+        SettingsError: they can't be listed; tenants must not be lost in silence.
+    """
+    folder = fragments_folder(file)
+    try:
+        files = [each for each in folder.iterdir() if each.suffix == ".toml" and each.name[0] != "."]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError([f"{folder}: can't be read: {error.strerror}"], str(folder)) from None
+    return sorted(files)
+
+
 def _settings_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
     """The file, and whether somebody named it: then it must be there."""
     given = path or environ.get(CONFIG_VARIABLE)
@@ -1353,8 +1370,7 @@ def _read_fragments(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The tenants of all fragments, and which of them each dotted path came from."""
     folder = fragments_folder(file)
-    there = [each for each in folder.glob("*.toml") if each not in planned]
-    contents = {each: _content(each) for each in there}
+    contents = {each: _content(each) for each in fragment_files(file) if each not in planned}
     contents |= {each: new for each, new in planned.items() if each.parent == folder and new is not None}
     tenants: dict[str, Any] = {}
     owners: dict[str, Path] = {}

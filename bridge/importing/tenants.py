@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bridge.importing.plan import Change, Plan, Problem
-from bridge.settings import Settings, SettingsError, fragments_folder, load, written_tree
+from bridge.settings import (
+    Settings,
+    SettingsError,
+    fragment_files,
+    fragments_folder,
+    load,
+    written_tree,
+)
 from bridge.settings_disk import directory_problem
 from visits.words import fold
 
@@ -40,7 +47,7 @@ def tenant_id(text: str) -> str:
 def known_tenants(config: Path) -> dict[str, Mapping[str, Any]]:
     """What the settings file and its fragments say of each tenant, unchecked."""
     tenants: dict[str, Mapping[str, Any]] = {}
-    for file in (*sorted(fragments_folder(config).glob("*.toml")), config):
+    for file in (*fragment_files(config), config):
         for name, said in _tenants(written_tree(file)).items():
             tenants[name] = {**tenants.get(name, {}), **said}
     return tenants
@@ -70,7 +77,7 @@ def plan_tenants(
     """
     folder = fragments_folder(config)
     own = _tenants(written_tree(config))
-    old = {file: _written(file) for file in sorted(folder.glob(f"{source}-*.toml"))}
+    old = {file: _written(file) for file in fragment_files(config) if file.name.startswith(f"{source}-")}
     changes, notes, problems = [], [], []
     files: dict[Path, bytes | None] = {}
     kept = set()

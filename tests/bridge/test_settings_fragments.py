@@ -84,6 +84,13 @@ def test_what_is_wrong_by_hand_is_not_blamed_on_a_fragment(config: Path) -> None
         load(config, {})
 
 
+def test_fragments_that_can_not_be_listed_are_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "porteiro.toml").touch()
+    (tmp_path / "porteiro.d").touch()
+    with pytest.raises(SettingsError, match=r"porteiro\.d: can't be read: Not a directory"):
+        load(tmp_path / "porteiro.toml", {})
+
+
 def test_other_files_in_the_folder_are_no_fragments(config: Path) -> None:
     fragment(config, "a.toml", A)
     fragment(config, ".a.toml.1234", "[")
