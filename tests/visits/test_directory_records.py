@@ -179,3 +179,40 @@ def test_every_label_is_found_by_its_own_words(number: int, block: str) -> None:
     assert match.status == "found"
     assert match.apartment == directory.apartments[0]
     assert directory.find_apartment(directory.apartments[0].label).apartment == directory.apartments[0]
+
+
+names = st.sampled_from(["Ana Prado", "João da Silva", "Bia Dias", "D'Ávila Melo"])
+dials = st.lists(st.text(min_size=1, max_size=5).map(str.strip).filter(bool), max_size=3).map(tuple)
+hours = st.builds(Hours, st.integers(0, 1439), st.integers(0, 1440)).filter(lambda one: one.begin != one.end)
+standing = st.builds(
+    StandingAuthorisation,
+    names,
+    st.frozensets(st.integers(0, 6)),
+    st.none() | hours,
+    st.none() | st.dates(),
+    st.booleans(),
+)
+
+
+@st.composite
+def homes(draw: st.DrawFn) -> Apartment:
+    residents = tuple(draw(st.lists(names, min_size=1, max_size=4, unique=True)))
+    several = draw(st.lists(st.sampled_from(residents), unique=True))
+    contacts = [
+        Contact(name, draw(dials), tuple(draw(st.lists(hours, max_size=2))), draw(st.booleans()))
+        for name in residents
+        if name in several
+    ]
+    kept = tuple(one for one in contacts if one != Contact(one.resident))
+    dial = draw(dials)
+    if not any(one.dial for one in kept):
+        dial = (*dial, "1001")
+    expected = tuple(draw(st.lists(standing, max_size=2)))
+    block = draw(st.sampled_from([None, "B", "2", "NORTE"]))
+    return Apartment(str(draw(st.integers(1, 9999))), block, residents, dial, kept, expected)
+
+
+@given(st.lists(homes(), min_size=1, max_size=4, unique_by=lambda one: one.label))
+def test_a_directory_that_is_written_is_read_again_as_it_was(apartments: list[Apartment]) -> None:
+    directory = Directory(tuple(apartments))
+    assert Directory.from_records(json.loads(json.dumps(directory.records()))) == directory
