@@ -39,7 +39,7 @@ from bridge.leg import (
 from bridge.log import bound
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.watch import Seen
-from providers.base import Provider, SessionConfig, ToolCall
+from providers.base import Provider, Session, SessionConfig, ToolCall
 from storage.base import StorageError
 from tools.registry import DEADLINE_S, Calls, Refused, Repeated
 from visits import events as e
@@ -142,7 +142,8 @@ class VisitHost:
         self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._leg_tasks: dict[str, asyncio.Task[None]] = {}
+        self._sessions: dict[str, list[asyncio.Task[None]]] = {}
+        """By leg: what takes the events of each of its sessions, and closes it."""
         self._dials: dict[UUID, asyncio.Task[None]] = {}
         self._ringing: UUID | None = None
         """The dial attempt for which a session was opened ahead."""
@@ -226,8 +227,18 @@ class VisitHost:
         leg.log.info("session.joined", opened_ahead=ahead is not None)
         with bound(leg=leg.name):  # the session's own task and its lines belong to this leg
             session = ahead if ahead is not None else provider.open(config)
-            leg.join(session)
-            self._leg_tasks[leg.name] = self._spawn(f"leg {leg.name}", self._run_leg(leg, session))
+            await self._run_session(leg, session)
+
+    async def _lend_voice(self, leg: Leg) -> None:
+        """Join a leg that has no model to a voice of our own."""
+        leg.log.info("session.own_voice")
+        with bound(leg=leg.name):
+            await self._run_session(leg, self._house.announcer.open(self._session_config(leg.role)))
+
+    async def _run_session(self, leg: Leg, session: Session) -> None:
+        leg.join(session)
+        task = self._spawn(f"leg {leg.name}", leg.run(session))
+        self._sessions.setdefault(leg.name, []).append(task)
         # The task must have begun before anything can cancel it: cancelled earlier, it would never reach the
         # `finally` that closes the session, and the provider would go on listening to nobody.
         await asyncio.sleep(0)
@@ -252,14 +263,6 @@ class VisitHost:
         if self._ringing is not None and not self.visit.expects(self._ringing):
             self._house.ahead.close(self._ringing)  # none, where its leg has taken it
             self._ringing = None
-
-    async def _run_leg(self, leg: Leg, session: Any) -> None:
-        try:
-            await leg.run(session)
-        except Exception as error:
-            leg.log.error("leg.failed", error=type(error).__name__, exc_info=error)
-            lost = e.SessionLost(leg.role, leg.attempt, f"{type(error).__name__}")
-            self._inbox.put_nowait(_FromLeg(leg, lost))
 
     def _spawn(self, name: str, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._loop.create_task(work, name=f"{name} of visit {self.id}")
@@ -370,8 +373,7 @@ class VisitHost:
                 await self._handle(posted)
 
     async def _leg_closed(self, leg: Leg, closed: e.LegClosed) -> None:
-        if task := self._leg_tasks.get(leg.name):
-            task.cancel()
+        leg.leave()
         tape = self._tapes.get(leg.name)
         kind, _, detail = closed.reason.partition(": ")
         await self._record_quietly(
@@ -421,7 +423,7 @@ class VisitHost:
             case e.Reply(call, result, speak):
                 await self._answer(call, result, speak)
             case e.SayExactly():
-                self._say(effect)
+                await self._say(effect)
             case e.Prompt(role, sentence):
                 if leg := self._leg(role):
                     leg.prompt(self.place.sentences.say(sentence, self.visit.facts, {}))
@@ -471,7 +473,7 @@ class VisitHost:
             visitor.connect(hears=to_visitor, speaks=to_resident)
             resident.connect(hears=to_resident, speaks=to_visitor)
 
-    def _say(self, effect: e.SayExactly) -> None:
+    async def _say(self, effect: e.SayExactly) -> None:
         leg = self._leg(effect.role)
         if leg is None:
             self._inbox.put_nowait(e.SentencePlayed(effect.role, effect.tag, False))
@@ -480,6 +482,8 @@ class VisitHost:
         recording = self.place.settings.recording
         if effect.sentence in FIRST_WORDS and recording.enabled:
             text = f"{text} {recording.notice or self.place.sentences.sentences['recording_notice']}"
+        if effect.last and leg.speechless:
+            await self._lend_voice(leg)
         leg.say_exactly(text, effect.tag, protected=effect.protected)
 
     def _hang_up(self, role: Role, attempt: UUID | None) -> None:
@@ -673,10 +677,10 @@ class VisitHost:
 
     async def _settle(self) -> None:
         """The sessions of closed legs say last what they cost; a session that is left may still cost more."""
-        closing = [task for name, task in self._leg_tasks.items() if self._legs[name].closed]
+        closing = [one for leg, tasks in self._sessions.items() if self._legs[leg].closed for one in tasks]
         if closing:
             await asyncio.wait(closing, timeout=SETTLE_S)
-        if not all(task.done() for task in self._leg_tasks.values()):
+        if not all(task.done() for tasks in self._sessions.values() for task in tasks):
             self._account.cut_short()
         await self._record_cost(final=True)
 

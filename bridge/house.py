@@ -42,7 +42,7 @@ class House:
     tools: Registry
     ears: Ears
     announcer: Provider
-    """Speaks to visitors for whom no model may be asked."""
+    """Speaks to visitors for whom no model may be asked, and says goodbye where a model is gone."""
     ahead: Ahead
     """Sessions whose calls are still to come."""
     watchers: Sequence[Watcher] = ()

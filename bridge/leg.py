@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -163,6 +164,17 @@ class _Item:
     response_ms: float | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Talk:
+    """What the bill must know of a session that the leg talks to, or talked to."""
+
+    session: Session
+    ready: bool = False
+    """It was up."""
+    billed: bool = False
+    """Something of it was billed."""
+
+
 @dataclass(slots=True)
 class _Segment:
     """Speech that the local VAD heard, on the visit's clock."""
@@ -223,8 +235,6 @@ class Leg:
         """The visit's time at which the caller's audio came that came last."""
         self._tape = TapeHead(tape) if tape is not None else None
         self._account = account
-        self._was_ready = self._billed = False
-        """The session was up; something of it was billed."""
         self._post = post
         self._silence_frames = round(silence_s / FRAME_S)
         self._playout = Playout()
@@ -238,6 +248,10 @@ class Leg:
         self._queue_limit = 0
         """So many samples may wait to be played before pauses are skipped; 0: any."""
         self._session: Session | None = None
+        self._talks: list[_Talk] = []
+        """Its sessions that are not closed."""
+        self._listening: set[asyncio.Task[None]] = set()
+        """Who takes what they say."""
         self._told: TakesTurns | None = None
         """The session, where it relies on our VAD for the caller's turns."""
         self._exact_speech = False
@@ -290,43 +304,66 @@ class Leg:
     # ----------------------------------------------------------------------------------------------------
 
     def join(self, session: Session) -> None:
-        """From now on this is the session that the call talks to; `run` reads what it says."""
+        """From now on this is the session that the call talks to; `run` reads what it says.
+
+        One that it talked to before is left.
+        """
+        self.leave()
+        self._lost = False
         self._session = session
         self._told = session if isinstance(session, TakesTurns) else None
         self._agree(session)
 
+    @property
+    def speechless(self) -> bool:
+        """Whether nothing can be said: there is no session, or it is gone for good."""
+        return self._session is None
+
     async def run(self, session: Session) -> None:
-        """Take what the session says until it ends, or the host ends this; then close it."""
+        """Take what the session says until it ends, or `leave` ends this; then close it."""
+        talk, task = _Talk(session), asyncio.current_task()
+        assert task is not None
+        self._talks.append(talk)
+        self._listening.add(task)
         try:
-            await session.run(self._on)
+            await session.run(partial(self._on, talk))
+        except Exception as error:
+            self.log.error("leg.failed", error=type(error).__name__, exc_info=error)
+            self._lose(type(error).__name__, session)
         finally:
+            self._listening.discard(task)
             cut_short = session.busy
             await session.close()
-            self._settle(session, cut_short)
+            self._settle(talk, cut_short)
             self._say_what_was_spared(session)
-        if not self._closed:
-            self._lose("the session ended")
+        self._lose("the session ended", session)
+
+    def leave(self) -> None:
+        """Have `run` close the session; one that is being closed already is left to tell its bill."""
+        for task in self._listening:
+            task.cancel()
 
     def bill_time(self) -> None:
-        """Have the account know what the session costs by its time, up to now."""
-        if self._session is not None:
-            self._bill_time_of(self._session)
+        """Have the account know what the sessions cost by their time, up to now."""
+        for talk in self._talks:
+            self._bill_time_of(talk)
 
-    def _bill_time_of(self, session: Session) -> None:
-        if isinstance(session, BilledByTime):
-            for usage in session.time_billed():
-                self._bill(usage)
+    def _bill_time_of(self, talk: _Talk) -> None:
+        if isinstance(talk.session, BilledByTime):
+            for usage in talk.session.time_billed():
+                self._bill(talk, usage)
 
-    def _bill(self, usage: Usage) -> None:
-        self._billed = True
+    def _bill(self, talk: _Talk, usage: Usage) -> None:
+        talk.billed = True
         self._account.add(usage)
 
-    def _settle(self, session: Session, cut_short: bool) -> None:
+    def _settle(self, talk: _Talk, cut_short: bool) -> None:
         """The session is closed: what is left of its bill."""
-        self._bill_time_of(session)
+        self._talks.remove(talk)
+        self._bill_time_of(talk)
         if cut_short:
             self._account.cut_short()
-        if self._was_ready and not self._billed:
+        if talk.ready and not talk.billed:
             self._account.untold()
 
     def _say_what_was_spared(self, session: Session) -> None:
@@ -343,11 +380,11 @@ class Leg:
         self._up = Resampler(TELEPHONE_RATE, capabilities.input_rate)
         self._down = None
 
-    def _on(self, event: Event) -> None:
+    def _on(self, talk: _Talk, event: Event) -> None:
         """Called for each event as it comes; see :meth:`providers.base.Session.run`."""
         if isinstance(event, Usage):  # also when the call is over: it is to be paid all the same
-            self._bill(event)
-        if self._closed or self._lost:
+            self._bill(talk, event)
+        if self._closed or talk.session is not self._session:
             return
         match event:
             case AudioDelta():
@@ -355,9 +392,8 @@ class Leg:
             case AudioDone():
                 self._audio_done(event.item)
             case Ready():
-                self._was_ready = True
-                if self._session is not None:
-                    self._agree(self._session)
+                talk.ready = True
+                self._agree(talk.session)
             case ItemStarted():
                 self._item_started(event)
             case Transcript(role="agent"):
@@ -406,15 +442,20 @@ class Leg:
         self._retire()
         self._post(self, SessionBroke(lost.provider, f"{lost.code}: {lost.message}"))
 
-    def _lose(self, reason: str) -> None:
-        """The session is gone; the call itself still stands, and stays silent until the host ends it."""
-        if self._lost or self._closed:
+    def _lose(self, reason: str, session: Session | None = None) -> None:
+        """The session is gone; the call itself still stands, and stays silent until it joins another one.
+
+        `session`: which one; None: the one that it talks to.
+        """
+        if self._lost or self._closed or (session is not None and session is not self._session):
             return
         self._lost = True
         self._session = self._told = None
         self._overlap = None
-        self._playout.flush(force=True)
+        self._sayings.clear()
+        self._turns.clear()
         self._post(self, visit_events.SessionLost(self.role, self.attempt, reason))
+        self._playout.flush(force=True)
 
     # ----------------------------------------------------------------------------------------------------
     # Up: what the caller says

@@ -1,6 +1,7 @@
 """A session without a model: it says sentences word for word, in a voice of our own, and hears nobody.
 
-For callers whom no model may be asked for. It costs nothing, and needs no network.
+For callers whom no model may be asked for, and for the last words to those whose model is gone. It costs nothing,
+and needs no network.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class AnnouncerSession:
         self._speaking: set[asyncio.Task[None]] = set()
         self._receipts = 0
         self._delivery.add(Ready(CAPABILITIES))
+        self._delivery.add(Usage("local", "voice", "speech"))  # nothing, and that much is known at once
 
     @property
     def capabilities(self) -> Capabilities:

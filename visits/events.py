@@ -269,7 +269,7 @@ class TransferAnswered:
 
 @dataclass(frozen=True, slots=True)
 class SessionLost:
-    """A leg's model is gone for good."""
+    """A leg's model is gone for good, or the voice of our own that took its place."""
 
     role: Role
     attempt: UUID | None = None
@@ -376,6 +376,8 @@ class SayExactly:
         fields: what fills its placeholders, beside the tenant's name and the visit's facts.
         tag: what `SentencePlayed` will name.
         protected: the caller can't talk over it.
+        last: it is this caller's goodbye. Where the leg has no model to say it, a voice of our own does;
+            where that fails as well, a `SessionLost` follows.
     """
 
     role: Role
@@ -383,6 +385,7 @@ class SayExactly:
     fields: Mapping[str, str]
     tag: str
     protected: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,8 @@ LAST_COMFORT_S = 5.0
 """So shortly before the ring time is over the visitor is no more told that we are still calling."""
 TRANSFER_S = 5.0
 """How long the PBX may take to be told of the attendant; less than a tool call has (`tools.registry`)."""
+LAST_WORDS_S = 6.0
+"""How long who lost their model is told so in a voice of our own, before they are hung up all the same."""
 HANG_UP_S = 5.0
 """How long a leg that was hung up may take to close before the visit ends without it."""
 _UNHEARD = None
@@ -243,6 +245,9 @@ class Visit:
         self._question_put = False
         self._question_at = 0.0
         self._mute: set[Role] = set()
+        """Legs whose model is gone for good: nothing more is said on them but the goodbye."""
+        self._goodbyes: dict[Role, SayExactly] = {}
+        """What is said last on each leg."""
         self._hung_up = False
         self._handing_over: AttendantRequested | None = None
         """What asked for the attendant, while the PBX is being told."""
@@ -298,7 +303,9 @@ class Visit:
         self._began = None if event.at is None else (self._now, event.at)
         if not event.unserved:
             yield SayExactly(Role.VISITOR, "greeting", {}, "greeting")
-        elif self.rules.attendant:
+            return
+        self._mute.add(Role.VISITOR)
+        if self.rules.attendant:
             self._stranded = True
             yield from self._prepare_transfer()
         else:
@@ -1219,19 +1226,26 @@ class Visit:
             return
         yield SetTimer("closing", self.rules.closing_s)
         for role, sentence in ((Role.VISITOR, visitor), (Role.RESIDENT, resident)):
-            if role not in self.legs:
-                continue
-            if role in self._mute:
-                yield HangUp(role, self.attempt if role is Role.RESIDENT else None)
-            else:
+            if role in self.legs:
                 yield AutoReply(role, False)
-                yield SayExactly(role, sentence, {}, "goodbye", protected=True)
+                yield self._goodbye(role, sentence)
+
+    def _goodbye(self, role: Role, sentence: str, tag: str = "goodbye") -> SayExactly:
+        said = self._goodbyes[role] = SayExactly(role, sentence, {}, tag, protected=True, last=True)
+        return said
 
     def goodbye_played(self, event: SentencePlayed) -> Iterator[Effect]:
+        if event.role not in self.legs:
+            return
         more_to_say = self._last_words and event.role is Role.RESIDENT
-        last = "too_late" if more_to_say else "goodbye"
-        if event.tag == last and event.role in self.legs:
+        last = "too_late" if more_to_say else self._goodbyes[event.role].tag
+        if event.tag == last:
             yield HangUp(event.role, self.attempt if event.role is Role.RESIDENT else None)
+
+    def last_words_too_long(self) -> Iterator[Effect]:
+        """Who is told by our own voice that no model is left does not wait for the others' goodbyes."""
+        for role in sorted(self._mute & self.legs, reverse=True):
+            yield HangUp(role, self.attempt if role is Role.RESIDENT else None)
 
     def goodbye_too_long(self) -> Iterator[Effect]:
         if self._hung_up:  # and still a leg has not closed: the visit ends without it
@@ -1247,6 +1261,7 @@ class Visit:
         assert self.outcome is not None
         self.state = State.ENDED
         yield StopTimer("closing")
+        yield StopTimer("last_words")
         facts = self.facts
         yield Record(
             "visit.ended",
@@ -1315,12 +1330,17 @@ class Visit:
             sentence = "transfer_unserved" if self._promised else "goodbye_unserved"
             yield from self._close(Outcome.UNREACHABLE, self._unserved, visitor=sentence)
             return
+        yield from self._failed("session_lost")
+
+    def _failed(self, reason: str) -> Iterator[Effect]:
         yield from self._close(
             Outcome.FAILED,
-            "session_lost",
-            visitor="transfer" if self._promised else "goodbye_failed",
+            reason,
+            visitor="transfer_failed" if self._promised else "goodbye_failed",
             resident="goodbye_resident_failed",
         )
+        if self._mute & self.legs:
+            yield SetTimer("last_words", LAST_WORDS_S)
 
     def session_lost_after_decision(self, event: SessionLost) -> Iterator[Effect]:
         if self._gone(event):
@@ -1328,16 +1348,22 @@ class Visit:
         yield from ()
 
     def session_lost_at_goodbye(self, event: SessionLost) -> Iterator[Effect]:
-        if self._gone(event):
+        """The goodbye is said once more, by our own voice; who can't be told by that either is hung up."""
+        if not self._gone(event):
+            return
+        if event.role in self._mute or event.role not in self.legs or self._hung_up:
             yield HangUp(event.role, event.attempt)
+            return
+        self._mute.add(event.role)
+        sentence = self._goodbyes[event.role].sentence
+        if self._last_words and event.role is Role.RESIDENT:
+            self._last_words, sentence = False, self._too_late_sentence
+        yield self._goodbye(event.role, sentence, "last_words")  # the other one was broken off, and says so
+        if self.outcome is Outcome.FAILED:
+            yield SetTimer("last_words", LAST_WORDS_S)
 
     def broken(self, event: Broken) -> Iterator[Effect]:
-        yield from self._close(
-            Outcome.FAILED,
-            event.reason,
-            visitor="goodbye_failed",
-            resident="goodbye_resident_failed",
-        )
+        yield from self._failed(event.reason)
 
     def broken_at_the_gate(self, event: Broken) -> Iterator[Effect]:
         """Each is told what is known: shut where the gate was never asked, or unknown."""
@@ -1473,5 +1499,6 @@ TIMERS: dict[tuple[State, str], Callable[[Visit], Iterator[Effect]]] = {
     (State.CONNECTED, "connected"): Visit.talked_long_enough,
     (State.AUTHORIZED, "gate"): Visit.gate_silent,
     (State.AUTHORIZED, "transfer"): Visit.transfer_silent_after_gate,
+    (State.CLOSING, "last_words"): Visit.last_words_too_long,
     (State.CLOSING, "closing"): Visit.goodbye_too_long,
 }

@@ -17,7 +17,7 @@ from bridge.endpoints.base import Endpoint, EndpointClosed
 from bridge.leg import Leg
 from bridge.runner import silero_onnx
 from providers.announcer import CAPABILITIES
-from providers.base import Event, Ready, Session, Tokens, Usage
+from providers.base import Event, Failed, Ready, Session, Tokens, Usage
 from visits.events import Role
 
 REPLY = Usage("openai", "gpt-realtime-2.1", "reply", Tokens(audio_out=1_000_000))
@@ -57,8 +57,24 @@ class Timed(Told):
         self.seconds += 6.0  # the last of it is told as it ends
 
 
-async def bill_of(session: Told, talk: Callable[[Leg], Any], provider: str = "openai") -> Account:
-    account = Account(known_prices(), Currency(), provider)
+class Leaving(Timed):
+    """One that ends by itself, and takes its time to be closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended, self.closing, self.closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def run(self, take: Callable[[Event], None]) -> None:
+        self.take = take
+        await self.ended.wait()
+
+    async def close(self) -> None:
+        self.closing.set()
+        await self.closed.wait()
+        await super().close()
+
+
+def a_leg(account: Account) -> Leg:
     leg = Leg(
         role=Role.VISITOR,
         name="visitor",
@@ -74,6 +90,12 @@ async def bill_of(session: Told, talk: Callable[[Leg], Any], provider: str = "op
         post=lambda *_: None,
     )
     leg.ids = {"leg": str(uuid4())}
+    return leg
+
+
+async def bill_of(session: Told, talk: Callable[[Leg], Any], provider: str = "openai") -> Account:
+    account = Account(known_prices(), Currency(), provider)
+    leg = a_leg(account)
     leg.join(cast(Session, session))
     running = asyncio.create_task(leg.run(cast(Session, session)))
     await asyncio.sleep(0)
@@ -120,3 +142,46 @@ async def test_a_reply_under_way_and_a_session_that_told_nothing_are_said() -> N
     assert (await bill_of(free, lambda leg: free.take(Ready(CAPABILITIES)), "local")).bill().complete
     never_up = Told()
     assert (await bill_of(never_up, lambda leg: None)).bill().complete
+
+
+async def talks_to(leg: Leg, session: Told) -> asyncio.Task[None]:
+    """The leg joins a session; the task is over once that is closed."""
+    leg.join(cast(Session, session))
+    running = asyncio.create_task(leg.run(cast(Session, session)))
+    await asyncio.sleep(0)
+    return running
+
+
+async def test_a_session_that_is_lost_tells_the_end_of_its_bill_though_the_call_is_over_meanwhile() -> None:
+    account, session = Account(known_prices(), Currency(), "openai-live"), Leaving()
+    leg = a_leg(account)
+    running = await talks_to(leg, session)
+    session.take(Failed("session", "went_away", "gone"))
+    session.ended.set()
+    await session.closing.wait()
+    leg.bill_time()
+    assert account.bill().usd == Decimal("0.025"), "30 s, so far"
+    leg.endpoint_closed(EndpointClosed("hangup", ""))
+    leg.leave()
+    session.closed.set()
+    await running
+    assert account.bill().usd == Decimal("0.03"), "and six more"
+
+
+async def test_a_session_that_is_left_for_another_is_closed_heard_no_more_and_billed_by_itself() -> None:
+    account, first, second = Account(known_prices(), Currency(), "openai"), Told(), Told()
+    leg = a_leg(account)
+    running = await talks_to(leg, first)
+    first.take(Ready(CAPABILITIES))
+    first.take(Failed("session", "stalled", "nothing came"))
+    assert leg.speechless
+    after = await talks_to(leg, second)
+    first.take(Failed("session", "late", "it is not over by itself"))
+    assert not leg.speechless, "what the first one says is nothing to the second"
+    second.take(REPLY)
+    await asyncio.wait({running})
+    assert running.cancelled() and not after.done()
+    leg.leave()
+    await asyncio.wait({after})
+    assert account.bill().usd == 64
+    assert account.bill().unknown == ("openai: a session told nothing of what it costs",)

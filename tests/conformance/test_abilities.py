@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from bridge.costs.account import KINDS, Account, Currency
 from bridge.costs.prices import ANY_MODEL, Price, known_prices
 from providers.base import (
@@ -224,6 +226,19 @@ async def test_what_a_reply_costs_is_told_and_has_a_price(vendor: type[Stage]) -
     bill = account.bill()
     assert bill.amount > 1 and bill.complete is all(usage.complete for usage in told)
     return "native" if bill.complete else "emulated"
+
+
+async def test_a_session_that_nobody_used_is_billed_or_costs_nothing(vendor: type[Stage]) -> None:
+    """Those that cost nothing may be opened ahead of their call: nobody is there yet who could be billed."""
+    async with playing(vendor) as play:
+        ahead = play.stage.provider().opens_ahead
+        await asyncio.sleep(0.3)
+        await play.session.close()
+        timed = isinstance(play.session, BilledByTime)
+        told = [e for e in play.talk.events if isinstance(e, Usage)]
+        told += play.session.time_billed() if isinstance(play.session, BilledByTime) else ()
+    assert ahead is not timed
+    assert sum(usage.seconds for usage in told) >= 0.3 if timed else told == []
 
 
 @shows("tool cancelled")

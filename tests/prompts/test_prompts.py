@@ -152,7 +152,7 @@ def test_no_question_of_decision_turns_yes_into_no() -> None:
 def test_an_attendant_is_only_promised_where_one_was_told_to_come() -> None:
     """A tenant may have none: what such a visitor or resident may hear speaks of none."""
     promising = {key for key, text in SENTENCES.items() if "atendente" in fold(text)}
-    assert promising == {"transfer", "gate_failed_transfer", "transfer_unserved"}
+    assert promising == {"transfer", "gate_failed_transfer", "transfer_unserved", "transfer_failed"}
     phrases = section(PROMPTS["visitor"], SECTION)
     without = section((ROOT / "prompts" / "visitor_without_attendant.pt-BR.md").read_text("utf-8"), SECTION)
     offering = {key for key, text in phrases.items() if "atendente" in fold(text)} - {"sem_atendente"}

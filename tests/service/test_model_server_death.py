@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 from bridge.softphone import CallEnded
 from tests.service.doorman import Cast
 from tests.service.household import Household, household, until, with_cast
+from visits.visit import LAST_WORDS_S
 
-ENDS_WITHIN_S = 3.0
+ENDS_WITHIN_S = 3.0 + LAST_WORDS_S
 BACK_WITHIN_S = 60.0
 
 

@@ -1,4 +1,7 @@
-"""Whatever a provider does, its visit ends failed and closed, in a stated time, and nobody else notices."""
+"""Whatever a provider does, its visit ends failed and closed, in a stated time, and nobody else notices.
+
+The visitor is told so, in a voice of our own.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,11 @@ from providers.failover import ASKED_AGAIN_S, LOOK_S, SILENT_S
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import Household, household, listens, until, with_cast
 from tests.simulators.openai_realtime import Faults
+from visits.visit import LAST_WORDS_S
 
-AT_ONCE_S = 3.0
+AT_ONCE_S = 3.0 + LAST_WORDS_S
 CONNECT_S = 5.0 + AT_ONCE_S
+SORRY = "Desculpe, tive um problema técnico. Por favor, chame de novo."
 STALLED_S = 2 * (SILENT_S + LOOK_S) + ASKED_AGAIN_S + LOOK_S + AT_ONCE_S
 """A session, and the one that takes its place."""
 
@@ -68,13 +73,15 @@ def working(*names: str) -> list[str]:
 
 
 async def fails(house: Household, tenant: str) -> float:
-    """A visit to a tenant whose provider fails; how long it lasted."""
+    """A visit to a tenant whose provider fails, and who is told of it; how long it lasted."""
     began, visit = asyncio.get_running_loop().time(), uuid4()
     phone = await house.visit(tenant, listens, visit=visit)
     lasted = asyncio.get_running_loop().time() - began
     assert phone.closed.result().kind == "hangup", tenant  # so that the dialplan can go on
     outcome, reason, opened = await house.outcome(visit)
     assert (outcome, reason, opened) == ("failed", "session_lost", None), tenant
+    *_, last = [one.data for one in await house.records(visit) if one.kind == "turn"]
+    assert (last["speaker"], last["text"], last["interrupted"]) == ("agent", SORRY, False), tenant
     return lasted
 
 

@@ -30,8 +30,8 @@ WAY_TO_THE_GATE = (
     "gate.requested",
 )
 AT_A_TIME = 6
-SORRY = "Desculpe, tive um problema técnico e não consigo continuar. Por favor, chame de novo. Até logo."
-SORRY_RESIDENT = "Desculpe, tive um problema técnico. O portão continua fechado. Até logo."
+SORRY = "Desculpe, tive um problema técnico. Por favor, chame de novo."
+SORRY_RESIDENT = "Desculpe, tive um problema. O portão continua fechado. Até logo."
 
 
 class LeakyStorage(SqliteStorage):
@@ -119,9 +119,14 @@ async def test_without_the_record_the_gate_is_never_asked(tmp_path: Path, gate: 
                 outcome, reason, opened = await house.outcome(visit)
                 assert (outcome, opened) == ("failed", None), case
                 assert reason is not None and reason.startswith("audit: "), case
+            if kind.startswith("leg.connected") and not for_good:
+                leg, words = ("resident-1", SORRY_RESIDENT) if kind[13:] else ("visitor", SORRY)
+                turns = [one.data for one in await house.records(visit) if one.kind == "turn"]
+                heard = [one["text"] for one in turns if one["leg"] == leg and not one["interrupted"]]
+                assert heard == [words], "there is no model to say it: we do"
         visitors = spoken_by_host(cast, "visitor").count(SORRY)
         residents = spoken_by_host(cast, "resident").count(SORRY_RESIDENT)
-        assert visitors == 2 * len(WAY_TO_THE_GATE[2:])  # before that there is no voice to say it with
+        assert visitors == 2 * len(WAY_TO_THE_GATE[2:])  # before that there is no model to say it
         assert residents == 2 * len(WAY_TO_THE_GATE[5:])
 
         lines = [line for line in logs if line["event"] == "record.failed"]

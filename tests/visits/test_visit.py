@@ -15,7 +15,15 @@ from visits.audit import KINDS, draft, stamp
 from visits.directory import Apartment, Directory
 from visits.events import DialOutcome, Outcome
 from visits.facts import Facts, Intent
-from visits.visit import BRIEFING_LIMIT, HOLD_S, NO_QUIET_S, UNCLEAR_LIMIT, State, VisitRules
+from visits.visit import (
+    BRIEFING_LIMIT,
+    HOLD_S,
+    LAST_WORDS_S,
+    NO_QUIET_S,
+    UNCLEAR_LIMIT,
+    State,
+    VisitRules,
+)
 
 STRANGER = UUID(int=7)
 Scene = Callable[..., Stage]
@@ -744,14 +752,16 @@ def test_who_hangs_up_while_the_gate_is_awaited_hears_nothing_more(gone: tuple[e
 
 
 @pytest.mark.parametrize("role", [V, R])
-def test_a_model_that_is_lost_while_the_gate_is_awaited_says_no_goodbye_and_the_other_does(
+def test_a_model_that_is_lost_while_the_gate_is_awaited_leaves_the_goodbye_to_our_own_voice(
     role: e.Role,
 ) -> None:
     stage = Stage.authorized()
     assert not stage.play(e.SessionLost(role, stage.attempt if role is R else None, "gone"))
     told = stage.play(e.GateAnswered(True))
-    assert [one.role for one in of(told, e.SayExactly)] == [V if role is R else R]
-    assert of(told, e.HangUp) == [e.HangUp(role, stage.attempt if role is R else None)]
+    assert said_to(told, V) == ["goodbye_authorized"] and said_to(told, R) == ["goodbye_resident_authorized"]
+    assert all(one.last for one in of(told, e.SayExactly)) and not of(told, e.HangUp)
+    stage.closes()
+    assert stage.ended() == ("authorized", "opened")
 
 
 # ---- calling the resident ---------------------------------------------------------------------------------
@@ -1598,13 +1608,11 @@ def test_a_record_that_cannot_be_made_durable_comes_before_the_gate_and_never_af
 def test_a_visitors_model_that_is_lost_ends_it(scene: Scene) -> None:
     stage = scene()
     told = stage.play(e.SessionLost(V, None, "stalled"))
-    assert not said_to(told, V), "there is nobody left to say it"
-    assert e.HangUp(V, None) in told
+    assert said_to(told, V) == ["goodbye_failed"]
     assert said_to(told, R) == (["goodbye_resident_failed"] if R in stage.visit.legs else [])
+    assert all(one.last for one in of(told, e.SayExactly)) and not of(told, e.HangUp)
     assert of(told, e.Record)[0].data == {"leg": "visitor", "text": "session lost: stalled"}
-    stage.play(e.LegClosed(V, None))
-    if R in stage.visit.legs:
-        stage.closes()
+    stage.closes()
     assert stage.ended() == ("failed", "session_lost")
 
 
@@ -1612,10 +1620,42 @@ def test_a_residents_model_that_is_lost_ends_it() -> None:
     stage = Stage.briefed()
     told = stage.play(e.SessionLost(R, stage.attempt, "stalled"))
     assert said_to(told, V) == ["goodbye_failed"]
-    assert of(told, e.HangUp) == [e.HangUp(R, stage.attempt)]
-    stage.play(e.LegClosed(R, stage.attempt))
+    assert said_to(told, R) == ["goodbye_resident_failed"]
+    assert not of(told, e.HangUp)
     stage.closes()
     assert stage.ended() == ("failed", "session_lost")
+
+
+@pytest.mark.parametrize("role", [V, R])
+def test_our_own_voice_has_a_few_seconds_and_who_still_has_a_model_has_more(role: e.Role) -> None:
+    stage = Stage.briefed()
+    attempt = stage.attempt if role is R else None
+    stage.play(e.SessionLost(role, attempt, "stalled"))
+    assert stage.timers["last_words"] == pytest.approx(stage.now + LAST_WORDS_S)
+    assert stage.timers["last_words"] < stage.timers["closing"]
+    assert stage.ring("last_words") == [e.HangUp(role, attempt)]
+    stage.play(e.LegClosed(role, attempt))
+    stage.closes()
+    assert stage.ended() == ("failed", "session_lost") and not stage.timers
+
+
+def test_who_can_not_be_told_by_our_own_voice_is_hung_up() -> None:
+    stage = Stage.collecting()
+    stage.play(e.SessionLost(V, None, "stalled"))
+    assert stage.play(e.SessionLost(V, None, "no_voice")) == [e.HangUp(V, None)]
+    stage.play(e.LegClosed(V, None))
+    assert stage.ended() == ("failed", "session_lost")
+
+
+def test_nothing_but_the_goodbye_is_said_in_a_voice_of_our_own() -> None:
+    """Least of all the briefing: who is told of a visitor by us alone could not be heard."""
+    stage = Stage.answered(attendant=True)
+    stage.play(e.SessionLost(R, stage.attempt, "stalled"))
+    told = stage.ring("pickup")
+    assert [one.tag for one in of(told, e.SayExactly) if one.role is R] == ["briefing"]
+    told += stage.play(e.TransferAnswered(False))
+    assert [one.tag for one in of(told, e.SayExactly) if one.last and one.role is R] == ["goodbye"]
+    assert not any(one.last for one in of(told, e.SayExactly) if one.tag != "goodbye")
 
 
 @pytest.mark.parametrize("whose", [V, R])
@@ -1627,13 +1667,9 @@ def test_whose_model_is_lost_gets_the_attendant_where_there_is_one(how: str, who
     told = stage.ring("transfer") if how == "silent" else stage.play(e.TransferAnswered(how == "ready"))
     assert stage.at(State.CLOSING)
     assert (e.UndoTransfer() in told) == (how != "ready")
-    if whose is V:
-        assert of(told, e.HangUp) == [e.HangUp(V, None)], "the PBX then rings the attendant, where it can"
-        assert said_to(told, R) == ["goodbye_resident_failed"]
-    else:
-        assert said_to(told, V) == ["transfer" if how == "ready" else "goodbye_failed"]
-        assert of(told, e.HangUp) == [e.HangUp(R, stage.attempt)]
-    stage.play(e.LegClosed(whose, stage.attempt if whose is R else None))
+    assert said_to(told, V) == ["transfer_failed" if how == "ready" else "goodbye_failed"]
+    assert said_to(told, R) == ["goodbye_resident_failed"]
+    assert not of(told, e.HangUp), "the PBX rings the attendant once they have heard that"
     stage.closes()
     assert stage.ended() == ("failed", "session_lost") and not stage.opened
 
@@ -1655,8 +1691,8 @@ def test_the_attendant_is_asked_for_once_whoever_wants_them_and_whatever_is_lost
     assert told.count(e.PrepareTransfer()) == 1
     told = stage.play(e.TransferAnswered(True))
     assert answer(told) == {"status": "transferring"}
-    assert {hung.role for hung in of(told, e.HangUp)} == {V, R}
-    stage.play(e.LegClosed(V), e.LegClosed(R, stage.attempt))
+    assert said_to(told, V) == ["transfer_failed"]
+    stage.closes()
     assert stage.ended() == ("failed", "session_lost")
     other = Stage.briefed(attendant=True)
     other.play(e.SessionLost(R, other.attempt))
@@ -1665,12 +1701,39 @@ def test_the_attendant_is_asked_for_once_whoever_wants_them_and_whatever_is_lost
     assert other.at(State.CLOSING)
 
 
-def test_a_model_that_is_lost_during_its_goodbye_is_hung_up_at_once() -> None:
+def test_a_goodbye_whose_model_is_lost_is_said_once_more_by_our_own_voice() -> None:
     stage = Stage.briefed()
     stage.play(e.KeyPressed(R, "2"))
-    assert stage.play(e.SessionLost(V, None)) == [e.HangUp(V, None)]
+    assert said_to(stage.play(e.SessionLost(V, None)), V) == ["goodbye_denied"]
+    assert not stage.play(e.SentencePlayed(V, "goodbye", False)), "that is the one that was broken off"
+    assert stage.play(e.SessionLost(V, None)) == [e.HangUp(V, None)], "our own voice was lost as well"
     assert stage.play(e.SessionLost(R, STRANGER)) == []
-    assert stage.play(e.SessionLost(R, stage.attempt)) == [e.HangUp(R, stage.attempt)]
+    assert said_to(stage.play(e.SessionLost(R, stage.attempt)), R) == ["goodbye_resident_denied"]
+    assert stage.play(e.SentencePlayed(R, "last_words", True)) == [e.HangUp(R, stage.attempt)]
+
+
+def test_both_callers_hear_a_goodbye_where_both_models_are_lost_one_after_the_other() -> None:
+    stage = Stage.briefed()
+    assert said_to(stage.play(e.SessionLost(V, None)), R) == ["goodbye_resident_failed"]
+    told = stage.play(e.SessionLost(R, stage.attempt))
+    assert said_to(told, R) == ["goodbye_resident_failed"] and not said_to(told, V)
+    assert stage.timers["last_words"] == pytest.approx(stage.now + LAST_WORDS_S)
+    stage.closes()
+    assert stage.ended() == ("failed", "session_lost")
+
+
+def test_a_model_that_is_lost_after_the_hang_up_is_not_replaced() -> None:
+    stage = Stage.briefed()
+    stage.play(e.KeyPressed(R, "2"))
+    stage.ring("closing")
+    assert stage.play(e.SessionLost(V, None)) == [e.HangUp(V, None)]
+
+
+def test_a_refusal_that_came_too_late_is_answered_by_our_own_voice_where_the_model_is_lost() -> None:
+    stage = Stage.authorized()
+    stage.play(e.GateAnswered(True), e.Said(R, "late", "Não autorizo!", stage.now, True))
+    assert said_to(stage.play(e.SessionLost(R, stage.attempt)), R) == ["too_late_opened"]
+    assert stage.play(e.SentencePlayed(R, "last_words", True)) == [e.HangUp(R, stage.attempt)]
 
 
 def test_other_sentences_that_end_are_no_goodbye() -> None:

@@ -51,7 +51,7 @@ ITEMS = st.sampled_from(["i1", "i2", "i3", "i4", ""])
 ROLES = st.sampled_from([R, R, R, V])
 TAGS = st.sampled_from(
     [
-        *("briefing", "answer", "goodbye", "question", "greeting", "use_key", "nonsense"),
+        *("briefing", "answer", "goodbye", "last_words", "question", "greeting", "use_key", "nonsense"),
         *("connecting", "connecting", "back", "parting", "too_late"),
     ]
 )
@@ -390,7 +390,7 @@ class AnyOrder(RuleBasedStateMachine):
         name=st.sampled_from(
             [
                 *("ring", "pickup", "words", "open_turn", "question", "gate", "transfer", "closing"),
-                *("hold", "no_quiet", "connecting", "parting", "connected", "nonsense"),
+                *("hold", "no_quiet", "connecting", "parting", "connected", "last_words", "nonsense"),
             ]
         )
     )

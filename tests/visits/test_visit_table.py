@@ -241,6 +241,7 @@ TIMED: dict[tuple[State, str], Callable[[], Stage]] = {
     (State.AUTHORIZED, "transfer"): lambda: _gate_failed(),
     (State.AUTHORIZED, "gate"): Stage.authorized,
     (State.CLOSING, "closing"): closing,
+    (State.CLOSING, "last_words"): lambda: _stranded(Stage.collecting()),
 }
 
 

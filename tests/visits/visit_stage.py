@@ -154,7 +154,8 @@ class Stage:
         """Every goodbye is heard to its end, every leg that is hung up closes."""
         for role in (V, R):
             if role in self.visit.legs:
-                self.play(e.SentencePlayed(role, "goodbye", True))
+                said = [one for one in self.told if isinstance(one, e.SayExactly) and one.role is role]
+                self.play(e.SentencePlayed(role, said[-1].tag, True))
                 assert any(isinstance(one, e.HangUp) and one.role is role for one in self.told[-3:])
                 self.play(e.LegClosed(role, self.visit.attempt if role is R else None, "hung up"))
         assert self.visit.state is State.ENDED
