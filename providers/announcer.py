@@ -1,7 +1,7 @@
 """A session without a model: it says sentences word for word, in a voice of our own, and hears nobody.
 
-For callers whom no model may be asked for, and for the last words to those whose model is gone. It costs nothing,
-and needs no network.
+For callers whom no model may be asked for, and for the last words to those whose model is gone. It costs
+nothing, and needs no network.
 """
 
 from __future__ import annotations
