@@ -326,7 +326,7 @@ class Leg:
         self._talks.append(talk)
         self._listening.add(task)
         try:
-            await session.run(partial(self._on, talk))
+            await session.run(partial(self._take, talk))
         except Exception as error:
             self.log.error("leg.failed", error=type(error).__name__, exc_info=error)
             self._lose(type(error).__name__, session)
@@ -380,20 +380,25 @@ class Leg:
         self._up = Resampler(TELEPHONE_RATE, capabilities.input_rate)
         self._down = None
 
-    def _on(self, talk: _Talk, event: Event) -> None:
+    def _take(self, talk: _Talk, event: Event) -> None:
         """Called for each event as it comes; see :meth:`providers.base.Session.run`."""
         if isinstance(event, Usage):  # also when the call is over: it is to be paid all the same
             self._bill(talk, event)
-        if self._closed or talk.session is not self._session:
-            return
+        elif isinstance(event, Ready):
+            talk.ready = True
+        if not self._closed and talk.session is self._session:
+            self._on(event)
+
+    def _on(self, event: Event) -> None:
+        """Something happened in the session that the leg talks to."""
         match event:
             case AudioDelta():
                 self._play(event)
             case AudioDone():
                 self._audio_done(event.item)
             case Ready():
-                talk.ready = True
-                self._agree(talk.session)
+                if self._session is not None:
+                    self._agree(self._session)
             case ItemStarted():
                 self._item_started(event)
             case Transcript(role="agent"):

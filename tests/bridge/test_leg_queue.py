@@ -16,7 +16,7 @@ from bridge.clock import Clock
 from bridge.costs.account import Account, Currency
 from bridge.costs.prices import known_prices
 from bridge.endpoints.base import Endpoint
-from bridge.leg import Leg, _Talk
+from bridge.leg import Leg
 from bridge.runner import silero_onnx
 from bridge.softphone import load_wav
 from providers.base import AudioDelta, AudioDone, Capabilities, ItemStarted, ResponseDone, Session
@@ -80,20 +80,18 @@ def a_leg(phone: Phone, limit_ms: int, posted: list[Any]) -> Leg:
 async def test_what_came_late_is_caught_up_with_in_pauses(limit_ms: int) -> None:
     phone, posted = Phone(), list[Any]()
     leg = a_leg(phone, limit_ms, posted)
-    assert leg._session is not None
-    talk = _Talk(leg._session)
     pcm = SPEECH + bytes(8000) + SPEECH
-    leg._on(talk, ItemStarted("response_1", "item_1", None))
+    leg._on(ItemStarted("response_1", "item_1", None))
     late = 8 * CHUNK
-    leg._on(talk, AudioDelta("item_1", pcm[:late]))  # 800 ms at once, after the network stood still
+    leg._on(AudioDelta("item_1", pcm[:late]))  # 800 ms at once, after the network stood still
     waiting = []
     for at in range(late, len(pcm), CHUNK):
-        leg._on(talk, AudioDelta("item_1", pcm[at : at + CHUNK]))
+        leg._on(AudioDelta("item_1", pcm[at : at + CHUNK]))
         for _ in range(5):
             leg.tick(0)
         waiting.append(leg._playout.pending_samples // 8)
-    leg._on(talk, AudioDone("item_1"))
-    leg._on(talk, ResponseDone("response_1", None, "completed", {}))
+    leg._on(AudioDone("item_1"))
+    leg._on(ResponseDone("response_1", None, "completed", {}))
     for _ in range(60):
         leg.tick(0)
     assert leg._playout.ledger("item_1").complete

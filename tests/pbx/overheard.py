@@ -18,7 +18,7 @@ import pytest
 import soxr
 
 from bridge.clock import FRAME_S
-from bridge.leg import Leg, _Talk
+from bridge.leg import Leg
 from providers.base import AudioDelta, Event, Transcript
 from tests.pbx.rtp import RATE, Samples
 
@@ -64,9 +64,9 @@ class Overheard:
         """Begin to listen."""
         on, tick = Leg._on, Leg.tick
 
-        def noted_on(leg: Leg, talk: _Talk, event: Event) -> None:
+        def noted_on(leg: Leg, event: Event) -> None:
             self._note(leg, event)
-            on(leg, talk, event)
+            on(leg, event)
 
         def noted_tick(leg: Leg, skipped: int) -> None:
             tick(leg, skipped)
