@@ -11,6 +11,7 @@ from bridge.importing.clients import TABLES, read_clients
 from bridge.importing.directories import plan_directory
 from bridge.importing.extensions import (
     TABLE_NAMES,
+    Extension,
     Extensions,
     collisions,
     drafts_of,
@@ -92,8 +93,16 @@ def plan_all(sources: Sources, choices: Choices) -> Plan:
     settings = settings_after(whole, choices.config)
     if isinstance(settings, tuple):
         return replace(whole, problems=settings)
-    notes = notes_of(extensions.rows, settings.service.listen) if extensions is not None else []
+    rows = extensions.rows if extensions is not None else ()
+    notes = [*_unused_names(rows, sources.tables, choices), *notes_of(rows, settings.service.listen)]
     return replace(whole, notes=(*notes, *whole.notes))
+
+
+def _unused_names(rows: Sequence[Extension], tables: Mapping[str, Rows], choices: Choices) -> list[str]:
+    """A slip of the pen in --as would have a tenant come in by another name."""
+    there = {one.condominium for one in rows} | {str(row["client_id"]) for row in tables.get("clients", ())}
+    unused = [f"{key}={tenant}" for key, tenant in choices.known_as.items() if key not in there]
+    return [f"--as {each}: there is no such condominium or client" for each in unused]
 
 
 def _tenants(

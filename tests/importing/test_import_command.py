@@ -151,6 +151,12 @@ def test_what_was_written_by_hand_counts_first_and_is_said(
     assert (tenant.visitor_port, tenant.resident_port) == (9000, 8081)
 
 
+def test_a_name_for_nobody_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("ramais_config.json", "lista.csv", "--tenant", "condominio-3", "--as", "4=jardim")
+    assert run(*arguments, "--dry-run") == 0
+    assert "--as 4=jardim: there is no such condominium or client" in capsys.readouterr().out
+
+
 def test_what_is_not_there_any_more_stays_unless_it_is_to_be_replaced(home: Path) -> None:
     assert run("ramais_config.json", "lista.csv", "--tenant", "condominio-3") == 0
     (home / "ramais_config.json").write_text(json.dumps({"ramais": []}), encoding="utf-8")
