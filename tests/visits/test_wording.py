@@ -24,6 +24,7 @@ def briefing(
     visitor: str = VISITOR,
     resident: str = RESIDENT,
     company: str = COMPANY,
+    expected: str = "",
 ) -> str:
     destination = SENTENCES["destination_resident" if resident else "destination"]
     return str(SENTENCES[key]).format(
@@ -31,6 +32,7 @@ def briefing(
         visitante=visitor,
         empresa=company,
         destino=destination.format(apartamento=apartment, morador=resident),
+        aviso=f" {SENTENCES['expected'].format(esperado=expected)}" if expected else "",
     )
 
 
@@ -71,6 +73,15 @@ class TestOfEachBriefing:
     def test_another_apartment_does_not(self, key: str, resident: str, other: str) -> None:
         said = briefing(key, resident=resident, apartment=other)
         assert not said_as_asked(briefing(key, resident=resident), said)
+
+    def test_nobody_is_on_the_apartments_list_whom_the_directory_does_not_have(
+        self, key: str, resident: str
+    ) -> None:
+        plain, listed = (briefing(key, resident=resident, expected=name) for name in ("", "Ana Prado"))
+        assert said_as_asked(listed, listed)
+        assert not said_as_asked(plain, listed)
+        assert not said_as_asked(listed, plain)
+        assert not said_as_asked(listed, briefing(key, resident=resident, expected="Bia Melo"))
 
     def test_the_question_is_part_of_it(self, key: str, resident: str) -> None:
         asked = briefing(key, resident=resident)
