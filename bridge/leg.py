@@ -69,6 +69,8 @@ STALL_S = 45.0
 itself to find another model, or to say that there is none (`providers/failover.py`)."""
 CORROBORATION_S = 1.0
 """How much earlier than the provider's word the local VAD may have heard a turn begin."""
+TURNS_KNOWN = 256
+"""Turns of which it is remembered when they were said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class _Item:
     name: str
     response: str
     saying: _Saying | None
+    exact: bool
+    """Its session says word for word what it is asked for; the one that comes after it may not, or may."""
     text: str = ""
     began: float | None = None
     """When its first frame went out, on the visit's clock."""
@@ -189,6 +193,15 @@ class _Turn:
 
     began: float
     ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _When:
+    """When a turn's words were said, and whether our VAD heard somebody then."""
+
+    began: float
+    ended: float
+    voiced: bool
 
 
 class Leg:
@@ -260,6 +273,8 @@ class Leg:
         self._taken_back: dict[str, int] = {}
         """Of the item that was flushed last: samples that were played, and that the PBX gave back unheard."""
         self._turns: dict[str, _Turn] = {}
+        self._dated: dict[str, _When] = {}
+        """Turns whose words have come, or never will: what comes of them later was said no later."""
         self._segments: deque[_Segment] = deque(maxlen=64)
         self._caller_ended: float | None = None
         self._pauses = pauses
@@ -407,7 +422,7 @@ class Leg:
                 if event.final:
                     self._caller_said(event.item, event.text)
             case TranscriptFailed():
-                self._turns.pop(event.item, None)
+                self._date(event.item)
                 self._post(self, visit_events.TurnLost(self.role, event.item))
                 if self._overlap is not None and self._overlap.concerns(event.item):
                     self._give_way(self._overlap.began)  # nobody knows what it was: it gets its answer
@@ -612,6 +627,7 @@ class Leg:
         return flushed
 
     def _turn_began(self, item: str) -> None:
+        self._dated.pop(item, None)
         self._turns[item] = _Turn(self.now)
         self._post(self, visit_events.TurnBegan(self.role, item))
         if self._overlap is not None:
@@ -626,6 +642,18 @@ class Leg:
             self._session.interrupt(None)
 
     def _caller_said(self, item: str, text: str) -> None:
+        when = self._dated.get(item) or self._date(item)
+        if text.strip():
+            self._post(self, TurnEnded("caller", text, self._ms(when.began), self._ms(when.ended)))
+        self._post(self, visit_events.Said(self.role, item, text, when.began, when.voiced))
+        if self._overlap is not None and self._overlap.concerns(item):
+            self._overlap_words(self._overlap, item, text)
+
+    def _date(self, item: str) -> _When:
+        """When a turn was said, for now and for whatever comes of it later.
+
+        A transcript that comes twice would else be taken for what was said last.
+        """
         turn = self._turns.pop(item, None) or _Turn(self.now)
         until = turn.ended if turn.ended is not None else self.now
         spoken = [
@@ -635,11 +663,10 @@ class Leg:
         ]
         began = min((one.began for one in spoken), default=turn.began)
         ended = max((one.ended for one in spoken if one.ended is not None), default=until)
-        if text.strip():
-            self._post(self, TurnEnded("caller", text, self._ms(began), self._ms(max(began, ended))))
-        self._post(self, visit_events.Said(self.role, item, text, began, bool(spoken)))
-        if self._overlap is not None and self._overlap.concerns(item):
-            self._overlap_words(self._overlap, item, text)
+        when = self._dated[item] = _When(began, max(began, ended), bool(spoken))
+        if len(self._dated) > TURNS_KNOWN:
+            del self._dated[next(iter(self._dated))]
+        return when
 
     # ----------------------------------------------------------------------------------------------------
     # Down: what the model says
@@ -703,7 +730,7 @@ class Leg:
 
     def _item_started(self, event: ItemStarted) -> None:
         saying = self._sayings.pop(event.receipt, None) if event.receipt is not None else None
-        self._items.append(_Item(event.item, event.response, saying))
+        self._items.append(_Item(event.item, event.response, saying, self._exact_speech))
         self._playout.begin(event.item, protected=saying is not None and saying.protected)
         if self._hears is not None and saying is None:
             self._flush()
@@ -810,15 +837,15 @@ class Leg:
                     ),
                 )
             if item.saying is not None:
-                complete = account.complete and self._spoken_as_asked(item.saying.text, item.text, heard_ms)
+                complete = account.complete and self._spoken_as_asked(item, item.saying.text, heard_ms)
                 self._post(self, visit_events.SentencePlayed(self.role, item.saying.tag, complete))
 
-    def _spoken_as_asked(self, asked: str, said: str, heard_ms: float) -> bool:
+    def _spoken_as_asked(self, item: _Item, asked: str, heard_ms: float) -> bool:
         """Whether the words were the right ones and the sound long enough to hold them."""
         if not long_enough(asked, heard_ms):
             self.log.info("sentence.too_short", heard_ms=heard_ms, characters=len(asked))
             return False
-        return self._exact_speech or said_as_asked(asked, said)
+        return item.exact or said_as_asked(asked, item.text)
 
     # ----------------------------------------------------------------------------------------------------
     # Whose turn it is
