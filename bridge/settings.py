@@ -67,6 +67,7 @@ __all__ = [
     "load",
     "read_env_file",
     "settings_file",
+    "usable_cpus",
     "written_tree",
 ]
 
@@ -210,6 +211,11 @@ class ModelServer(Part):
     """A piper voice (`….onnx` beside its `….onnx.json`). Without it espeak-ng speaks."""
 
 
+def usable_cpus() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Service(Part):
     """What holds for the whole process."""
 
@@ -289,8 +295,7 @@ class Service(Part):
         """`workers`, counted where it is 0."""
         if self.workers:
             return self.workers
-        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        return len(usable)
+        return usable_cpus()
 
     @model_validator(mode="after")
     def _one_database(self) -> Self:

@@ -28,8 +28,8 @@ from storage.base import (
     StorageUnavailable,
 )
 from storage.postgresql_schema import check_version
-from storage.steps import Asked, LockChain, Rows, Step, carry_out_async
-from storage.store import Heads, SqlStorage, Write
+from storage.steps import Asked, LockChain, Rows, Sql, Step, carry_out_async
+from storage.store import INSERT, Heads, SqlStorage, Write
 
 T = TypeVar("T")
 
@@ -290,8 +290,10 @@ class PostgresStorage(SqlStorage):
                     self._connection = await connect(self._url, self._password, self._deadline_s)
                 await self._connection.execute("BEGIN")
                 heads: Heads = {}
+                records: list[tuple[Any, ...]] = []
                 for job in group:
-                    outcomes.append((job, await self._one(job, heads, alone=len(group) == 1)))
+                    outcomes.append((job, await self._one(job, heads, records, alone=len(group) == 1)))
+                await self._insert(records, alone=len(group) == 1)
                 committing = True
                 await self._connection.execute("COMMIT")
         except _Undone:
@@ -318,13 +320,29 @@ class PostgresStorage(SqlStorage):
             elif not job.done.done():
                 job.done.set_result(result)
 
-    async def _one(self, job: _Job, heads: Heads, *, alone: bool) -> Any:
-        """One job of a transaction: its result, or its refusal where it had written nothing."""
+    async def _insert(self, records: list[tuple[Any, ...]], *, alone: bool) -> None:
+        """Write the audit records of a transaction, all in one round."""
+        try:
+            if records:
+                await self._connection.executemany(INSERT, records)
+        except asyncpg.PostgresError as error:
+            if not alone and isinstance(storage_error(error, self.place), StorageRefused):
+                raise _Undone from error
+            raise
+
+    async def _one(self, job: _Job, heads: Heads, records: list[tuple[Any, ...]], *, alone: bool) -> Any:
+        """One job of a transaction: its result, or its refusal where it had written nothing.
+
+        Its audit records are left to :meth:`_insert`: nothing in a transaction reads what it has appended.
+        """
         wrote = False
 
         async def execute(asked: Asked) -> Rows:
             nonlocal wrote
             wrote = wrote or (not isinstance(asked, LockChain) and asked.writes)
+            if isinstance(asked, Sql) and asked.text is INSERT:
+                records.append(asked.values)
+                return ()
             return await _execute(self._connection, asked)
 
         try:

@@ -69,7 +69,10 @@ TABLES: Final[Mapping[str, Table]] = {
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would make them three times dearer: `verify` makes some for each record.
+
+
+@dataclass(slots=True)
 class Get:
     """The row of that key, or None."""
 
@@ -77,7 +80,7 @@ class Get:
     key: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LatestCall:
     """The latest unanswered tool call of that leg and id, or None."""
 
@@ -86,7 +89,7 @@ class LatestCall:
     call: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Insert:
     """A new row; columns that it does not name are NULL."""
 
@@ -94,7 +97,7 @@ class Insert:
     row: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Update:
     """New values in the row of that key, which is there."""
 
@@ -169,7 +172,7 @@ def _statement(asked: Operation) -> Sql:
 
 def _storable(value: Any) -> Any:
     # PostgreSQL has no zero character in a text; the record itself keeps it, as an escape.
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
 
 
 @cache
@@ -229,25 +232,25 @@ class VisitRows:
                 self.tables[table][key] = row
 
     def _do(self, asked: Operation, done: Undo) -> Row | None:
-        match asked:
-            case Get(table, key):
-                return self.tables[table].get(key)
-            case LatestCall(visit, leg, call):
-                calls = reversed(self.tables["tool_calls"].values())  # in the order of their numbers
-                wanted = (visit, leg, call, None)
-                return next(
-                    (c for c in calls if (c["visit"], c["leg"], c["call"], c["answered_at"]) == wanted), None
-                )
-            case Insert(table, row):
-                told = TABLES[table]
-                whole = dict.fromkeys(told.columns) | {name: _storable(row[name]) for name in row}
-                key = tuple(whole[name] for name in told.key)
-                done.append((table, key, None))
-                self.tables[table][key] = whole
-            case Update(table, key, row):
-                kept = self.tables[table][key]
-                done.append((table, key, kept))
-                self.tables[table][key] = kept | {name: _storable(row[name]) for name in row}
+        if isinstance(asked, Get):
+            return self.tables[asked.table].get(asked.key)
+        if isinstance(asked, LatestCall):
+            calls = reversed(self.tables["tool_calls"].values())  # in the order of their numbers
+            wanted = (asked.visit, asked.leg, asked.call, None)
+            return next(
+                (c for c in calls if (c["visit"], c["leg"], c["call"], c["answered_at"]) == wanted), None
+            )
+        rows = self.tables[asked.table]
+        new = {name: _storable(value) for name, value in asked.row.items()}
+        if isinstance(asked, Insert):
+            told = TABLES[asked.table]
+            whole = dict.fromkeys(told.columns) | new
+            key = tuple([whole[name] for name in told.key])
+            done.append((asked.table, key, None))
+            rows[key] = whole
+        else:
+            done.append((asked.table, asked.key, rows[asked.key]))
+            rows[asked.key] = rows[asked.key] | new
         return None
 
 

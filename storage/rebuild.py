@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from storage.base import StorageRefused
 from storage.projection import TABLES, Row, VisitRows
-from visits.audit import Draft, Fault, FaultKind, StoredRecord, intact
+from visits.audit import Draft, Fault, FaultKind, StoredRecord, decode_sound, intact
 
 JSON: Final = frozenset({"arguments", "result", "evidence"})
 """The columns that hold JSON."""
@@ -20,15 +20,18 @@ JSON: Final = frozenset({"arguments", "result", "evidence"})
 Rows = Mapping[tuple[Any, ...], Row]
 
 
-def compare(visit: str, records: Sequence[StoredRecord], kept: Mapping[str, Rows]) -> list[Fault]:
+def compare(
+    visit: str, records: Sequence[StoredRecord], kept: Mapping[str, Rows], *, sound: bool = False
+) -> list[Fault]:
     """The faults of a visit's rows.
 
     Args:
         visit: the visit's id, as rows and records name it.
         records: all the records that name it, in their order.
         kept: the visit's rows, by table and key. Of the same moment as the records.
+        sound: each record was found to give its hash.
     """
-    drafts = [_draft(record) for record in records]
+    drafts = [_draft(record, sound=sound) for record in records]
     if None in drafts:
         return []  # the chain's own check names them; nothing sound is left to compare with
     if not records:
@@ -50,9 +53,9 @@ def compare(visit: str, records: Sequence[StoredRecord], kept: Mapping[str, Rows
     ]
 
 
-def _draft(record: StoredRecord) -> Draft | None:
+def _draft(record: StoredRecord, *, sound: bool) -> Draft | None:
     """The record, to be told once more; None where it is damaged."""
-    data = record.plain_data()
+    data = decode_sound(record.text) if sound else record.plain_data()
     if data is None:
         read = record.read()
         if not intact(read):

@@ -44,8 +44,11 @@ PAGE: Final = 500
 VISITS_PAGE: Final = 20
 """Visits compared at once, likewise."""
 
+LAST: Final = "\U0010ffff"
+"""Behind every visit's id."""
+
 RECORD: Final = "SELECT seq, tenant, visit, at, kind, data, previous, hash FROM audit"
-_INSERT: Final = (
+INSERT: Final = (
     "INSERT INTO audit (seq, tenant, visit, at, kind, data, previous, hash)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
@@ -150,7 +153,7 @@ class SqlStorage(Storage):
         """See :meth:`Storage.find_visits`."""
         # A range, not LIKE: it uses the key, and no character of the prefix means anything.
         sql = "SELECT id FROM visits WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3"
-        return [row[0] for row in await self._rows(sql, (prefix, prefix + "\U0010ffff", limit))]
+        return [row[0] for row in await self._rows(sql, (prefix, prefix + LAST, limit))]
 
     async def audit(
         self,
@@ -197,29 +200,54 @@ class SqlStorage(Storage):
         self, tenant: str | None = None, *, expected_heads: Mapping[str, Anchors] | None = None
     ) -> list[Fault]:
         """See :meth:`Storage.verify`. Beside a running service: it reads in pages, each at one moment."""
-        # The notes before the chains: those may grow meanwhile, and a note that is too old is no fault.
-        anchors, faults = await self._read(_noted_heads)
-        for name, heads in (expected_heads or {}).items():
-            anchors.setdefault(name, set()).update((heads,) if isinstance(heads, Head) else heads or ())
+        anchors, faults = await self.anchors(expected_heads)
         chains = sorted({*await self.tenants(), *anchors}) if tenant is None else [tenant]
-        for chain in chains:
-            faults += await self._verify_chain(chain, anchors.get(chain, set()))
-        faults += [fault for fault in await self._read(_unnoted) if fault.tenant in chains]
-        return faults + await self._verify_rows(tenant)
+        if chains:
+            faults += await self.verify_chains(chains[0], chains[-1], anchors)
+        # What was not looked at, or is damaged, is looked at again with the rows that rest on it.
+        damaged = {fault.visit for fault in faults} if tenant is None else None
+        faults += [fault for fault in await self.verify_ends() if fault.tenant in chains]
+        found = await self.verify_rows("", LAST, damaged)
+        return faults + [fault for fault in found if tenant in (None, fault.tenant)]
 
-    async def _verify_chain(self, tenant: str, anchors: Collection[Head]) -> list[Fault]:
-        verifier = Verifier(tenant, anchors)
-        seq: int | None = -(2**63)  # whatever someone put there, below 1 too
-        while seq is not None:
-            seq = await self._read(partial(_verify_page, verifier, tenant, seq))
-        return verifier.finish()
+    async def anchors(
+        self, expected: Mapping[str, Anchors] | None = None
+    ) -> tuple[dict[str, set[Head]], list[Fault]]:
+        """The heads that the database notes itself, with those of ``expected``; and what is wrong in them.
 
-    async def _verify_rows(self, tenant: str | None) -> list[Fault]:
+        Before the chains are read: those may grow meanwhile, and a note that is too old is no fault.
+        """
+        anchors, faults = await self._read(_noted_heads)
+        for name, heads in (expected or {}).items():
+            anchors.setdefault(name, set()).update((heads,) if isinstance(heads, Head) else heads or ())
+        return anchors, faults
+
+    async def verify_chains(
+        self, first: str, last: str, anchors: Mapping[str, Collection[Head]]
+    ) -> list[Fault]:
+        """Check the chains from one tenant's to another's, one after the other in one stream of records."""
+        verifiers = {
+            chain: Verifier(chain, heads) for chain, heads in anchors.items() if first <= chain <= last
+        }
+        after: tuple[str, int] | None = (first, -(2**63))  # whatever someone put there, below 1 too
+        while after is not None:
+            after = await self._read(partial(_verify_page, verifiers, after, last))
+        return [fault for chain in sorted(verifiers) for fault in verifiers[chain].finish()]
+
+    async def verify_ends(self) -> list[Fault]:
+        """Ends of chains that the table of heads does not know of."""
+        return await self._read(_unnoted)
+
+    async def verify_rows(self, after: str, last: str, damaged: Collection[str] | None) -> list[Fault]:
+        """Compare the visits behind one id, up to another, with their records.
+
+        ``damaged``: visits some of whose records do not give their hash; None: any may be.
+        """
         faults: list[Fault] = []
-        last: str | None = ""
-        while last is not None:
-            last, found = await self._read(partial(_compare_page, last))
-            faults += [fault for fault in found if tenant in (None, fault.tenant)]
+        at: str | None = after
+        while at is not None:
+            at, found = await self._read(partial(_compare_page, at, last, damaged))
+            faults += found
         return faults
 
     async def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
@@ -255,7 +283,7 @@ def appended(record: Draft, heads: Heads) -> Step[AuditRecord]:
     sealed = record.sealed(head)
     yield from in_database(project(record, sealed.seq))
     fields = (sealed.seq, sealed.tenant, sealed.visit, sealed.at, sealed.kind, record.text)
-    yield Sql(_INSERT, (*fields, sealed.previous, sealed.hash), writes=True)
+    yield Sql(INSERT, (*fields, sealed.previous, sealed.hash), writes=True)
     heads[record.tenant] = Head(sealed.seq, sealed.hash)
     return sealed
 
@@ -408,15 +436,21 @@ def _heads() -> Step[dict[str, Head]]:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _verify_page(verifier: Verifier, tenant: str, after: int) -> Step[int | None]:
-    """Check the next page of a chain. The number to go on after; None at the end."""
+def _verify_page(
+    verifiers: dict[str, Verifier], after: tuple[str, int], last: str
+) -> Step[tuple[str, int] | None]:
+    """Check the next page of chains. The tenant and number to go on after; None at the end."""
     rows = yield Sql(
-        f"{RECORD} WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT {PAGE}",
-        (tenant, after),
+        f"{RECORD} WHERE (tenant, seq) > ($1, $2) AND tenant <= $3 ORDER BY tenant, seq LIMIT {PAGE}",
+        (*after, last),
     )
     for row in rows:
-        verifier.feed_stored(StoredRecord(*row))
-    return rows[-1][0] if len(rows) == PAGE else None
+        record = StoredRecord(*row)
+        verifier = verifiers.get(record.tenant)
+        if verifier is None:
+            verifier = verifiers[record.tenant] = Verifier(record.tenant)
+        verifier.feed_stored(record)
+    return (rows[-1][1], rows[-1][0]) if len(rows) == PAGE else None
 
 
 def _noted_heads() -> Step[tuple[dict[str, set[Head]], list[Fault]]]:
@@ -457,9 +491,12 @@ def _unnoted() -> Step[list[Fault]]:
     ]
 
 
-def _compare_page(after: str) -> Step[tuple[str | None, list[Fault]]]:
+def _compare_page(
+    after: str, last: str, damaged: Collection[str] | None
+) -> Step[tuple[str | None, list[Fault]]]:
     """Compare the next visits with their records. The visit to go on after, None at the end; the faults."""
-    visits = [row[0] for row in (yield Sql(_VISITS_AFTER, (after, VISITS_PAGE)))]
+    named = [row[0] for row in (yield Sql(_VISITS_AFTER, (after, VISITS_PAGE)))]
+    visits = [visit for visit in named if visit <= last]
     if not visits:
         return None, []
     span = (after, visits[-1])
@@ -475,7 +512,8 @@ def _compare_page(after: str) -> Step[tuple[str | None, list[Fault]]]:
     faults: list[Fault] = []
     for visit in visits:
         told = sorted(records.get(visit, ()), key=lambda record: (record.tenant, record.seq))
-        faults += compare(visit, told, {name: of.get(visit, {}) for name, of in tables.items()})
+        kept = {name: of.get(visit, {}) for name, of in tables.items()}
+        faults += compare(visit, told, kept, sound=damaged is not None and visit not in damaged)
     return (visits[-1] if len(visits) == VISITS_PAGE else None), faults
 
 

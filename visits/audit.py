@@ -50,7 +50,8 @@ MAX_DATA_BYTES: Final = 262_144
 MAX_DEPTH: Final = 24
 """How deep ``data`` may be nested."""
 
-_FORMAT: Final = b"porteiro-audit-1"
+_FORMAT: Final = len(b"porteiro-audit-1").to_bytes(8, "big") + b"porteiro-audit-1"
+"""What every record's hash begins with, its length before it."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LONG_NUMBER: Final = re.compile(r"[:,\[]-?[0-9.]*(?:[0-9]{16}|[0-9][eE])")
@@ -551,6 +552,12 @@ def decode(text: str) -> Mapping[str, Any]:
     return data if sound else {"unreadable": text}
 
 
+def decode_sound(text: str) -> Mapping[str, Any]:
+    """``data`` from the text of a record that was found to give its hash."""
+    data: Mapping[str, Any] = json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    return data
+
+
 def _plainly_canonical(text: str) -> dict[str, Any] | None:
     """``data`` of a text that is canonical beyond doubt; None: it may be, and :func:`canonical` knows.
 
@@ -568,12 +575,11 @@ def _plainly_canonical(text: str) -> dict[str, Any] | None:
 
 
 def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str) -> str:
-    state = sha256()
-    for part in (_FORMAT, str(seq), tenant, visit, at, kind, text, previous):
-        raw = part if isinstance(part, bytes) else _encode(part)
-        state.update(len(raw).to_bytes(8, "big"))
-        state.update(raw)
-    return state.hexdigest()
+    try:
+        parts = [part.encode() for part in (str(seq), tenant, visit, at, kind, text, previous)]
+    except UnicodeEncodeError as error:
+        raise AuditError(f"not storable as UTF-8: {error.object!r:.60}") from error
+    return sha256(_FORMAT + b"".join([len(part).to_bytes(8, "big") + part for part in parts])).hexdigest()
 
 
 def digest(record: AuditRecord) -> str:
@@ -613,7 +619,7 @@ class StoredRecord(NamedTuple):
         """``data``, where it gives the hash beyond doubt; where it is None, :func:`intact` knows."""
         try:
             same = _digest(*self[:7]) == self.hash
-        except (AuditError, TypeError):  # somebody's edit
+        except (AuditError, AttributeError):  # somebody's edit
             return None
         return _plainly_canonical(self.text) if same else None
 

@@ -22,10 +22,11 @@ from rich.text import Text
 
 from bridge.commands.audit_recordings import look_at_recordings
 from bridge.commands.audit_story import cost_in_words, safe, story
-from bridge.settings import SettingsError, load
+from bridge.settings import SettingsError, load, usable_cpus
 from storage.address import Database, database_of
 from storage.base import Storage, StorageError, VisitSummary
 from storage.opening import open_storage
+from storage.verifying import verify_all
 from visits.audit import KINDS, AuditError, AuditRecord, Head, Outcome, intact, stamp
 
 SOUND, FAULTY, UNUSABLE = 0, 1, 2
@@ -319,7 +320,10 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
     if args.tenant not in anchors and not await _known(storage, args.tenant):
         return FAULTY
     heads = await _heads(storage, args.tenant)
-    faults = await storage.verify(args.tenant, expected_heads=anchors)
+    if args.tenant is None:
+        faults = await verify_all(args.db, usable_cpus(), anchors)
+    else:
+        faults = await storage.verify(args.tenant, expected_heads=anchors)
     recordings = await look_at_recordings(storage, args.recordings, args.tenant)
     faults += recordings.faults
     if args.json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from visits.audit import AuditRecord, Head, canonical, decode, seal, verify
+from visits.audit import AuditRecord, Head, _plainly_canonical, canonical, decode, seal, verify
 
 VISITS = ("", "6f1c2e34-0000-4000-8000-00000000abcd", "6f1c2e34-0000-4000-8000-00000000abce")
 TIMES = ("2026-11-21T13:05:00.000250+00:00", "2026-11-21T13:05:01.000000+00:00")
@@ -161,3 +162,33 @@ def test_a_record_sealed_anew_in_place_is_found_unless_it_is_the_last(
         records, expected_head=Head(len(records), records[-1].hash if new.seq < len(records) else old.hash)
     )
     assert [(fault.kind, fault.seq) for fault in faults] == [("rewritten", index + 1)]
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(codec="utf-8")),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+        max_leaves=12,
+    ),
+    st.sampled_from(["", " ", "\n"]),
+)
+def test_the_quick_way_to_read_a_stored_text_reads_what_the_whole_way_reads(value: Any, behind: str) -> None:
+    text = canonical({"a": value}) + behind
+    plain = _plainly_canonical(text)
+    assert plain is None or (canonical(plain) == text and plain == json.loads(text))
+    assert decode(text) == ({"a": value} if not behind else {"unreadable": text})
+
+
+@given(st.text('{}[]":,0123456789.eE-abc \\u', max_size=40))
+@example('{"a":1e5}')
+@example('{"a":12345678901234567890}')
+@example('{"a":100000000000000000000.0}')
+@example('{"a":1,"a":1}')
+@example('{"b":1,"a":1}')
+def test_no_text_is_taken_for_canonical_that_is_not(text: str) -> None:
+    plain = _plainly_canonical(text)
+    assert plain is None or canonical(plain) == text

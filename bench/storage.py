@@ -1,0 +1,306 @@
+"""`python -m bench.storage [--url postgresql://…]`: how quick the store is, with a million records in it.
+
+SQLite in a new file, or the PostgreSQL that is named: an empty database, whose tables its user owns. It is
+filled past the service with visits of fourteen records, over a thousand tenants, one of which has a twentieth
+of them; then the store itself is measured: appends by how many visits write at once, what a call and the
+review look up, and `verify`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+from uuid import UUID
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from storage.address import Database, database_of
+from storage.maintenance import upgrade
+from storage.opening import open_storage
+from storage.postgresql import session
+from storage.projection import TABLES, VisitRows
+from storage.store import SqlStorage
+from storage.verifying import verify_all
+from visits.audit import AuditRecord, Draft, Head, canonical, stamp
+
+RECORDS = 1_000_000
+TENANTS = 1_000
+LARGE = "t0"
+"""The tenant that has a twentieth of all visits."""
+START = datetime(2026, 1, 1, tzinfo=UTC)
+EVERY = timedelta(seconds=400)
+AT_ONCE = (1, 10, 100)
+APPENDS_S = 3.0
+PROCESSES = sorted({1, len(os.sched_getaffinity(0))})
+LOOKS = 30
+BATCH = 2_000
+"""Visits that are written at once while it is filled."""
+
+CALL = {"leg": "visitor", "call": "c1", "name": "lookup_apartment"}
+VISIT: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("visit.started", {"endpoint": "audiosocket", "provider": "openai", "language": "pt-BR"}),
+    ("leg.connected", {"leg": "visitor", "role": "visitor", "endpoint": "audiosocket", "peer": "10.0.0.5"}),
+    *(
+        (
+            "turn",
+            {
+                "leg": "visitor",
+                "speaker": speaker,
+                "text": "Oi, é a entrega do apartamento quinhentos e um, por favor.",
+                "started_ms": 1000.0 * number,
+                "ended_ms": 1000.0 * number + 900,
+            },
+        )
+        for number, speaker in enumerate(("agent", "caller", "agent"), 1)
+    ),
+    (
+        "tool.called",
+        {**CALL, "arguments": {"spoken": "501"}},
+    ),
+    (
+        "tool.answered",
+        {**CALL, "result": {}, "ms": 2.5, "status": "ok"},
+    ),
+    ("dial.started", {"attempt": "a1", "number": 1, "apartment": "501"}),
+    ("leg.connected", {"leg": "resident-1", "role": "resident"}),
+    ("evidence", {"attempt": "a1", "by": "voice", "text": "Pode entrar"}),
+    ("decision", {"decision": "authorized", "evidence": [{"by": "voice", "text": "Pode entrar"}]}),
+    ("gate.requested", {"apartment": "501", "gate": "http"}),
+    ("gate.answered", {"opened": True, "detail": "200 OK"}),
+    ("visit.ended", {"outcome": "authorized", "reason": "opened", "visitor_name": "João"}),
+)
+TEXTS = [canonical(data) for _, data in VISIT]
+
+
+@dataclass
+class Filler:
+    """Makes visits, sealed into their chains, with the rows that follow."""
+
+    heads: dict[str, Head] = field(default_factory=dict)
+    made: int = 0
+
+    def batch(self, visits: int) -> tuple[list[tuple[Any, ...]], VisitRows]:
+        """The next visits' records, in the columns' order, and their rows."""
+        records: list[tuple[Any, ...]] = []
+        rows = VisitRows()
+        for _ in range(visits):
+            tenant = LARGE if self.made % 20 == 0 else f"t{self.made % TENANTS}"
+            visit = str(UUID(int=(self.made * 0x9E3779B97F4A7C15F39CC0605CEDC835) % (1 << 128), version=4))
+            start = START + self.made * EVERY
+            denied = self.made % 50 == 0
+            for number, ((kind, data), text) in enumerate(zip(VISIT, TEXTS, strict=True)):
+                if denied and kind in ("gate.requested", "gate.answered"):
+                    kind, data, text = "note", {}, "{}"
+                at = stamp(start + timedelta(seconds=number))
+                draft = Draft(tenant, visit, at, kind, data, text)
+                sealed = draft.sealed(self.heads.get(tenant))
+                self.heads[tenant] = Head(sealed.seq, sealed.hash)
+                rows.apply(draft, sealed.seq)
+                records.append((tenant, sealed.seq, visit, at, kind, text, sealed.previous, sealed.hash))
+            self.made += 1
+        return records, rows
+
+
+def batches(filler: Filler, visits: int) -> Iterator[tuple[list[tuple[Any, ...]], VisitRows]]:
+    while filler.made < visits:
+        records, rows = filler.batch(min(BATCH, visits - filler.made))
+        yield records, rows
+
+
+AUDIT = ("tenant", "seq", "visit", "at", "kind", "data", "previous", "hash")
+
+
+def fill_sqlite(file: Path, visits: int) -> None:
+    """Past the store, with its guards off and its log's syncs as well."""
+    filler = Filler()
+    connection = sqlite3.connect(file, isolation_level=None)
+    guards = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+    connection.execute("PRAGMA synchronous = OFF")
+    for name, _ in guards:
+        connection.execute(f"DROP TRIGGER {name}")
+    for records, rows in batches(filler, visits):
+        connection.execute("BEGIN")
+        connection.executemany(_insert("audit", AUDIT), records)
+        for name, table in TABLES.items():
+            kept = [tuple(row.values()) for row in rows.tables[name].values()]
+            connection.executemany(_insert(name, table.columns), kept)
+        connection.execute("COMMIT")
+    ends = [(tenant, head.seq, head.hash) for tenant, head in filler.heads.items()]
+    connection.executemany(_insert("heads", ("tenant", "seq", "hash")), ends)
+    for _, sql in guards:
+        connection.execute(sql)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+async def fill_postgres(database: Database, visits: int) -> None:
+    """Past the store, with its guards off; with the statistics that autovacuum would gather."""
+    filler = Filler()
+    async with session(database.url, database.password, 600) as connection:
+        for guarded in ("audit", "heads"):
+            await connection.execute(f"ALTER TABLE {guarded} DISABLE TRIGGER USER")
+        for records, rows in batches(filler, visits):
+            await connection.copy_records_to_table("audit", records=records, columns=AUDIT)
+            for name, table in TABLES.items():
+                kept = [tuple(row.values()) for row in rows.tables[name].values()]
+                await connection.copy_records_to_table(name, records=kept, columns=table.columns)
+        ends = [(tenant, head.seq, head.hash) for tenant, head in filler.heads.items()]
+        await connection.copy_records_to_table("heads", records=ends, columns=("tenant", "seq", "hash"))
+        for guarded in ("audit", "heads"):
+            await connection.execute(f"ALTER TABLE {guarded} ENABLE TRIGGER USER")
+        await connection.execute("VACUUM ANALYZE")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Measuring
+# --------------------------------------------------------------------------------------------------------
+
+
+async def appends(storage: SqlStorage, at_once: int, seconds: float) -> dict[str, float]:
+    """Records a second where so many visits, of ten tenants, write as fast as they can; ms for one."""
+    took: list[float] = []
+    until = time.perf_counter() + seconds
+
+    async def visit(number: int) -> None:
+        name = str(UUID(int=time.time_ns() * 1000 + number, version=4))
+        tenant = f"busy{number % 10}"
+        await storage.append(tenant, name, _now(), "visit.started", {})
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            await storage.append(tenant, name, _now(), "note", {"text": "x" * 100})
+            took.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(visit(number) for number in range(at_once)))
+    return {"a_second": len(took) / (time.perf_counter() - began), **_ms(took)}
+
+
+def _now() -> str:
+    return stamp(datetime.now(UTC))
+
+
+def _ms(took: list[float]) -> dict[str, float]:
+    ordered = sorted(took)
+    return {"p50_ms": median(ordered) * 1000, "p95_ms": ordered[int(len(ordered) * 0.95)] * 1000}
+
+
+async def looks(look: Callable[[int], Awaitable[object]]) -> dict[str, float]:
+    """How long one takes, the first not counted: it prepares the statement."""
+    await look(0)
+    took = []
+    for number in range(1, LOOKS + 1):
+        began = time.perf_counter()
+        await look(number)
+        took.append(time.perf_counter() - began)
+    return _ms(took)
+
+
+async def first_records(storage: SqlStorage, most: int, **filters: Any) -> list[AuditRecord]:
+    found: list[AuditRecord] = []
+    async for record in storage.audit(**filters):
+        found.append(record)
+        if len(found) >= most:
+            break
+    return found
+
+
+async def measure(storage: SqlStorage, visits: int) -> dict[str, Any]:
+    """All figures."""
+    some = [each.id for each in await storage.visits(limit=LOOKS + 1, offset=visits // 2)]
+    middle = stamp(START + visits * EVERY / 2)
+    found: dict[str, Any] = {"looks": {}, "appends": {}}
+    for name, look in {
+        "a visit's id": lambda n: storage.visit_exists(some[n]),
+        "a whole visit": lambda n: storage.visit(some[n]),
+        "what a tenant spent": lambda n: storage.spending(f"t{n}", middle),
+        "50 visits of all": lambda n: storage.visits(limit=50),
+        "50 visits of a tenant, by time": lambda n: storage.visits(tenant=LARGE, since=middle, limit=50),
+        "50 denied visits of a tenant": lambda n: storage.visits(tenant=LARGE, outcome="denied", limit=50),
+        "50 records of a tenant, by kind": lambda n: first_records(
+            storage, 50, tenant=LARGE, kinds=["gate.requested"], since=middle
+        ),
+        "each chain's head": lambda n: storage.heads(),
+    }.items():
+        found["looks"][name] = await looks(look)
+    for at_once in AT_ONCE:
+        found["appends"][str(at_once)] = await appends(storage, at_once, APPENDS_S)
+    return found
+
+
+async def run(url: str, records: int) -> dict[str, Any]:
+    """Fill a database and measure it."""
+    visits = records // len(VISIT)
+    with tempfile.TemporaryDirectory(prefix="porteiro-bench-") as place:
+        file = Path(place) / "porteiro.db"
+        database = database_of(url) if url else Database(file=file)
+        await upgrade(database, 60)
+        began = time.perf_counter()
+        if database.file is None:
+            await fill_postgres(database, visits)
+        else:
+            await asyncio.to_thread(fill_sqlite, database.file, visits)
+        filled_s = time.perf_counter() - began
+        async with await open_storage(database, deadline_s=120) as storage:
+            found = await measure(storage, visits)
+        records = visits * len(VISIT)
+        found["verify"] = {str(n): records / await _verified(database, n) for n in PROCESSES}
+        return {"records": records, "filled_s": filled_s, **found}
+
+
+async def _verified(database: Database, processes: int) -> float:
+    """Seconds that it takes so many processes."""
+    began = time.perf_counter()
+    assert await verify_all(database, processes) == []
+    return time.perf_counter() - began
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """As tables."""
+    console.print(f"{found['records']:,} records")
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "p50 ms", "p95 ms", "a second"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, one in found["looks"].items():
+        table.add_row(name, f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}", "")
+    for name, one in found["appends"].items():
+        words = f"append, {name} at once"
+        table.add_row(words, f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}", f"{one['a_second']:,.0f}")
+    for processes, a_second in found["verify"].items():
+        table.add_row(f"verify, {processes} processes", "", "", f"{a_second:,.0f}")
+    console.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.storage", description=__doc__)
+    parser.add_argument("--url", default="", help="an empty PostgreSQL database; default: SQLite")
+    parser.add_argument("--records", type=int, default=RECORDS, help=f"default {RECORDS}")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    arguments = parser.parse_args()
+    found = uvloop.run(run(arguments.url, arguments.records))
+    if arguments.json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        show(found, Console(highlight=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
