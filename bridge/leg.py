@@ -302,6 +302,8 @@ class Leg:
         """What this caller says to the other."""
         self._closed = False
         self._lost = False
+        self._between = False
+        """The session has lost its model, and looks for another."""
         self.ids: Mapping[str, str] = {"leg": name}
         """What the log knows this leg by: on its lines, and on its connection's."""
         self.log = structlog.get_logger(__name__).bind(**self.ids)
@@ -324,34 +326,41 @@ class Leg:
         One that it talked to before is left.
         """
         self.leave()
-        self._lost = False
+        self._lost = self._between = False
+        self._sayings.clear()  # what the one before owed; receipts are each session's own
+        self._turns.clear()
         self._session = session
         self._told = session if isinstance(session, TakesTurns) else None
         self._agree(session)
 
     @property
     def speechless(self) -> bool:
-        """Whether nothing can be said: there is no session, or it is gone for good."""
-        return self._session is None
+        """Whether nothing can be said now: no model is there, for good or until another takes over."""
+        return self._session is None or self._between
 
     async def run(self, session: Session) -> None:
         """Take what the session says until it ends, or `leave` ends this; then close it."""
+        try:
+            await self._talk_to(session)
+        except Exception as error:
+            self.log.error("leg.failed", error=type(error).__name__, exc_info=error)
+            self._lose(type(error).__name__, session)
+        else:
+            self._lose("the session ended", session)
+
+    async def _talk_to(self, session: Session) -> None:
         talk, task = _Talk(session), asyncio.current_task()
         assert task is not None
         self._talks.append(talk)
         self._listening.add(task)
         try:
             await session.run(partial(self._take, talk))
-        except Exception as error:
-            self.log.error("leg.failed", error=type(error).__name__, exc_info=error)
-            self._lose(type(error).__name__, session)
         finally:
             self._listening.discard(task)
             cut_short = session.busy
             await session.close()
             self._settle(talk, cut_short)
             self._say_what_was_spared(session)
-        self._lose("the session ended", session)
 
     def leave(self) -> None:
         """Have `run` close the session; one that is being closed already is left to tell its bill."""
@@ -440,6 +449,7 @@ class Leg:
             case Lost():
                 self._break_off(event)
             case Replaced():
+                self._between = False
                 self._post(self, SessionReplaced(event.provider, event.reason))
             case Failed():
                 self.log.warning("session.failed", kind=event.kind, code=event.code, reason=event.message)
@@ -451,6 +461,7 @@ class Leg:
     def _break_off(self, lost: Lost) -> None:
         """No more comes of what has not ended; sentences among it begin anew, and only that counts."""
         self.log.warning("session.lost", provider=lost.provider, code=lost.code, reason=lost.message)
+        self._between = True
         broken_off = [item for item in self._items if not self._playout.ledger(item.name).ended]
         if broken_off:
             self._account.cut_short()
@@ -472,8 +483,6 @@ class Leg:
         self._lost = True
         self._session = self._told = None
         self._overlap = None
-        self._sayings.clear()
-        self._turns.clear()
         self._post(self, visit_events.SessionLost(self.role, self.attempt, reason))
         self._playout.flush(force=True)
 

@@ -1359,7 +1359,7 @@ class Visit:
         if self._last_words and event.role is Role.RESIDENT:
             self._last_words, sentence = False, self._too_late_sentence
         yield self._goodbye(event.role, sentence, "last_words")  # the other one was broken off, and says so
-        if self.outcome is Outcome.FAILED:
+        if self.reason == "session_lost":
             yield SetTimer("last_words", LAST_WORDS_S)
 
     def broken(self, event: Broken) -> Iterator[Effect]:
