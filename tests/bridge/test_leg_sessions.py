@@ -1,4 +1,4 @@
-"""A leg whose session is lost joins another one: what the first owed is not taken for what the second says."""
+"""A leg whose session is lost joins another: what the first owed is not taken for what the second says."""
 
 from __future__ import annotations
 
