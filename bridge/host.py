@@ -43,7 +43,7 @@ from providers.base import Provider, Session, SessionConfig, ToolCall
 from storage.base import StorageError
 from tools.registry import DEADLINE_S, Calls, Refused, Repeated
 from visits import events as e
-from visits.audit import stamp
+from visits.audit import canonical, stamp
 from visits.events import Role
 from visits.facts import Facts
 from visits.visit import State, Visit
@@ -738,11 +738,13 @@ class VisitHost:
 
 
 def understood(arguments: str) -> Any:
-    """A model's arguments as JSON, where they are; the text itself where not."""
+    """A model's arguments as JSON, where they are and can be on record as such; the text itself where not."""
     try:
-        return orjson.loads(arguments)
-    except orjson.JSONDecodeError:
+        found = orjson.loads(arguments)
+        canonical({"arguments": found})
+    except ValueError:  # no JSON; nested too deep
         return arguments
+    return found
 
 
 def _turn(leg: Leg, turn: TurnEnded) -> dict[str, Any]:

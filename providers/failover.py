@@ -11,6 +11,7 @@ What is done, and when
   while (:mod:`providers.breaker`).
 * **Stalled** (a reply is owed; no sound and no sign for :data:`SILENT_S`, or what the session asks for):
   asked for once more, where the session can do that and nothing of it was heard; then as if lost.
+* **Out of bounds** (:mod:`providers.bounds`: floods, what is not of its form): as if lost.
 * **Time limit** (``GoingAway`` of a session without ``resumption``): the next session is opened at once, told
   the conversation, and takes over in a moment in which nothing is under way.
 * **Nobody is left**, or :data:`GIVE_UP_S` is over: ``Failed("session")``.
@@ -75,7 +76,18 @@ from providers.base import (
     TranscriptFailed,
     Usage,
 )
+from providers.bounds import (
+    CALLS_S,
+    MAX_AHEAD_S,
+    MAX_CALLS,
+    MAX_EVENTS,
+    MAX_WORDS,
+    WINDOW_S,
+    Rate,
+    bounded,
+)
 from providers.breaker import LASTING, RATE_LIMITED, Breaker
+from providers.conversing import MalformedMessage
 from providers.delivery import Delivery
 from providers.local.speech import RATE, SpeechError
 from providers.record import Record
@@ -224,6 +236,8 @@ class _Item:
     received: int = 0
     """Bytes."""
     bytes_per_ms: int = 1
+    letters: int = 0
+    """Of its words, as they came."""
     done: bool = False
 
     @property
@@ -267,6 +281,10 @@ class _Link:
     """When something of it came, or it owed nothing."""
     nudged: bool = False
     """It was asked once more, and nothing came of it yet."""
+    sound_until: float = 0.0
+    """Until when what came of it lasts, played without a pause."""
+    events: Rate = field(default_factory=lambda: Rate(MAX_EVENTS, WINDOW_S))
+    calls: Rate = field(default_factory=lambda: Rate(MAX_CALLS, CALLS_S))
 
     def out(self, name: str) -> str:
         """A name of its, as the leg knows it."""
@@ -436,6 +454,8 @@ class FailoverSession:
             return
         for reply in link.replies.values():
             reply.cut = True
+        if heard is not None:
+            link.sound_until = self._loop.time()
         link.session.interrupt(self._of(link, heard) if heard is not None else None)
 
     def auto_reply(self, on: bool) -> None:
@@ -601,7 +621,13 @@ class FailoverSession:
         with self._delivery.together():
             if isinstance(event, Usage):
                 self._delivery.add(event)
-            elif link is self._link:
+                return
+            try:
+                event = self._within_bounds(link, event)
+            except MalformedMessage as malformed:
+                self._break_with(link, f"the provider sent something that makes no sense: {malformed}")
+                return
+            if link is self._link:
                 if not isinstance(event, Failed):  # that nothing could be cancelled is no sign of a reply
                     link.sign = self._loop.time()
                 self._happened(link, event)
@@ -611,6 +637,19 @@ class FailoverSession:
                 self._not_opened(link, event.code, event.message)
             elif isinstance(event, Failed):
                 self._delivery.add(event)
+
+    def _within_bounds(self, link: _Link, event: Event) -> Event:
+        """The event as it may go on; see :mod:`providers.bounds`, and for what it raises."""
+        now = self._loop.time()
+        if link.events.exceeded(now):
+            raise MalformedMessage(f"more than {MAX_EVENTS} events within {WINDOW_S:g} s")
+        if isinstance(event, ToolCall) and link.calls.exceeded(now):
+            raise MalformedMessage(f"more than {MAX_CALLS} tool calls within {CALLS_S:g} s")
+        return bounded(event)
+
+    def _break_with(self, link: _Link, why: str) -> None:
+        """The session does what none may do."""
+        (self._lose if link is self._link else self._not_opened)(link, "protocol_error", why)
 
     def _sound(self, link: _Link, event: AudioDelta) -> None:
         """The hot path."""
@@ -623,6 +662,11 @@ class FailoverSession:
         item.received += len(event.pcm)
         seconds = len(event.pcm) / item.bytes_per_ms / 1000
         self._spoken_until = max(now, self._spoken_until) + seconds
+        link.sound_until = max(now, link.sound_until) + seconds
+        if link.sound_until - now > MAX_AHEAD_S:
+            with self._delivery.together():
+                self._break_with(link, f"the provider sent {MAX_AHEAD_S:g} s of sound ahead of its time")
+            return
         self._delivery.give(event if link.number == 1 else AudioDelta(name, event.pcm))
 
     def _item(self, link: _Link, inner: str) -> _Item:
@@ -722,6 +766,10 @@ class FailoverSession:
 
     def _words_came(self, event: Transcript, name: str) -> None:
         if event.role == "agent":
+            item = self._items[name]
+            item.letters = len(event.text) + (0 if event.final else item.letters)
+            if item.letters > MAX_WORDS:
+                return  # nobody says so much at once
             self._record.agent(name, event.text, final=event.final)
         elif event.final:
             self._turns.discard(name)

@@ -160,7 +160,8 @@ class WebSocket(ClientConnection):
             self._text = frame.opcode is Opcode.TEXT
         message = bytes(frame.data)
         if self._parts or not frame.fin:
-            self._parts.append(message)
+            if message:  # the length of a message is limited, and not in how many parts it comes
+                self._parts.append(message)
             if not frame.fin:
                 return
             message = b"".join(self._parts)

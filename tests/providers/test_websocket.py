@@ -200,6 +200,19 @@ async def test_fragments_are_put_together_with_control_frames_between_them() -> 
         assert await server.frame() == (PONG, b"x")
 
 
+@on_both_loops
+async def test_fragments_without_anything_in_them_are_not_kept() -> None:
+    """A message's length is limited, and not in how many parts it comes: a server could fill the memory."""
+    async with talking() as (server, socket, notes):
+        server.writers[0].write(frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 5000)
+        server.writers[0].write(frame(CONT, b"a", fin=False) + frame(CONT, b"", fin=False) * 5000)
+        server.writers[0].write(frame(PING, b"x"))
+        assert await server.frame() == (PONG, b"x")
+        assert len(socket._parts) == 1
+        server.writers[0].write(frame(CONT, b""))
+        await until(lambda: notes.messages == [b"a"])
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
