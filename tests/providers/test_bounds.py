@@ -1,4 +1,4 @@
-"""A provider that says too much, too often or in no form at all loses its session; no one loses anything else."""
+"""A provider that says too much, too often or in no form at all loses its session; nobody else does."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_half_of_what_a_resident_said_is_never_taken_for_all() -> None:
 
 
 def test_words_without_end_are_neither_kept_nor_told_to_the_next_session() -> None:
-    deltas = [Transcript("agent", "item", "blá " * 1000, final=False) for _ in range(200)]
-    begun = [ResponseStarted("response", None), ItemStarted("response", "item", None)]
+    deltas: list[Event] = [Transcript("agent", "item", "blá " * 1000, final=False) for _ in range(200)]
+    begun: list[Event] = [ResponseStarted("response", None), ItemStarted("response", "item", None)]
     call = ToolCall("call", "look" * 1000, HUGE, 1)
     taken, provider = after(*begun, *deltas, call, SpeechStarted(cast(str, 5)))
     assert sum(len(event.text) for event in of(Transcript, taken)) <= MAX_WORDS
