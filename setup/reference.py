@@ -63,6 +63,9 @@ ELEVENLABS_API_KEY=
 # The same where the provider is pipeline, for parts that are Deepgram's; OpenAI's have OPENAI_API_KEY
 DEEPGRAM_API_KEY=
 
+# The password of the PostgreSQL user that service.database_url names, where it has one
+PGPASSWORD=
+
 # --- where the settings are
 
 # The settings file

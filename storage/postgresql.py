@@ -29,7 +29,7 @@ from storage.base import (
 )
 from storage.postgresql_schema import check_version
 from storage.steps import Asked, LockChain, Rows, Sql, Step, carry_out_async
-from storage.store import INSERT, Heads, SqlStorage, Write
+from storage.store import ALONE, INSERT, Heads, SqlStorage, Write
 
 T = TypeVar("T")
 
@@ -142,6 +142,7 @@ class PostgresStorage(SqlStorage):
         self._url = url
         self._password = password
         self._read_only = read_only
+        self._at_once = ALONE if read_only else 1
         self._deadline_s = deadline_s
         self._loop = asyncio.get_running_loop()
         self._readers: Any = None
@@ -238,6 +239,8 @@ class PostgresStorage(SqlStorage):
             raise StorageClosed(f"{self.place} is closed")
         if self._read_only:
             raise StorageUnavailable("read-only", f"{self.place} was opened for reading only")
+        if self._writer is None or self._writer.done():  # a bug ended it: nothing is written any more
+            raise StorageClosed(f"{self.place}: nothing writes to it")
         if len(self._waiting) >= MAX_WAITING:
             raise StorageUnavailable("overloaded", f"{self.place}: {MAX_WAITING} operations wait already")
         job = _Job(write, tenants, self._loop.create_future())

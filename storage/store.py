@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Self, TypeVar
 
 from storage.base import (
@@ -44,6 +44,9 @@ PAGE: Final = 500
 VISITS_PAGE: Final = 20
 """Visits compared at once, likewise."""
 
+ALONE: Final = 5
+"""How many times as much a store reads at once that was opened for reading only: it keeps nobody waiting."""
+
 LAST: Final = "\U0010ffff"
 """Behind every visit's id."""
 
@@ -68,6 +71,9 @@ Write = Callable[[Heads], Step[T]]
 
 class SqlStorage(Storage):
     """See :class:`storage.base.Storage`. What a database has to add is below the last line."""
+
+    _at_once: int = 1
+    """How many pages `verify` reads at once."""
 
     async def __aenter__(self) -> Self:
         """The store itself; it is closed at the end of the block."""
@@ -231,7 +237,7 @@ class SqlStorage(Storage):
         }
         after: tuple[str, int] | None = (first, -(2**63))  # whatever someone put there, below 1 too
         while after is not None:
-            after = await self._read(partial(_verify_page, verifiers, after, last))
+            after = await self._read(partial(_verify_page, verifiers, after, last, PAGE * self._at_once))
         return [fault for chain in sorted(verifiers) for fault in verifiers[chain].finish()]
 
     async def verify_ends(self) -> list[Fault]:
@@ -246,7 +252,9 @@ class SqlStorage(Storage):
         faults: list[Fault] = []
         at: str | None = after
         while at is not None:
-            at, found = await self._read(partial(_compare_page, at, last, damaged))
+            at, found = await self._read(
+                partial(_compare_page, at, last, damaged, VISITS_PAGE * self._at_once)
+            )
             faults += found
         return faults
 
@@ -437,11 +445,11 @@ def _heads() -> Step[dict[str, Head]]:
 
 
 def _verify_page(
-    verifiers: dict[str, Verifier], after: tuple[str, int], last: str
+    verifiers: dict[str, Verifier], after: tuple[str, int], last: str, page: int
 ) -> Step[tuple[str, int] | None]:
     """Check the next page of chains. The tenant and number to go on after; None at the end."""
     rows = yield Sql(
-        f"{RECORD} WHERE (tenant, seq) > ($1, $2) AND tenant <= $3 ORDER BY tenant, seq LIMIT {PAGE}",
+        f"{RECORD} WHERE (tenant, seq) > ($1, $2) AND tenant <= $3 ORDER BY tenant, seq LIMIT {page}",
         (*after, last),
     )
     for row in rows:
@@ -450,7 +458,7 @@ def _verify_page(
         if verifier is None:
             verifier = verifiers[record.tenant] = Verifier(record.tenant)
         verifier.feed_stored(record)
-    return (rows[-1][1], rows[-1][0]) if len(rows) == PAGE else None
+    return (rows[-1][1], rows[-1][0]) if len(rows) == page else None
 
 
 def _noted_heads() -> Step[tuple[dict[str, set[Head]], list[Fault]]]:
@@ -492,10 +500,10 @@ def _unnoted() -> Step[list[Fault]]:
 
 
 def _compare_page(
-    after: str, last: str, damaged: Collection[str] | None
+    after: str, last: str, damaged: Collection[str] | None, page: int
 ) -> Step[tuple[str | None, list[Fault]]]:
     """Compare the next visits with their records. The visit to go on after, None at the end; the faults."""
-    named = [row[0] for row in (yield Sql(_VISITS_AFTER, (after, VISITS_PAGE)))]
+    named = [row[0] for row in (yield Sql(_visits_after(page), (after,)))]
     visits = [visit for visit in named if visit <= last]
     if not visits:
         return None, []
@@ -514,7 +522,7 @@ def _compare_page(
         told = sorted(records.get(visit, ()), key=lambda record: (record.tenant, record.seq))
         kept = {name: of.get(visit, {}) for name, of in tables.items()}
         faults += compare(visit, told, kept, sound=damaged is not None and visit not in damaged)
-    return (visits[-1] if len(visits) == VISITS_PAGE else None), faults
+    return (visits[-1] if len(visits) == page else None), faults
 
 
 def _by_visit(
@@ -528,12 +536,16 @@ def _by_visit(
     return found
 
 
-_VISITS_AFTER: Final = (
-    " UNION ".join(
+@cache
+def _visits_after(most: int) -> str:
+    """The next ids of visits that a record or a row names, in their order.
+
+    The limit is in the text: PostgreSQL, which plans for a parameter's every value, would read the whole log.
+    """
+    named = (("audit", "visit"), *((name, table.key[0]) for name, table in TABLES.items()))
+    parts = [
         f"SELECT name FROM (SELECT DISTINCT {key} AS name FROM {table} WHERE {key} > $1"
-        f" ORDER BY {key} LIMIT $2) AS of_{table}"
-        for table, key in (("audit", "visit"), *((name, table.key[0]) for name, table in TABLES.items()))
-    )
-    + " ORDER BY name LIMIT $2"
-)
-"""The next ids of visits that a record or a row names, in their order."""
+        f" ORDER BY {key} LIMIT {most}) AS of_{table}"
+        for table, key in named
+    ]
+    return f"{' UNION '.join(parts)} ORDER BY name LIMIT {most}"

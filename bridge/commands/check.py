@@ -18,6 +18,11 @@ from bridge.gates.http_check import GateUnfit, reach
 from bridge.ports_check import look_at_ports
 from bridge.settings import AriDialer, HttpGate, Settings, SettingsError, load
 from bridge.tenant_provider import look_at_providers
+from storage.base import StorageError
+from storage.maintenance import current
+
+DATABASE_S = 5.0
+"""For a PostgreSQL to answer."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,9 +98,28 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
                 troubles.append(f"tenants.{tenant.id}.gate: {error}")
             else:
                 answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
+    if (trouble := await database_trouble(settings)) is not None:
+        (troubles if trouble else answers).append(
+            f"service.database_url: {trouble}"
+            if trouble
+            else f"{settings.database} answers, its schema is ours"
+        )
     brokers = await look_at_brokers(settings)
     ports = await look_at_ports(settings)
     return answers + brokers.answers + ports[0], troubles + brokers.troubles + ports[1]
+
+
+async def database_trouble(settings: Settings) -> str | None:
+    """What keeps a PostgreSQL from being used; empty where nothing does, None where there is none."""
+    if settings.database.file is not None:  # looked at with the other files
+        return None
+    try:
+        version, wanted = await current(settings.database, DATABASE_S)
+    except StorageError as error:
+        return str(error)
+    if version < wanted:
+        return f"found schema {version}, this program needs {wanted}; run `porteiro db upgrade`"
+    return f"found schema {version}, this program knows up to {wanted}" if version > wanted else ""
 
 
 def summary(settings: Settings) -> list[str]:
