@@ -29,6 +29,7 @@ from providers.websocket import (
     connect_websocket,
     is_loopback,
     is_secure,
+    unreachable_in_words,
 )
 
 ELEVENLABS_URL: Final = "https://api.elevenlabs.io"
@@ -128,7 +129,7 @@ class ElevenLabsProvider:
         except httpx2.TimeoutException as late:
             raise SessionOver("timeout", f"no address to connect to after {limit_s:g} s") from late
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
-            raise SessionOver("unreachable", f"the provider could not be reached: {error}") from error
+            raise SessionOver("unreachable", unreachable_in_words(settings.base_url, error)) from error
 
 
 class ElevenLabsSession(ConnectedSession[Conversation]):

@@ -27,7 +27,15 @@ from providers.formats import FormatName
 from providers.openai_live_conversation import Conversation
 from providers.openai_realtime import OPENAI_URL
 from providers.usage import timed
-from providers.websocket import Limits, Listener, WebSocket, connect_options, is_secure, not_opened
+from providers.websocket import (
+    Limits,
+    Listener,
+    WebSocket,
+    connect_options,
+    is_secure,
+    not_opened,
+    reaching,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -66,7 +74,9 @@ class LiveProvider:
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
-        self._client = AsyncOpenAI(api_key=settings.api_key, base_url=settings.base_url)
+        client = AsyncOpenAI(api_key=settings.api_key, base_url=settings.base_url)
+        # The SDK loads this part of itself when it is first asked for: here, and not while calls go on.
+        self._live = client.live
         self._limits = Limits(
             open_s=settings.connect_timeout_s,
             close_s=settings.close_timeout_s,
@@ -82,9 +92,10 @@ class LiveProvider:
         options = connect_options(self._settings.base_url, listener, self._limits, self._context)
         try:
             # The SDK hands on more than its type names.
-            await self._client.live.connect(
-                websocket_connection_options=cast(WebSocketConnectionOptions, options)
-            ).enter()
+            with reaching(self._settings.base_url):
+                await self._live.connect(
+                    websocket_connection_options=cast(WebSocketConnectionOptions, options)
+                ).enter()
         except OpenAIError as error:
             raise SessionOver(*not_opened(error, wire.http_refusal)) from error
 

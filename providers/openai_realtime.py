@@ -23,7 +23,7 @@ from providers.conversing import SessionOver
 from providers.formats import FORMATS, FormatName
 from providers.openai_conversation import Conversation
 from providers.sequencer import Patience, Waiting
-from providers.websocket import Limits, Listener, connect_options, is_secure, not_opened
+from providers.websocket import Limits, Listener, connect_options, is_secure, not_opened, reaching
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -92,9 +92,11 @@ class OpenAIProvider:
     def __init__(self, settings: OpenAISettings, name: str = "openai") -> None:
         self.name = name
         self._settings = settings
-        self._client = AsyncOpenAI(
+        client = AsyncOpenAI(
             api_key=settings.api_key, base_url=settings.base_url, default_headers=dict(settings.headers)
         )
+        # The SDK loads this part of itself when it is first asked for: here, and not while calls go on.
+        self._realtime = client.realtime
         self._limits = Limits(
             open_s=settings.connect_timeout_s,
             close_s=settings.close_timeout_s,
@@ -128,13 +130,14 @@ class OpenAIProvider:
             # Without Omit the SDK would send its own key as well.
             headers = {"Authorization": Omit(), **await self._settings.authentication()}
         try:
-            await self._client.realtime.connect(
-                model=self._settings.model,
-                extra_query=dict(self._settings.query),
-                extra_headers=headers,
-                # The SDK hands on more than its type names.
-                websocket_connection_options=cast(WebSocketConnectionOptions, options),
-            ).enter()
+            with reaching(self._settings.base_url):
+                await self._realtime.connect(
+                    model=self._settings.model,
+                    extra_query=dict(self._settings.query),
+                    extra_headers=headers,
+                    # The SDK hands on more than its type names.
+                    websocket_connection_options=cast(WebSocketConnectionOptions, options),
+                ).enter()
         except OpenAIError as error:
             raise SessionOver(*not_opened(error, wire.http_refusal)) from error
 

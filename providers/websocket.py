@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -276,7 +277,30 @@ async def connect_websocket(
     Raises:
         OSError, websockets.exceptions.WebSocketException: it could not be opened.
     """
-    await connect(url, additional_headers=headers, **connect_options(url, listener, limits, context))
+    options = connect_options(url, listener, limits, context)
+    with reaching(url):
+        await connect(url, additional_headers=headers, **options)
+
+
+class Unreachable(OSError):
+    """No connection came about; the text says with whom, and why: a whole clause."""
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """What keeps a connection to this address from coming about says which address it was."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise Unreachable(unreachable_in_words(url, error)) from error
+
+
+def unreachable_in_words(url: str, error: Exception) -> str:
+    """That nobody is reached at an address, and why. Of the address only host and port are told."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"the provider could not be reached at {urlsplit(url).netloc.rpartition('@')[2]}: {reason}"
 
 
 def is_secure(url: str) -> bool:
@@ -314,6 +338,8 @@ def not_opened(error: Exception, http_refusal: Callable[[int, bytes], tuple[str,
     """
     if isinstance(error, InvalidStatus):
         return http_refusal(error.response.status_code, bytes(error.response.body or b""))
+    if isinstance(error, Unreachable):
+        return "unreachable", str(error)
     if isinstance(error, OSError):
         return "unreachable", f"the provider could not be reached: {error}"
     return "handshake_failed", f"no realtime connection could be opened: {error}"
@@ -332,6 +358,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Stalled",
+    "Unreachable",
     "WebSocket",
     "connect_options",
     "connect_websocket",
@@ -339,6 +366,8 @@ __all__ = [
     "is_secure",
     "lost_in_words",
     "not_opened",
+    "reaching",
     "stalled_in_words",
+    "unreachable_in_words",
     "why",
 ]

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from typing import TextIO
 
+from bridge import log as logs
 from bridge.amqp_check import look_at_brokers
 from bridge.asterisk_manager import manager_address
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
@@ -51,7 +52,9 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
         out.write(f"{source}: {count}\n")
         out.writelines(f"  {problem}\n" for problem in problems)
         return 1
-    answers, troubles = asyncio.run(_ask_all(settings))
+    # What goes wrong is said below, once; the log has only what is no part of that.
+    with logs.configure(settings.service.log.format, "error"):
+        answers, troubles = asyncio.run(_ask_all(settings))
     if troubles:
         what = "1 thing" if len(troubles) == 1 else f"{len(troubles)} things"
         out.write(f"{source}: the settings are well, but {what} they need would not work now\n")

@@ -143,7 +143,12 @@ def test_check_says_what_gemini_has_against_us(
     ],
 )
 def test_check_says_what_openai_live_has_against_us(
-    config: Path, setting: str, key: str, line: str, monkeypatch: pytest.MonkeyPatch
+    config: Path,
+    setting: str,
+    key: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with in_thread(openai_live.Simulator()) as server:
@@ -151,6 +156,7 @@ def test_check_says_what_openai_live_has_against_us(
         code, said = run_check(config, f'{table}base_url = "{server.url}"\n{setting}\n')
     assert code == (1 if line else 0)
     assert f"  tenants.jardim.provider: openai-live: {line}" in said or not line
+    assert capsys.readouterr() == ("", ""), "no log between the lines"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +189,8 @@ def test_check_says_that_a_provider_is_not_there(
     monkeypatch.setenv("KEY", "x")
     code, said = run_check(config, f'{TENANT}base_url = "http://127.0.0.1:{unused_tcp_port}/v1"\n')
     assert code == 1
-    assert "tenants.jardim.provider: openai: the provider could not be reached: " in said
+    address = f"127.0.0.1:{unused_tcp_port}"
+    assert f"tenants.jardim.provider: openai: the provider could not be reached at {address}: " in said
 
 
 TENANT = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\napi_key_env = "KEY"\n'

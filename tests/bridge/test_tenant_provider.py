@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from typing import get_args
 
@@ -111,6 +113,34 @@ def test_what_a_provider_needs_and_does_not_have_is_said(text: str, said: str) -
 )
 def test_each_provider_has_its_own_variable_for_the_key(text: str, variable: str | None) -> None:
     assert settings(TENANT + text).tenants["jardim"].key_variable == variable
+
+
+IMPORTS = """
+import asyncio, sys
+from providers.access import Access
+from providers.base import SessionConfig
+from providers.registry import create
+
+provider = create("NAME", Access(api_key="k", base_url="http://127.0.0.1:1/v1"))
+before = set(sys.modules)
+
+async def call():
+    session = provider.open(SessionConfig(instructions="", tools=[]))
+    await session.run(lambda event: None)
+    await session.close()
+
+asyncio.run(call())
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("name", ["openai", "openai-live"])
+def test_an_sdk_is_loaded_before_calls_come_and_not_by_the_first(name: str) -> None:
+    """Half a second of loading would be half a second in which nobody hears anything."""
+    script = IMPORTS.replace("NAME", name)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not [module for module in done.stdout.split() if module.startswith("openai.resources")]
 
 
 async def test_a_tenants_choices_reach_the_provider() -> None:
