@@ -955,7 +955,8 @@ class Tenant(Part):
     id: TenantId
     """The name of its table: `[tenants.jardim]`."""
     name: str = ""
-    """How it is spoken of. Empty: the id."""
+    """How it is spoken of. Empty: the id. The sentences say "da portaria do NAME", so it begins with a
+    masculine word: "Condomínio …", "Edifício …"."""
     directory: FilePath
     """JSON: its apartments and residents. See docs/import.md."""
     language: Literal["pt-BR"] = "pt-BR"
