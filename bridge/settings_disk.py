@@ -121,8 +121,8 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
         lines.append(f"directory: {tenant.directory}: {trouble}")
     lines += voice_problems(tenant.pipeline.speech.piper_voice, "pipeline.speech.piper_voice")
     for setting, variable in tenant.secret_variables:
-        if settings.secret(variable) is None:
-            lines.append(f"{setting}: the environment variable {variable} is not set; put the secret there")
+        if trouble := secret_problem(setting, settings.secret(variable)):
+            lines.append(f"{setting}: the environment variable {variable} {trouble}")
     if settings.service.http_port is None and tenant.manager is not None:
         lines += [
             f"{table}: works on calls that the PBX has registered with their channel, and there is nowhere "
@@ -138,6 +138,17 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
         if part.ca_file is not None and not part.ca_file.is_file():
             lines.append(f"{table}.ca_file: {part.ca_file}: no such file")
     return lines
+
+
+def secret_problem(setting: str, secret: str | None) -> str:
+    """What is wrong with a secret, without a word of it; empty where nothing is."""
+    if secret is None:
+        return "is not set; put the secret there"
+    if not secret.isprintable():
+        return "holds a line break or another character that can't be seen; allowed: the secret alone"
+    if setting.endswith("api_key_env") and not secret.isascii():
+        return "holds characters that no key has; allowed: ASCII"
+    return ""
 
 
 def directory_problem(file: Path) -> str:

@@ -23,12 +23,15 @@ from urllib.parse import urlsplit
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHeader, InvalidStatus
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Event, State
 
 log = structlog.stdlib.get_logger(__name__)
+
+_KEY_HEADERS = frozenset({"authorization", "api-key", "x-goog-api-key", "xi-api-key"})
+"""In which we say who we are, in small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +345,13 @@ def not_opened(error: Exception, http_refusal: Callable[[int, bytes], tuple[str,
         return "unreachable", str(error)
     if isinstance(error, OSError):
         return "unreachable", f"the provider could not be reached: {error}"
+    if isinstance(error, InvalidHeader):  # its text has the header's value: the key
+        if error.name.lower() in _KEY_HEADERS:
+            return "key_refused", "the key holds characters that no key has"
+        return (
+            "handshake_failed",
+            f"no realtime connection could be opened: {error.name} is not as it must be",
+        )
     return "handshake_failed", f"no realtime connection could be opened: {error}"
 
 

@@ -93,6 +93,28 @@ def test_check_without_any_file_says_what_it_checks(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        (
+            "sk-secret\n",
+            "holds a line break or another character that can't be seen; allowed: the secret alone",
+        ),
+        ("sk-secret\r\nX-More: 1", "holds a line break or another character that can't be seen"),
+        ("sk\u2014secret", "holds characters that no key has; allowed: ASCII"),
+    ],
+)
+def test_check_says_that_a_key_can_be_none_and_never_what_it_is(
+    config: Path, key: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", key)
+    with in_thread(Simulator()) as server:
+        code, said = run_check(config, f'{TENANT}base_url = "{server.url}"\n')
+    assert code == 1
+    assert f"  tenants.jardim.api_key_env: the environment variable KEY {line}" in said
+    assert "secret\n" not in said and "—secret" not in said and "sk-" not in said
+
+
+@pytest.mark.parametrize(
     ("faults", "line"),
     [
         (Faults(refuse=(401, b"")), "the key was refused (HTTP 401) (key_refused)"),
