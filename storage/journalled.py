@@ -62,6 +62,14 @@ class _Running:
         self.told += 1
         return undo
 
+    def follow(self, record: Draft) -> None:
+        """The same of a record that the database has taken."""
+        try:
+            self.apply(record)
+        except StorageRefused as refusal:
+            # What it rests on was given up by whoever wrote it, and is in the database all the same.
+            log.warning("storage.visit_known_in_part", visit=record.visit, reason=str(refusal))
+
 
 @dataclass(frozen=True, slots=True)
 class _Recovery:
@@ -186,7 +194,7 @@ class JournalledStorage(PostgresStorage):
                 self._lost(error)
             else:
                 if running is not None and (running.told or record.kind == "visit.started"):
-                    running.apply(record)
+                    running.follow(record)
                 return sealed
         undo = running.apply(record) if running is not None else []
         try:
@@ -263,7 +271,9 @@ class JournalledStorage(PostgresStorage):
                     await self._look()
             except StorageError as error:
                 self._lost(error)
-                log.debug("storage.still_away", reason=str(error))
+                if str(error) != self._away:  # another reason than before: a schema, a damaged journal
+                    self._away = str(error)
+                    log.error("storage.still_away", reason=str(error))
             except Exception as error:
                 log.error("storage.keeper_failed", error=type(error).__name__, exc_info=error)
 
@@ -370,7 +380,7 @@ class JournalledStorage(PostgresStorage):
         # After an outage that everybody had, all others were last seen before it: they get as long.
         if now - self._in_touch_since < LEASE_S:
             return
-        if gone := await self._read(partial(_gone, LEASE_S)):
+        if gone := await self._read(partial(_gone, self.service, LEASE_S)):
             at = await self._read(_database_time)
             closed = await super().recover(at, services=gone, why="its service has not been seen for hours")
             if closed:
@@ -386,12 +396,13 @@ def _seen(service: str, heads: Heads) -> Step[None]:
     )
 
 
-def _gone(lease_s: float) -> Step[list[str]]:
-    """Services that were not seen for so long, and have open visits."""
+def _gone(service: str, lease_s: float) -> Step[list[str]]:
+    """Other services that were not seen for so long, and have open visits."""
     rows = yield Sql(
         "SELECT DISTINCT v.service FROM visits v JOIN services s ON s.id = v.service"
-        f" WHERE v.ended_at IS NULL AND s.seen_at < to_char({_NOW} - make_interval(secs => $1), {_FORMAT})",
-        (lease_s,),
+        " WHERE v.ended_at IS NULL AND v.service <> $1"
+        f" AND s.seen_at < to_char({_NOW} - make_interval(secs => $2), {_FORMAT})",
+        (service, lease_s),
     )
     return [row[0] for row in rows]
 

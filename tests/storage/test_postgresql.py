@@ -89,7 +89,7 @@ async def test_a_zero_character_that_somebody_said_is_kept_in_the_record(postgre
 
 
 async def test_a_chain_that_somebody_holds_costs_an_error_and_not_the_service(postgres_url: str) -> None:
-    async with await PostgresStorage.open(postgres_url, deadline_s=0.5) as storage:
+    async with await PostgresStorage.open(postgres_url, deadline_s=2) as storage:
         visit = await Visit(storage).begin()
         other = await asyncpg.connect(postgres_url)
         await other.execute("BEGIN")
