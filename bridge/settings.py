@@ -1086,6 +1086,8 @@ class Tenant(Part):
         if self.turn_detection.kind == "semantic_vad" and self.provider in ("local", "pipeline"):
             found = f"provider {self.provider!r} has no other"
             raise ValueError(f"turn_detection.kind 'server_vad' or 'local': {found}")
+        if self.turn_detection.kind not in ("", "local") and self.provider == "gemini":
+            raise ValueError("turn_detection.kind 'local', or none: provider 'gemini' has no other")
         if self.turn_detection.kind == "local" and self.provider in OWN_TURNS:
             raise ValueError(f"no turn_detection.kind 'local': {self.provider!r} has turns of its own")
         if self.pipeline != Pipeline() and not self.has_pipeline:

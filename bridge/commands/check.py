@@ -11,7 +11,7 @@ from bridge import log as logs
 from bridge.amqp_check import look_at_brokers
 from bridge.asterisk_manager import manager_address
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
-from bridge.costs.models import budget_warnings
+from bridge.costs.models import budget_warnings, price_warnings
 from bridge.costs.prices import known_prices
 from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     else:
         out.write(f"{source}: all is well\n")
     prices = known_prices(settings.service.prices_file)
-    warnings = [f"warning: {line}" for line in budget_warnings(settings, prices)]
+    unseen = [*budget_warnings(settings, prices), *price_warnings(settings)]
+    warnings = [f"warning: {line}" for line in unseen]
     out.writelines(f"  {line}\n" for line in (*summary(settings), *answers, *warnings))
     return 1 if troubles else 0
 

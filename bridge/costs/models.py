@@ -56,6 +56,20 @@ def _of_pipeline(tenant: Tenant) -> Iterator[Billed]:
         yield payee(spec.speech.base_url), spec.speech.model
 
 
+def price_warnings(settings: Settings) -> list[str]:
+    """One line for each name in a tenant's own prices by which nobody bills it: they count for nothing."""
+    found = []
+    for tenant in settings.tenants.values():
+        billed = sorted({provider for provider, _ in billed_models(tenant)})
+        found += [
+            f"tenants.{tenant.id}.cost.prices.{provider}: nobody bills this tenant by that name, and these "
+            f"prices count for nothing; it is billed by {', '.join(billed)}"
+            for provider in tenant.cost.prices
+            if provider not in billed
+        ]
+    return found
+
+
 def budget_warnings(settings: Settings, prices: Prices) -> list[str]:
     """One line for each model of a tenant with a budget whose price is not known: the budget can't see it."""
     return [

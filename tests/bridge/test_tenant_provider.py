@@ -77,6 +77,10 @@ def test_every_provider_of_the_settings_can_be_made() -> None:
             "turn_detection.kind 'server_vad' or 'local': provider 'local'",
         ),
         (
+            'provider = "gemini"\nturn_detection.kind = "server_vad"',
+            "turn_detection.kind 'local', or none: provider 'gemini' has no other",
+        ),
+        (
             'provider = "openai-live"\nturn_detection.kind = "local"',
             "no turn_detection.kind 'local': 'openai-live' has turns of its own",
         ),

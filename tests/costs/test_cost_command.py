@@ -17,7 +17,7 @@ import pytest
 
 from bridge.commands.check import run as check
 from bridge.commands.cost import add_parser, run
-from bridge.costs.models import billed_models, budget_warnings
+from bridge.costs.models import billed_models, budget_warnings, price_warnings
 from bridge.costs.prices import known_prices
 from bridge.settings import SettingsError, build, load
 from storage.sqlite import SqliteStorage
@@ -155,6 +155,17 @@ def test_amounts_from_the_environment_and_a_file_are_exact(tmp_path: Path) -> No
     assert cost.monthly_budget == Decimal("300.10")
     own = build(tree(prices={"openai": {"m": {"audio_in": 0.1}}})).tenants["jardim"].cost.prices
     assert own["openai"]["m"].audio_in == Decimal("0.1")
+
+
+def test_prices_by_a_name_that_nobody_bills_by_are_warned_of() -> None:
+    tables: dict[str, Any] = {
+        "openai": {"gpt-realtime-2.1": {"audio_in": 3}},
+        "deepgram": {"*": {"free": True}},
+    }
+    tenant = {"directory": "x", "provider": "openai", "cost": {"prices": tables}}
+    (warning,) = price_warnings(build({"tenants": {"jardim": tenant}}))
+    assert warning.startswith("tenants.jardim.cost.prices.deepgram: nobody bills")
+    assert warning.endswith("it is billed by openai")
 
 
 def test_a_budget_that_can_t_see_a_model_is_warned_of() -> None:
