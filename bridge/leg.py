@@ -27,6 +27,7 @@ from audio.vad import SpeechOffset, SpeechOnset
 from bridge.clock import FRAME_S, Clock
 from bridge.costs.account import Account
 from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
+from bridge.masking import masked
 from bridge.overlap import Overlap, Verdict
 from bridge.tape import Tape, TapeHead
 from providers.base import (
@@ -450,11 +451,11 @@ class Leg:
                 self._break_off(event)
             case Replaced():
                 self._between = False
-                self._post(self, SessionReplaced(event.provider, event.reason))
+                self._post(self, SessionReplaced(event.provider, masked(event.reason)))
             case Failed():
                 self.log.warning("session.failed", kind=event.kind, code=event.code, reason=event.message)
                 if event.kind == "session":
-                    self._lose(f"{event.code}: {event.message}")
+                    self._lose(f"{event.code}: {masked(event.message)}")
             case _:
                 pass
 
@@ -471,7 +472,7 @@ class Leg:
                 item.saying = None
             self._playout.abandon(item.name)
         self._retire()
-        self._post(self, SessionBroke(lost.provider, f"{lost.code}: {lost.message}"))
+        self._post(self, SessionBroke(lost.provider, f"{lost.code}: {masked(lost.message)}"))
 
     def _lose(self, reason: str, session: Session | None = None) -> None:
         """The session is gone; the call itself still stands, and stays silent until it joins another one.

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from bridge.masking import masked
 from bridge.model_server import ModelServerAddress
 from bridge.settings import Fallback, Settings, Tenant, embedded
 from providers.access import Access
 from providers.base import Event, Failed, Provider, Ready, SessionConfig
+from providers.bounds import in_short
 from providers.failover import Candidate, FailoverProvider, OneMoment
 from providers.local import pipeline
 from providers.local.pipeline import (
@@ -161,7 +163,7 @@ async def session_with(provider: Provider, config: SessionConfig) -> None:
         await session.close()
         await asyncio.wait({listening})
     if isinstance(event, Failed):
-        raise ProviderUnfit(f"{event.message} ({event.code})")
+        raise ProviderUnfit(f"{_said(event.message)} ({event.code})")
 
 
 async def look_at_providers(settings: Settings) -> tuple[list[str], list[str]]:
@@ -180,6 +182,11 @@ async def look_at_providers(settings: Settings) -> tuple[list[str], list[str]]:
     return [line for well, line in found if well], [line for well, line in found if not well]
 
 
+def _said(message: str) -> str:
+    """A provider's words, in one line: it may have repeated the key, or anything."""
+    return masked(in_short(message))
+
+
 async def _look_at(
     tenant: Tenant, where: str, account: Tenant | Fallback, settings: Settings
 ) -> tuple[bool, str]:
@@ -188,7 +195,7 @@ async def _look_at(
         try:
             await pipeline.check(pipeline_of(tenant, settings.secret))
         except StageError as error:
-            return False, f"tenants.{tenant.id}.pipeline: {error} ({error.code})"
+            return False, f"tenants.{tenant.id}.pipeline: {_said(str(error))} ({error.code})"
         return True, f"{tenant.id}: every part of the pipeline takes us{place}"
     config = SessionConfig(instructions="", tools=[], language=tenant.language.partition("-")[0])
     try:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed, InvalidHeader, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHeader, InvalidStatus, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Event, State
@@ -352,6 +352,8 @@ def not_opened(error: Exception, http_refusal: Callable[[int, bytes], tuple[str,
             "handshake_failed",
             f"no realtime connection could be opened: {error.name} is not as it must be",
         )
+    if isinstance(error, InvalidURI):  # its text has the address, which may be a signed one
+        return "handshake_failed", f"no realtime connection could be opened: an invalid address ({error.msg})"
     return "handshake_failed", f"no realtime connection could be opened: {error}"
 
 

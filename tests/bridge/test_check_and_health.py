@@ -114,6 +114,19 @@ def test_check_says_that_a_key_can_be_none_and_never_what_it_is(
     assert "secret\n" not in said and "—secret" not in said and "sk-" not in said
 
 
+def test_check_repeats_what_a_provider_says_in_one_line_and_no_key_in_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "sk-secret-12345")
+    words = "Incorrect API key\n\nprovided: sk-secret-12345. " + "Look there. " * 10_000
+    with in_thread(Simulator(faults=Faults(configure_error="odd", configure_words=words))) as server:
+        code, said = run_check(config, f'{TENANT}base_url = "{server.url}"\n')
+    assert code == 1 and "12345" not in said
+    (line,) = [line for line in said.splitlines() if "Incorrect API key" in line]
+    assert "Incorrect API key provided: … Look there." in line and line.endswith(" (odd)")
+    assert len(line) < 400
+
+
 @pytest.mark.parametrize(
     ("faults", "line"),
     [

@@ -17,7 +17,7 @@ from bridge.clock import Clock
 from bridge.costs.account import Account, Currency
 from bridge.costs.prices import known_prices
 from bridge.endpoints.base import Endpoint
-from bridge.leg import Leg
+from bridge.leg import Leg, SessionBroke, SessionReplaced
 from bridge.runner import silero_onnx
 from bridge.softphone import load_wav
 from providers.base import (
@@ -25,9 +25,11 @@ from providers.base import (
     AudioDone,
     Capabilities,
     Event,
+    Failed,
     ItemStarted,
     Lost,
     Ready,
+    Replaced,
     ResponseDone,
     Session,
     SpeechStarted,
@@ -35,7 +37,7 @@ from providers.base import (
     Transcript,
     TranscriptFailed,
 )
-from visits.events import Role, Said, SentencePlayed
+from visits.events import Role, Said, SentencePlayed, SessionLost
 
 SPEECH = load_wav(Path(__file__).parents[2] / "data" / "audio" / "v05-leticia.wav")
 SILENCE = bytes(16000)
@@ -44,6 +46,8 @@ CAREFREE = Capabilities(
     input_rate=8000, output_rate=8000, truncation=False, exact_speech=False, owns_turns=False
 )
 TO_THE_LETTER = replace(CAREFREE, exact_speech=True)
+
+SAID = "Incorrect API key provided: sk-proj-abcdef1234567890"
 
 
 @dataclass
@@ -128,6 +132,16 @@ async def test_a_turn_that_begins_anew_is_dated_anew() -> None:
     call.hears(SILENCE + SPEECH[:16000])
     call.happens(SpeechStarted("turn"), Transcript("caller", "turn", "pode", final=True))
     assert call.said[-1].voiced
+
+
+@pytest.mark.parametrize(
+    "end", [Failed("session", "key_refused", SAID), Lost("openai", "key_refused", SAID), Replaced("p", SAID)]
+)
+async def test_a_key_that_a_provider_repeats_is_not_on_record(end: Event) -> None:
+    call = Call(CAREFREE)
+    call.happens(end)
+    (told,) = [one for one in call.posted if isinstance(one, SessionLost | SessionBroke | SessionReplaced)]
+    assert "Incorrect API key" in told.reason and "abcdef" not in told.reason
 
 
 def _says(text: str, sound: Sequence[bytes]) -> list[Event]:

@@ -122,6 +122,18 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Incorrect API key provided: sk-proj-abcdef12345.", "Incorrect API key provided: …"),
+        ("header Authorization: Bearer eyJhbGciOi.abcdef.ghi", "header Authorization: Bearer …"),
+        ("key AIzaSyD-1234567890 is not valid", "key … is not valid"),
+    ],
+)
+def test_what_looks_like_a_vendors_key_goes_wherever_it_stands(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
 @given(
     st.sampled_from(["password", "token", "api_key", "X-Auth-Token", "Senha"]),
     st.text(st.characters(categories=("L", "N")), min_size=4).filter(lambda word: word != "{}"),

@@ -114,6 +114,7 @@ class Faults:
     accept_delay_s: float = 0.0
     never_configure: bool = False
     configure_error: str = ""
+    configure_words: str = "as the test wants it"
     voices: frozenset[str] | None = None
     """The voices that are known; None: any."""
     formats: dict[str, Message | None] = field(default_factory=dict)
@@ -288,7 +289,7 @@ class Model:
         if self.faults.never_configure:
             return
         if self.faults.configure_error:
-            self.refuse(message, self.faults.configure_error, "as the test wants it", violation=False)
+            self.refuse(message, self.faults.configure_error, self.faults.configure_words, violation=False)
             return
         session = json.loads(json.dumps(message["session"]))
         if session.get("parallel_tool_calls") is not None and not self.model.startswith("gpt-realtime-2"):
