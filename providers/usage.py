@@ -9,7 +9,6 @@ Whatever a provider does not divide into text and sound counts as text, as the G
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -106,8 +105,7 @@ def timed(provider: str, model: str, purpose: Purpose, seconds: object) -> Usage
     right = (
         isinstance(seconds, int | float)
         and not isinstance(seconds, bool)
-        and math.isfinite(seconds)
-        and 0 <= seconds <= MOST_SECONDS
+        and 0 <= seconds <= MOST_SECONDS  # no NaN either
     )
     value = float(seconds) if right and isinstance(seconds, int | float) else 0.0
     return Usage(provider, model, purpose, seconds=value, complete=right)

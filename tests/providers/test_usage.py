@@ -228,3 +228,9 @@ def test_an_odd_bill_ends_no_message(usage: Any) -> None:
         message = {"type": kind, "usage": usage, "reason": "close_requested"}
         _, live = openai_live_messages.decode(json.dumps(message).encode())
         assert isinstance(live, openai_live_messages.Billed) and live.seconds == 0.0
+
+
+@pytest.mark.parametrize("seconds", [10**400, float("nan"), float("inf"), -1, "5", True, None])
+def test_seconds_that_can_not_be_are_left_out(seconds: object) -> None:
+    found = timed("deepgram", "nova-3", "session", seconds)
+    assert (found.seconds, found.complete) == (0.0, False)
