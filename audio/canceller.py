@@ -72,8 +72,8 @@ class Played:
     def __init__(self) -> None:
         self._frames = deque([SILENCE] * (KEPT + 1), maxlen=KEPT + 1)
         # Each is written twice, so that any stretch of them lies in one piece.
-        self._powers: Floats = np.zeros((2, KEPT), np.float32)
-        self._row_powers = self._powers.reshape(2 * KEPT)
+        self._energies = [0.0] * (2 * KEPT)
+        """A list: the greatest of twenty is found sooner than by numpy."""
         self._at = 0
         self._silent = KEPT
         """How many of the newest are digital silence."""
@@ -92,12 +92,12 @@ class Played:
         self._unseen = min(self._unseen + 1, KEPT)
         if frame == SILENCE:
             self._silent += 1
-            if self._silent <= KEPT:  # then every power is zero, and says so already
-                self._powers[:, place] = 0
+            if self._silent <= KEPT:  # then every energy is zero, and says so already
+                self._energies[place] = self._energies[place + KEPT] = 0.0
         else:
             self._silent = 0
             samples = samples_of(frame).astype(np.float32)
-            self._powers[:, place] = np.dot(samples, samples)
+            self._energies[place] = self._energies[place + KEPT] = float(np.dot(samples, samples))
 
     def rest(self) -> None:
         """No spectra are asked for now: they take 0.25 MB."""
@@ -116,9 +116,9 @@ class Played:
         ``located``: that many blocks before that one the echo begins; None: that isn't known.
         """
         if located is None:
-            return float(self._row_powers[self._at : self._at + lag + BLOCKS].max())
+            return max(self._energies[self._at : self._at + lag + BLOCKS])
         place = self._at + lag + located
-        return float(self._row_powers[max(self._at, place - 2) : place + _WIDTH + 1].max())
+        return max(self._energies[max(self._at, place - 2) : place + _WIDTH + 1])
 
     def silent(self, lag: int) -> bool:
         """Nothing sounded in the filter's length before the block that is ``lag`` before the newest."""
@@ -134,7 +134,7 @@ class Played:
 
     def greatest(self, lag: int) -> float:
         """Of the energies of those blocks."""
-        return float(self._row_powers[self._at + lag : self._at + lag + BLOCKS].max())
+        return max(self._energies[self._at + lag : self._at + lag + BLOCKS])
 
     def unseen(self) -> list[tuple[bytes, bytes]]:
         """The blocks without a spectrum, newest first, each behind the one before it."""

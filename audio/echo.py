@@ -360,7 +360,7 @@ class EchoGuard:
         change = 0
         if -_JITTER <= lag < 0:
             change = lag
-        elif len(self._lags) == _PATIENCE:
+        elif not 0 <= lag <= _SLACK and len(self._lags) == _PATIENCE:
             change = min(0, max(self._lags)) or max(0, min(self._lags) - _SLACK)
         if change:
             self._shift += change
