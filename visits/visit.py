@@ -10,9 +10,10 @@ The models *ask*; this file decides. What must always hold, whoever asks and how
 4. It needs evidence from that leg after the briefing: words that the local VAD heard being said and that
    `consent.classify` reads as consent, or the tenant's key. A refusal, a question, a doubt as the last word
    (by when it was said, not by when its transcript came) vetoes the model; so does speech whose words are not
-   known, and so does speech that begins while the decision is held for a moment of quiet, in which we say
-   nothing either: our own voice would cover a soft "não". Words not transcribed in time are asked for again;
-   then the key; then `unreachable`. A refusal that comes after the order is told as what it is: too late.
+   known, or were told otherwise before, and so does speech that begins while the decision is held for a
+   moment of quiet, in which we say nothing either: our own voice would cover a soft "não". Words not
+   transcribed in time are asked for again; then the key; then `unreachable`. A refusal that comes after the
+   order is told as what it is: too late.
 5. Nothing said on the visitor's leg is ever evidence, nor what may be its echo while it is read to the
    resident, nor anything that the two say to each other. What crosses to the models is typed facts
    (`visits/facts.py`), the resident's question and its answer.
@@ -679,6 +680,9 @@ class Visit:
         reading = classify(event.text)
         if reading is Reading.NOTHING and event.voiced:
             reading = Reading.UNCLEAR  # somebody spoke and we don't know what: it may have been "não"
+        before = self._turns.get(event.item)
+        if reading is Reading.CONSENT and before is not None and before.reading is not Reading.CONSENT:
+            reading = Reading.UNCLEAR  # of the same words a transcript said otherwise before
         self._turns[event.item] = Heard(event.item, event.text, reading, event.began, event.voiced)
         yield from self._settle()
 

@@ -26,6 +26,8 @@ class Turn:
     words: str | None = None
     voiced: bool = False
     began_at: float = 0.0
+    otherwise: bool = False
+    """Its words were told before, and were no consent."""
 
 
 @dataclass
@@ -110,6 +112,7 @@ class Oracle:
                 turn.words, turn.voiced = None, False
             case e.Said(role, item, text, began, voiced) if role is R and self.resident:
                 turn = self.turns.setdefault(item, Turn(self.step))
+                turn.otherwise |= turn.words is not None and classify(turn.words) is not Reading.CONSENT
                 turn.words, turn.began_at, turn.voiced = text, began, voiced
             case e.SentencePlayed(role, tag, complete) if role is R and self.resident:
                 if tag == "briefing" and self.briefing_on_air:
@@ -173,6 +176,7 @@ class Oracle:
         assert last is not None, "rule 4: something was said"
         assert last.words is not None, "rule 4: what was said last is known"
         assert classify(last.words) is Reading.CONSENT, f"rule 4: the last word is {last.words!r}"
+        assert not last.otherwise, "rule 4: it was told in two ways"
         assert last.voiced, "rule 4: the local VAD heard it"
         assert last.began_at >= self.heard_briefing_at, "rule 4: after the briefing"
         assert self.answers_on_air == 0, "rule 5: the visitor's answer is being read"

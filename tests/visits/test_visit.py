@@ -121,6 +121,26 @@ def test_a_visit_that_got_nowhere_ends_with_what_is_not_known_as_none() -> None:
     assert {data[field] for field in ("intent", "visitor_name", "apartment", "resident")} == {None}
 
 
+@pytest.mark.parametrize("first", ["Não.", "Quem é?", "Espera.", ""])
+def test_words_that_are_corrected_to_a_consent_are_none(first: str) -> None:
+    stage = Stage.briefed()
+    stage.says(first, "turn")
+    stage.play(e.Said(R, "turn", "Sim, pode entrar.", stage.now, True))
+    stage.authorize()
+    assert not stage.opened
+    stage.says("Sim, pode entrar.", "another")
+    stage.authorize()
+    assert stage.opened
+
+
+def test_words_that_are_corrected_to_a_refusal_are_one() -> None:
+    stage = Stage.briefed()
+    stage.says("Sim, pode entrar.", "turn")
+    stage.play(e.Said(R, "turn", "Não pode entrar.", stage.now, True))
+    stage.authorize()
+    assert not stage.opened
+
+
 def test_the_key_authorizes_after_the_briefing() -> None:
     stage = Stage.briefed()
     told = stage.play(e.KeyPressed(R, "1"))
