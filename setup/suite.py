@@ -33,6 +33,7 @@ BESIDE = (
     "tests/importing",
     "tests/setup",
     "tests/amqp",
+    "tests/chaos",
     "tests/test_rooms.py",
     "tests/test_conftest.py",
 )

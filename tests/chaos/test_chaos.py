@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 
 async def test_no_fault_of_a_provider_opens_a_gate_or_leaves_anything_behind(tmp_path: Path) -> None:
     with (tmp_path / "model.log").open("w") as log:
-        found = await run(6 * (len(VENDORS) + 1), 7, tmp_path, log=log)
+        found = await run(6 * (len(VENDORS) + 1), 7, tmp_path, log=log, at_a_time=8)
     assert found.faults == []
     assert sum(found.outcomes.values()) == 6 * (len(VENDORS) + 1)
     assert found.opened and found.losses and len(found.troubles) > 10, "nothing was tried"

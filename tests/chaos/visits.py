@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -319,13 +320,20 @@ def _tenants(accounts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]
 
 
 async def run(
-    count: int, seed: int, folder: Path, *, log: TextIO, say: Callable[[str], None] = lambda line: None
+    count: int,
+    seed: int,
+    folder: Path,
+    *,
+    log: TextIO,
+    at_a_time: int = AT_A_TIME,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Found:
     """So many visits, with the choices of that seed as far as time leaves them the same.
 
     Args:
         folder: for the audit log.
         log: takes what the model server says.
+        at_a_time: so many visits run beside each other.
         say: is told how it goes.
 
     Returns what came of them; `Found.faults` is empty where all was as it must be.
@@ -340,13 +348,15 @@ async def run(
         async with _vendors(actors, chance, found) as accounts:
             tenants = _tenants(accounts)
             service = Service(
-                settings(folder, tenants, KEYS, max_calls=4 * AT_A_TIME, models_dir=str(folder / "none")),
+                settings(folder, tenants, KEYS, max_calls=4 * at_a_time, models_dir=str(folder / "none")),
                 dialers={name: SimulatedDialer(people.resident) for name in tenants},
                 model_log=log,
             )
             await service.start()
             try:
-                await _visit_all(service, list(tenants), count, people, chance, found, judged, say)
+                visits = list(itertools.islice(itertools.cycle(tenants), count))
+                places = asyncio.Semaphore(at_a_time)
+                await _visit_all(service, visits, places, people, chance, found, judged, say)
             finally:
                 await service.stop()
         actors.close()
@@ -357,29 +367,28 @@ async def run(
 
 async def _visit_all(
     service: Service,
-    tenants: list[str],
-    count: int,
+    visits: Sequence[str],
+    places: asyncio.Semaphore,
     people: People,
     chance: random.Random,
     found: Found,
     judged: Mapping[str, Judged],
     say: Callable[[str], None],
 ) -> None:
-    places = asyncio.Semaphore(AT_A_TIME)
     done = 0
 
-    async def one(number: int) -> None:
+    async def one(tenant: str) -> None:
         nonlocal done
         async with places:
             await asyncio.sleep(chance.uniform(0, 0.5))
-            await _visit(service, tenants[number % len(tenants)], people, found, judged)
+            await _visit(service, tenant, people, found, judged)
         done += 1
         if done % 50 == 0:
             say(f"{done} visits, {found.losses} sessions lost, {len(found.faults)} faults")
 
     async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            group.create_task(one(number))
+        for tenant in visits:
+            group.create_task(one(tenant))
     found.faults += [f"the audit log: {fault}" for fault in await service.storage.verify()]
 
 
