@@ -13,12 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 # As the service has it (bridge/__init__.py), for those tests too that import nothing of bridge/ before numpy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Groups of tests run beside each other: that examples are drawn slowly says nothing of what is tested.
+settings.register_profile("porteiro", parent=settings(), suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("porteiro")
 
 
 @pytest.fixture
