@@ -228,7 +228,7 @@ def test_a_reader_who_stalls_costs_lines_and_no_time() -> None:
 
     with os.fdopen(read_end) as reader:  # the reader wakes up
         told = 0
-        while told < writer.dropped:  # told at once or, where there was room for a moment before, in two parts
+        while told < writer.dropped:  # at once or, where there was room for a moment, in two parts
             line = reader.readline()
             if "log_lines_dropped" in line:
                 told += json.loads(line)["count"]
