@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from bridge.demo.script import step
 from bridge.demo.stage import DATA, Cast, Stage, stage_settings
+from visits.visit import VisitRules
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,7 +32,11 @@ async def _play(out: Path) -> Mapping[str, Any]:
             return await stage.play(DELIVERY)
 
 
-def test_a_recorded_visit_ends_as_it_must_and_most_of_its_audio_is_not_sent(tmp_path: Path) -> None:
+def test_a_recorded_visit_ends_as_it_must_and_most_of_its_audio_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Recognition may take longer than a visit waits for words, on a machine that does other work as well.
+    monkeypatch.setattr("bridge.house.VisitRules", partial(VisitRules, transcript_s=30.0))
     with capture_logs() as logs:
         delivery = asyncio.run(_play(tmp_path))
     assert (delivery["outcome"], delivery["gate_opened"]) == ("authorized", True)
