@@ -539,7 +539,11 @@ def test_a_call_without_a_name_is_malformed_and_other_messages_are_passed_over()
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+@given(
+    (st.binary(max_size=200) | st.text(max_size=200).map(str.encode)).filter(
+        lambda frame: b'"type"' not in frame  # of a kind that nobody knows, and passed over
+    )
+)
 def test_bytes_that_are_nothing_are_malformed(frame: bytes) -> None:
     with pytest.raises(MalformedMessage):
         Duet().talk.receive(frame)
