@@ -377,7 +377,7 @@ class FailoverSession:
         self._pre_rolled = 0
         self._open(self._first())
         self._agree(self._opening)
-        self._later("look", LOOK_S, self._look)
+        self._look_later()
 
     # -- the seam: events ------------------------------------------------------------------------------------
 
@@ -1056,9 +1056,13 @@ class FailoverSession:
 
     # -- what stalls, and what ends by itself ----------------------------------------------------------------
 
+    def _look_later(self) -> None:
+        """At a whole second of the loop's clock, as all others: one wake-up for every session there is."""
+        self._later("look", LOOK_S - self._loop.time() % LOOK_S, self._look)
+
     def _look(self) -> None:
         """Look whether the live session has stalled, or can be left."""
-        self._later("look", LOOK_S, self._look)
+        self._look_later()
         self._leave_in_time()
         if self._link is not None:
             self._watch(self._link)
