@@ -10,25 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import http
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from elevenlabs.types import ConversationInitiationClientDataRequestInput, TtsOutputFormat
 from pydantic import BaseModel
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from audio.g711 import ulaw_decode, ulaw_encode
+from tests.simulators.serving import Serving
 
 Message = dict[str, Any]
 
@@ -547,7 +546,7 @@ class Model:
 # -- the port ------------------------------------------------------------------------------------------------
 
 
-class Simulator:
+class Simulator(Serving[Model]):
     """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection.
 
     ``make``: makes another kind of model for each connection.
@@ -559,58 +558,18 @@ class Simulator:
         faults: Faults | None = None,
         make: Callable[[deque[Reply], Faults], Model] = Model,
     ) -> None:
+        super().__init__()
         self._replies = deque(replies)
         self.make = make
         self.faults = faults or Faults()
-        self.models: list[Model] = []
-        self.requests: list[Request] = []
         self.sockets: list[ServerConnection] = []
-        self.open_connections = 0
         self._signatures: set[str] = set()
         self._signed = 0
-        self._wake: dict[int, asyncio.Event] = {}
-        self._server: Server | None = None
-        self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
-        self.url = ""
-
-    @property
-    def model(self) -> Model:
-        """The newest connection's model."""
-        return self.models[-1]
 
     @property
     def violations(self) -> list[str]:
         """Of all connections."""
         return [one for model in self.models for one in model.violations]
-
-    def kick(self, model: Model | None = None) -> None:
-        """Have what somebody put into a model sent; without one, into the newest connection's."""
-        self._wake[id(model or self.model)].set()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait (five seconds at most) for what clients make come true."""
-        async with asyncio.timeout(5):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    async def __aenter__(self) -> Simulator:
-        self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._greet)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._stopping.set()
-        self._server.close()
-        await self._server.wait_closed()
 
     async def _greet(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer the request for an address; let a conversation begin."""

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import http
 import json
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import pydantic
 from google.genai import types
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from tests.simulators.serving import Serving
 
 Message = dict[str, Any]
 
@@ -477,7 +477,7 @@ def _both(message: Message, *names: str) -> Any:
 # -- the socket ----------------------------------------------------------------------------------------------
 
 
-class Simulator:
+class Simulator(Serving[Model]):
     """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection.
 
     ``make``: makes another kind of model for each connection. ``tls``: the SDK comes over TLS alone.
@@ -490,60 +490,18 @@ class Simulator:
         make: Callable[[deque[Reply], Faults, dict[str, int]], Model] = Model,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(tls=tls)
         self._replies = deque(replies)
         self.make = make
-        self._tls = tls
         self.faults = faults or Faults()
         self.handles: dict[str, int] = {}
-        self.models: list[Model] = []
-        self.requests: list[Request] = []
         self.sockets: list[ServerConnection] = []
-        self.open_connections = 0
         self._cuts = 0
-        self._wake: dict[int, asyncio.Event] = {}
-        self._server: Server | None = None
-        self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
-        self.url = ""
-
-    @property
-    def model(self) -> Model:
-        """The newest connection's model."""
-        return self.models[-1]
 
     @property
     def violations(self) -> list[str]:
         """Of all connections."""
         return [one for model in self.models for one in model.violations]
-
-    def kick(self, model: Model | None = None) -> None:
-        """Have what somebody put into a model sent; without one, into the newest connection's."""
-        self._wake[id(model or self.model)].set()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait (five seconds at most) for what clients make come true."""
-        async with asyncio.timeout(5):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    async def __aenter__(self) -> Simulator:
-        self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._greet, ssl=self._tls)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._stopping.set()
-        self._server.close()
-        await self._server.wait_closed()
 
     async def _greet(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)

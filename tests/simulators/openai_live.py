@@ -21,13 +21,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pydantic
 from openai.types.live import BuiltInVoice, ClientEvent, ServerEvent
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -35,6 +34,7 @@ from websockets.http11 import Request, Response
 from providers.formats import AudioFormat
 from providers.openai_live_messages import FORMATS, format_wire
 from tests.simulators.openai_realtime import TOO_LOUD, _by_type, unknown_fields
+from tests.simulators.serving import Serving
 
 Message = dict[str, Any]
 
@@ -517,7 +517,7 @@ class Model:
 # -- the socket ----------------------------------------------------------------------------------------------
 
 
-class Simulator:
+class Simulator(Serving[Model]):
     """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection.
 
     ``make``: makes another kind of model for each connection.
@@ -529,45 +529,10 @@ class Simulator:
         faults: Faults | None = None,
         make: Callable[[deque[Reply], Faults], Model] = Model,
     ) -> None:
+        super().__init__("/v1")
         self._replies = deque(replies)
         self.make = make
         self.faults = faults or Faults()
-        self.models: list[Model] = []
-        self.requests: list[Request] = []
-        self.open_connections = 0
-        self._server: Server | None = None
-        self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
-        self.url = ""
-
-    @property
-    def model(self) -> Model:
-        """The newest connection's model."""
-        return self.models[-1]
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait (five seconds at most) for what clients make come true."""
-        async with asyncio.timeout(5):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    async def __aenter__(self) -> Simulator:
-        self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._greet)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._stopping.set()
-        self._server.close()
-        await self._server.wait_closed()
 
     async def _greet(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)

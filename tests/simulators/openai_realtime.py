@@ -10,25 +10,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import http
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pydantic
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from providers.formats import PCM24, AudioFormat, UnknownFormat, format_of
+from tests.simulators.serving import Serving
 
 Message = dict[str, Any]
 
@@ -555,7 +554,7 @@ class Model:
 # -- the socket ----------------------------------------------------------------------------------------------
 
 
-class Simulator:
+class Simulator(Serving[Model]):
     """``async with Simulator(...) as server``: serves at ``server.url``; one :class:`Model` a connection.
 
     ``make``: makes another kind of model for each connection.
@@ -567,27 +566,11 @@ class Simulator:
         faults: Faults | None = None,
         make: Callable[[list[Reply], Faults], Model] = Model,
     ) -> None:
+        super().__init__("/v1")
         self._replies = list(replies)
         self.make = make
         self.faults = faults or Faults()
-        self.models: list[Model] = []
-        self.requests: list[Request] = []
-        self.open_connections = 0
         self._sockets: dict[int, ServerConnection] = {}
-        self._wake: dict[int, asyncio.Event] = {}
-        self._server: Server | None = None
-        self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
-        self.url = ""
-
-    @property
-    def model(self) -> Model:
-        """The newest connection's model."""
-        return self.models[-1]
-
-    def kick(self, model: Model | None = None) -> None:
-        """Have what somebody put into a model sent; without one, into the newest connection's."""
-        self._wake[id(model or self.model)].set()
 
     async def end(self, model: Model, code: int | None) -> None:
         """End a model's connection in the middle of things, with a close code or (1006) with none."""
@@ -596,31 +579,6 @@ class Simulator:
             socket.transport.abort()
         else:
             await socket.close(code, "as the test wants it")
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait (five seconds at most) for what clients make come true."""
-        async with asyncio.timeout(5):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until the test is over."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    async def __aenter__(self) -> Simulator:
-        self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._greet)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._stopping.set()
-        self._server.close()
-        await self._server.wait_closed()
 
     async def _greet(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)
