@@ -18,8 +18,8 @@ Where for 400 ms of our talk so little came in that the least bound there is suf
 line without echo needs none. :class:`_Rest` says what wakes it.
 
 Measured on a busy machine, for a block while our echo comes back: 80 µs each with eight legs worked on
-together, 200 alone; 25 µs where the filter rests, 10 where nothing of ours can come back. `porteiro bench
---hearing` measures how well it hears.
+together, 200 alone; 10 µs where the filter rests (`python -m bench.cold`). `porteiro bench --hearing`
+measures how well it hears.
 """
 
 from __future__ import annotations
