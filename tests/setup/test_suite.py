@@ -82,6 +82,53 @@ def test_no_groups_failure_is_lost(
         assert f"the group {failing}" in said
 
 
+def _flaky(folder: Path, *, tests: int, right_at_last: bool) -> list[str]:
+    """A group of pytest's whose tests fail at their first run, and pass at the second where they may."""
+    (folder / "test_flaky.py").write_text(
+        "import pathlib, pytest\n"
+        f"@pytest.mark.parametrize('number', range({tests}))\n"
+        "def test_flaky(number, request):\n"
+        "    mark = pathlib.Path(__file__).with_name(f'ran-{number}')\n"
+        "    before = mark.exists()\n"
+        "    mark.touch()\n"
+        f"    assert before and {right_at_last}\n"
+        "def test_steady():\n"
+        "    pathlib.Path(__file__).with_name('steady').open('a').write('x')\n"
+    )
+    return [str(folder / "test_flaky.py"), "-q", f"--rootdir={folder}"]
+
+
+@pytest.mark.parametrize(
+    ("group", "tests", "right_at_last", "passes", "runs_again"),
+    [
+        ("telephones", 2, True, True, True),
+        ("real time", 5, True, True, True),
+        ("real time", 1, False, False, True),  # twice wrong is wrong
+        ("real time", 6, True, False, False),  # too many for an accident
+        ("beside", 1, True, False, False),  # what only computes is never wrong by accident
+    ],
+)
+def test_what_fails_in_real_time_gets_a_second_run_alone(
+    group: str,
+    tests: int,
+    right_at_last: bool,
+    passes: bool,
+    runs_again: bool,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    logs = tmp_path / "logs"
+    flaky = _flaky(tmp_path, tests=tests, right_at_last=right_at_last)
+    lines: dict[str, list[str]] = dict.fromkeys(("telephones", "real time", "beside"), PASSES)
+    lines[group] = suite.command(flaky, suite.cache(logs, group))
+    main = lines.pop("telephones")
+    statuses = suite.run(main, lines, PASSES, logs)
+    assert (statuses[group] == 0) is passes
+    assert {name for name, status in statuses.items() if status} == (set() if passes else {group})
+    assert (tmp_path / "steady").read_text() == "x"  # what was right runs once
+    assert ("run again alone" in capfd.readouterr().out) is runs_again
+
+
 def test_what_runs_beside_is_ended_where_the_rest_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +156,7 @@ def test_an_interrupted_suite_lets_each_group_tidy_up(tmp_path: Path) -> None:
         f"spec = importlib.util.spec_from_file_location('suite', {str(ROOT / 'setup' / 'suite.py')!r})\n"
         "suite = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(suite)\n"
         f"side, main = {group('side')!r}, {group('main')!r}\n"
-        "suite.command = lambda arguments: side if arguments is suite.BESIDE else main\n"
+        "suite.command = lambda arguments, noted: side if arguments is suite.BESIDE else main\n"
         f"suite.ROOT = __import__('pathlib').Path({str(tmp_path)!r})\n"
         "sys.exit(suite.main())"
     )
