@@ -43,8 +43,8 @@ BESIDE = (
     "tests/test_rooms.py",
     "tests/test_conftest.py",
 )
-TELEPHONES = ("tests/e2e", "tests/pbx", "tests/dialing")
-"""Whole visits on recorded speech, and calls over a real Asterisk."""
+TELEPHONES = ("tests/e2e", "tests/pbx", "tests/dialing", "tests/console")
+"""Whole visits on recorded speech, calls over a real Asterisk, and people at a real browser."""
 ALONE = ("tests/service/test_clock_service.py", "tests/bench")
 NICENESS = 10
 """Of what runs beside: a tenth of a processor that both want."""

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from tests.chromium import Chromium
     from tests.postgres import Postgres
 
 # As the service has it (bridge/__init__.py), for those tests too that import nothing of bridge/ before numpy.
@@ -76,6 +77,19 @@ async def own_postgres() -> AsyncIterator[Postgres]:
 async def postgres_url(postgres: Postgres) -> str:
     """A new, empty database of the newest schema."""
     return await postgres.make()
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Chromium]:
+    """A real Chromium; what its pages complain of fails the test."""
+    from tests.chromium import Chromium, NoChromium
+
+    try:
+        made = await asyncio.to_thread(Chromium)
+    except NoChromium as error:
+        pytest.skip(str(error))
+    async with made:
+        yield made
 
 
 def _skips_fail() -> bool:
