@@ -214,6 +214,7 @@ class VisitHost:
             "role": leg.role.value,
             "endpoint": leg.endpoint.kind,
             "peer": leg.endpoint.peer,
+            "opened_ms": leg.opened_ms,
         }
         try:
             await self._record("leg.connected", {**data, "provider": provider.name})
@@ -748,7 +749,7 @@ def understood(arguments: str) -> Any:
 
 
 def _turn(leg: Leg, turn: TurnEnded) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "leg": leg.name,
         "speaker": turn.speaker,
         "text": turn.text,
@@ -758,3 +759,8 @@ def _turn(leg: Leg, turn: TurnEnded) -> dict[str, Any]:
         "interrupted": turn.interrupted,
         "heard_ms": turn.heard_ms,
     }
+    if turn.speech_to_silence_ms is not None:
+        data["speech_to_silence_ms"] = turn.speech_to_silence_ms
+    if turn.pauses:
+        data["pauses"] = [list(pause) for pause in turn.pauses]
+    return data

@@ -92,6 +92,10 @@ class TurnEnded:
     response_ms: float | None = None
     interrupted: bool = False
     heard_ms: float | None = None
+    speech_to_silence_ms: float | None = None
+    """Of ours that a barge-in ended: from the caller's first sound until we were silent."""
+    pauses: tuple[tuple[float, float], ...] = ()
+    """Of ours: when we paused for a sound of the caller's, and for how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,8 @@ class _Item:
     began: float | None = None
     """When its first frame went out, on the visit's clock."""
     response_ms: float | None = None
+    speech_to_silence_ms: float | None = None
+    pauses: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -288,6 +294,8 @@ class Leg:
         self._replies = True
         """The model answers the caller's turns by itself."""
         self._last_tick = self._loop.time()
+        self.opened_ms = self._ms(self._last_tick - visit_started)
+        """When it was opened, on the visit's clock: where its recording begins, to a frame."""
         self._idle_frames = 0
         self._owed_frames = 0
         self._spoken = False
@@ -582,6 +590,8 @@ class Leg:
         self._ear.end_now()  # our echo must not keep it speaking, nor go to the model
         self._playout.resume()
         pause_ms = self._ms(self._silent_at - self._paused_at)
+        if self._items:
+            self._items[0].pauses += ((self._ms(self._paused_at), pause_ms),)
         self._post(self, Paused(self._playout.playing or "", pause_ms))
 
     def _give_way(self, began: float) -> None:
@@ -612,11 +622,14 @@ class Leg:
 
     def _barge_in(self, began: float) -> None:
         silent_at = self._paused_at if self._playout.paused else self._silent_at
+        speech_to_silence_ms = max(0.0, self._ms(silent_at - began))
+        if self._items:
+            self._items[0].speech_to_silence_ms = speech_to_silence_ms
         flushed = self._flush()
         if flushed is None or not flushed.played_samples:
             return
         heard_ms = self._ms(flushed.played_samples / TELEPHONE_RATE)
-        self._post(self, BargedIn(flushed.item, max(0.0, self._ms(silent_at - began)), heard_ms))
+        self._post(self, BargedIn(flushed.item, speech_to_silence_ms, heard_ms))
 
     def _flush(self) -> Flushed | None:
         """Fall silent, and let the model remember only what was heard."""
@@ -844,6 +857,8 @@ class Leg:
                         item.response_ms,
                         account.flushed,
                         heard_ms,
+                        item.speech_to_silence_ms if account.flushed else None,
+                        item.pauses,
                     ),
                 )
             if item.saying is not None:

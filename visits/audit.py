@@ -124,13 +124,17 @@ class VisitStarted(TypedDict):
 
 
 class LegConnected(TypedDict):
-    """A leg is up. ``leg`` names it within the visit; each name is used once."""
+    """A leg is up. ``leg`` names it within the visit; each name is used once.
+
+    ``opened_ms``: when it was opened, which is where its recording begins, to 20 ms.
+    """
 
     leg: str
     role: Role
     endpoint: NotRequired[str]
     peer: NotRequired[str]
     provider: NotRequired[str]
+    opened_ms: NotRequired[float]
 
 
 class LegEnded(TypedDict):
@@ -163,7 +167,9 @@ class SessionReplaced(TypedDict):
 class Turn(TypedDict):
     """One side's say.
 
-    ``response_ms``: from the end of the other side's turn to the first sound of this one.
+    ``response_ms``: from the end of the other side's turn to the first sound of this one. Of ours:
+    ``speech_to_silence_ms``, from the caller's first sound until we were silent, where that interrupted it;
+    ``pauses``, when we fell silent for a sound that left us the turn, and for how long: [[ms, ms], …].
     """
 
     leg: str
@@ -174,6 +180,8 @@ class Turn(TypedDict):
     response_ms: NotRequired[float | None]
     interrupted: NotRequired[bool]
     heard_ms: NotRequired[float | None]
+    speech_to_silence_ms: NotRequired[float]
+    pauses: NotRequired[list[Any]]
 
 
 class ToolCalled(TypedDict):
