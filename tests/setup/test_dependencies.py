@@ -20,6 +20,7 @@ IMPORTED_AS = {
     "espeakng-loader": "espeakng_loader",
     "google-genai": "google.genai",
     "python-calamine": "python_calamine",
+    "argon2-cffi": "argon2",
 }
 NOT_IMPORTED = {
     "silero-vad": "only its data file is read",
