@@ -96,6 +96,8 @@ class VisitSummary:
     currency: str | None
     cost_complete: bool | None
     """False: it cost more than that, or still may."""
+    verdict: str | None = None
+    """What the last review says: ``right`` or ``wrong``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,17 @@ class DecisionView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewView:
+    """What a person said last of a visit; ``by`` as in the record."""
+
+    verdict: str
+    note: str
+    by: str
+    at: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spending:
     """What visits of one tenant cost together, of those that were reckoned in one currency."""
 
@@ -176,6 +189,7 @@ class VisitView:
     turns: tuple[TurnView, ...]
     tool_calls: tuple[ToolCallView, ...]
     decision: DecisionView | None
+    review: ReviewView | None = None
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -121,6 +121,8 @@ class VisitStarted(TypedDict):
     endpoint: NotRequired[str]
     provider: NotRequired[str]
     language: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+    """The tenant's settings that it runs with: ``digest``, and ``version`` where that is known."""
 
 
 class LegConnected(TypedDict):
@@ -367,6 +369,89 @@ class VisitRecovered(TypedDict):
     gate: Literal["untouched", "opened", "refused", "unknown"]
 
 
+class SettingsChanged(TypedDict):
+    """A version of a tenant's settings is in force from here on; ``source``: ``database``, or the file.
+
+    ``digest`` is the SHA-256 of the settings as canonical JSON; empty where the tenant was removed.
+    """
+
+    by: str
+    action: Literal["created", "changed", "removed"]
+    version: int
+    source: str
+    digest: str
+    fields: NotRequired[list[Any]]
+    """What differs from the version before, without the values."""
+
+
+class DirectoryChanged(TypedDict):
+    """A tenant's apartments were changed. Apartments by their labels, the first hundred; nobody's name."""
+
+    by: str
+    version: int
+    created: int
+    changed: int
+    removed: int
+    apartments: NotRequired[list[Any]]
+    standing: NotRequired[str]
+    """The id of the standing authorisation that was put or removed, where it was just that."""
+    source: NotRequired[str]
+
+
+class OperatorChanged(TypedDict):
+    """An operator of the console came, or was changed. In the chain of the tenant that they are bound to."""
+
+    by: str
+    login: str
+    action: Literal["created", "changed", "password", "disabled", "enabled"]
+    role: NotRequired[str]
+
+
+class KeyChanged(TypedDict):
+    """An API key was made or revoked; ``key`` is its id, never its secret."""
+
+    by: str
+    key: str
+    action: Literal["created", "revoked"]
+    name: NotRequired[str]
+    role: NotRequired[str]
+    scopes: NotRequired[list[Any] | None]
+    expires_at: NotRequired[str | None]
+
+
+class VisitReviewed(TypedDict):
+    """A person judged what the service did in a visit. The last review of a visit counts."""
+
+    by: str
+    verdict: Literal["right", "wrong"]
+    note: NotRequired[str]
+
+
+class VisitHungUp(TypedDict):
+    """A person had a leg hung up while the visit was running; without ``leg``: all of it."""
+
+    by: str
+    leg: NotRequired[str]
+    reason: NotRequired[str]
+
+
+class PersonErased(TypedDict):
+    """What was kept of a person was erased on request; the records stand, without it. Never names them."""
+
+    by: str
+    visits: int
+    apartments: NotRequired[int]
+    reason: NotRequired[str]
+
+
+class RetentionCarriedOut(TypedDict):
+    """What was older than the tenant keeps it was removed, by kind of thing: how many of each."""
+
+    by: str
+    removed: dict[str, Any]
+    before: NotRequired[dict[str, Any]]
+
+
 Scope = Literal["visit", "service", "either"]
 
 
@@ -410,6 +495,14 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "service.started": Kind(ServiceStarted, "service"),
         "service.stopped": Kind(ServiceStopped, "service"),
         "visit.recovered": Kind(VisitRecovered),
+        "settings.changed": Kind(SettingsChanged, "service"),
+        "directory.changed": Kind(DirectoryChanged, "service"),
+        "operator.changed": Kind(OperatorChanged, "service"),
+        "key.changed": Kind(KeyChanged, "service"),
+        "visit.reviewed": Kind(VisitReviewed),
+        "visit.hung_up": Kind(VisitHungUp),
+        "person.erased": Kind(PersonErased, "service"),
+        "retention.carried_out": Kind(RetentionCarriedOut, "service"),
     }
 )
 """Every kind of record there is. :func:`seal` refuses any other."""

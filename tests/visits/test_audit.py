@@ -208,6 +208,20 @@ MINIMAL: Mapping[str, dict[str, Any]] = {
     "service.started": {},
     "service.stopped": {},
     "visit.recovered": {"reason": "crash", "gate": "unknown"},
+    "settings.changed": {
+        "by": "operator:ana",
+        "action": "changed",
+        "version": 2,
+        "source": "database",
+        "digest": "0" * 64,
+    },
+    "directory.changed": {"by": "key:k1", "version": 3, "created": 1, "changed": 0, "removed": 0},
+    "operator.changed": {"by": "command:root", "login": "ana", "action": "created"},
+    "key.changed": {"by": "operator:ana", "key": "k1", "action": "revoked"},
+    "visit.reviewed": {"by": "operator:ana", "verdict": "wrong"},
+    "visit.hung_up": {"by": "operator:ana"},
+    "person.erased": {"by": "operator:ana", "visits": 4},
+    "retention.carried_out": {"by": "service", "removed": {"recordings": 2}},
 }
 
 
