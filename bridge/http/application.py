@@ -6,12 +6,17 @@ import hmac
 from typing import Protocol
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.http import calls, health
+from bridge.http.console.application import console
+from bridge.http.console.page import ROOT
 from bridge.http.problems import Problem, of_fault, of_problem, of_routing
 
 
@@ -51,6 +56,23 @@ class BearerKey:
         return len(given) == 1 and hmac.compare_digest(given[0], expected)
 
 
+class KeptNowhere:
+    """Tells browsers and proxies to keep no answer, but those that say themselves that they may be kept."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, told)
+
+
 def application(service: Behind, key: str | None) -> Starlette:
     """The whole API.
 
@@ -58,7 +80,12 @@ def application(service: Behind, key: str | None) -> Starlette:
         key: what a request under `/v1` must bring; None: nothing.
     """
     v1 = Mount("/v1", routes=calls.routes(service), middleware=[Middleware(BearerKey, key)])
+
+    async def home(_: Request) -> Response:
+        return RedirectResponse(f"{ROOT}/")
+
     return Starlette(
-        routes=[*health.routes(service), v1],
+        routes=[*health.routes(service), v1, Mount(ROOT, console()), Route("/", home, methods=["GET"])],
+        middleware=[Middleware(KeptNowhere)],
         exception_handlers={Problem: of_problem, HTTPException: of_routing, Exception: of_fault},
     )

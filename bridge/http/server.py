@@ -80,7 +80,7 @@ class HttpServer:
             "access_log": False,
             "proxy_headers": False,
             "server_header": False,
-            "headers": [("connection", "close"), ("cache-control", "no-store")],
+            "headers": [("connection", "close")],
             "h11_max_incomplete_event_size": MAX_HEAD_BYTES,
             "backlog": BACKLOG,
             "timeout_graceful_shutdown": STOP_S,
