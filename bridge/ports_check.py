@@ -25,8 +25,8 @@ ANSWER_S = 3.0
 
 OURS = (http.HTTPStatus.UPGRADE_REQUIRED, http.HTTPStatus.SERVICE_UNAVAILABLE)
 """How our WebSocket port answers a request for a tenant's path that wants no WebSocket."""
-REGISTRATIONS = "/v1/calls"
-"""Of the HTTP API. It is asked with GET, which registers nothing: ours answers 405 to whoever has the key."""
+WHO = "/v1/me"
+"""Of the HTTP API: ours tells whoever may register calls who they are."""
 
 
 class _Unwell(Exception):
@@ -156,14 +156,14 @@ async def _ask_http(settings: Settings, host: str, port: int) -> None:
     variable = settings.service.http_key_env
     key = settings.secret(variable)
     authorization = f"Authorization: Bearer {key}\r\n" if key else ""
-    status = await _status(host, port, REGISTRATIONS, None, authorization)
-    if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+    status = await _status(host, port, WHO, None, authorization)
+    if status == http.HTTPStatus.OK:
         return
     if status == http.HTTPStatus.UNAUTHORIZED:
         holds = f"{variable} as it is now" if variable else "service.http_key_env as it is now"
         raise _Unwell(f"the running service refuses the key; restart it with {holds}")
     raise _Unwell(
-        f"whoever listens there answers {status or 'no HTTP'} for {REGISTRATIONS}; restart the service with "
+        f"whoever listens there answers {status or 'no HTTP'} for {WHO}; restart the service with "
         "these settings, or stop the program that has the port"
     )
 

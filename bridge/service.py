@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import TextIO
+from typing import Any, TextIO, cast
 from uuid import UUID
 
 import structlog
@@ -39,6 +39,7 @@ from bridge.endpoints.audiosocket import (
 from bridge.endpoints.base import Endpoint, LegSink
 from bridge.host import VisitHost
 from bridge.http.application import application
+from bridge.http.bounds import Bounds
 from bridge.http.calls import Registration
 from bridge.http.server import HttpServer
 from bridge.model_server import ModelServerAddress, ModelServerProcess
@@ -49,6 +50,7 @@ from bridge.watch import Watcher
 from bridge.workers.lending import LendingAudioSocket, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
 from storage.base import Storage, StorageError, StorageUnavailable
+from storage.catalogue import Catalogue
 from storage.lock import DatabaseLock
 from storage.opening import open_storage
 from visits.audit import stamp
@@ -274,7 +276,9 @@ class Service:
         if service.http_port is None:
             return
         key = self.settings.secret(service.http_key_env)
-        self._http = HttpServer(application(self, key), service.http_listen, service.http_port)
+        api = application(self, key, local=True)
+        app = Bounds(api, api.state.access)
+        self._http = HttpServer(app, service.http_listen, service.http_port)
         await self._http.start()
         log.info("http.open", port=self._http.port, key=key is not None)
 
@@ -405,6 +409,12 @@ class Service:
         """The audit log."""
         assert self._storage is not None
         return self._storage
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Tenants, directories, operators and keys, as the database keeps them."""
+        catalogue: Catalogue = cast(Any, self.storage).catalogue
+        return catalogue
 
     @property
     def model_server(self) -> ModelServerProcess | None:

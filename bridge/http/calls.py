@@ -6,10 +6,8 @@ from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import structlog
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from bridge.calls import (
     AlreadyRegisteredError,
@@ -18,8 +16,11 @@ from bridge.calls import (
     RegistrationError,
     TooManyCallsError,
 )
-from bridge.http.fields import read_fields
+from bridge.http.access import Caller, allowed
+from bridge.http.description import problems
+from bridge.http.fields import FORM, JSON, read_fields
 from bridge.http.problems import Problem
+from bridge.http.route import GuardedRoute
 
 log = structlog.get_logger(__name__)
 
@@ -64,20 +65,45 @@ class Registrar(Protocol):
         """
 
 
-def routes(registrar: Registrar) -> list[Route]:
-    """The resources of this file."""
+class Registered(BaseModel):
+    """A call that is expected."""
 
-    async def register(request: Request) -> Response:
+    uuid: UUID
+    tenant: str
+    expires_in_s: float
+
+
+def router(registrar: Registrar) -> APIRouter:
+    """The resources of this file."""
+    routes = APIRouter(tags=["calls"], route_class=GuardedRoute)
+    schema = {"schema": Registration.model_json_schema()}
+    body = {"required": True, "content": {JSON: schema, FORM: schema}}
+
+    @routes.post("/calls", status_code=201, responses=problems(409, 422), openapi_extra={"requestBody": body})
+    async def register(request: Request, caller: Annotated[Caller, allowed("calls:write")]) -> Registered:
+        """Register a call before its audio comes: JSON, or a form as the dialplan's CURL() sends it."""
         registration = read_registration(await read_fields(request))
+        if caller.tenant is not None:
+            registration = of_tenant(registration, caller.tenant)
         try:
             call, left_s = registrar.register_call(registration)
         except RegistrationError as error:
             log.warning("call.not_registered", call_id=str(registration.uuid), reason=str(error))
             raise Problem(status_of(error), str(error)) from None
-        content = {"uuid": str(call.uuid), "tenant": call.tenant, "expires_in_s": round(left_s, 1)}
-        return JSONResponse(content, 201)
+        return Registered(uuid=call.uuid, tenant=call.tenant, expires_in_s=round(left_s, 1))
 
-    return [Route("/calls", register, methods=["POST"])]
+    return routes
+
+
+def of_tenant(registration: Registration, tenant: str) -> Registration:
+    """The registration by somebody who may register this tenant's calls alone.
+
+    Raises:
+        Problem: it names another; which others there are is not said.
+    """
+    if registration.tenant not in ("", tenant):
+        raise Problem(422, f"tenant: found {registration.tenant!r}; allowed: {tenant}")
+    return registration.model_copy(update={"tenant": tenant})
 
 
 def read_registration(fields: dict[str, Any]) -> Registration:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Protocol
+from typing import Literal, Protocol
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 
 class Readiness(Protocol):
@@ -20,15 +19,38 @@ class Readiness(Protocol):
         """What somebody should look after although visitors are taken, in fixed words."""
 
 
-def routes(service: Readiness) -> list[Route]:
+class Health(BaseModel):
+    """That the service runs."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Ready(BaseModel):
+    """Whether a visitor would be taken now."""
+
+    ready: bool
+    reasons: list[str]
+    """Why none would, in fixed words."""
+    warnings: list[str]
+    """What somebody should look after all the same, in fixed words."""
+
+
+def router(service: Readiness) -> APIRouter:
     """The resources of this file. They need no key: they tell nothing of anybody."""
+    routes = APIRouter(tags=["health"])
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "version": version("porteiro")})
+    @routes.get("/health")
+    async def health() -> Health:
+        """Whether the service runs."""
+        return Health(version=version("porteiro"))
 
-    async def ready(_: Request) -> Response:
+    @routes.get("/ready", responses={503: {"model": Ready, "description": "No visitor would be taken"}})
+    async def ready(response: Response) -> Ready:
+        """Whether a visitor would be taken now."""
         reasons = service.not_ready()
-        told = {"ready": not reasons, "reasons": reasons, "warnings": service.warnings()}
-        return JSONResponse(told, 503 if reasons else 200)
+        if reasons:
+            response.status_code = 503
+        return Ready(ready=not reasons, reasons=reasons, warnings=service.warnings())
 
-    return [Route("/health", health, methods=["GET"]), Route("/ready", ready, methods=["GET"])]
+    return routes

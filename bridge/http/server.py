@@ -1,7 +1,8 @@
 """Serves the HTTP API on the event loop that runs: uvicorn, without its hands on signals and the log.
 
-Each connection carries one request, and has one deadline for all of it: whoever says nothing, or dribbles,
-holds nothing for longer. Only so many are held, since the calls' sockets come out of the same process.
+Each connection carries one request. Whoever dribbles its head, or does not take the answer, is cut off; what
+is in between has its deadlines in `bounds.py`. Only so many are held: the calls' sockets come out of the same
+process.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bridge.endpoints.listening import open_listeners
 
-CONNECTION_S = 10.0
-"""From a connection to its end."""
-MAX_CONNECTIONS = 64
+HEAD_S = 10.0
+"""From a connection to the end of a request's headers."""
+STALL_S = 30.0
+"""For the next 64 KiB of an answer to be taken."""
+MAX_CONNECTIONS = 256
 """At the same time. One more is closed at once."""
 MAX_HEAD_BYTES = 16 * 1024
 """Of a request's line and headers."""
@@ -32,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Connection(H11Protocol):
-    """One connection with its deadline."""
+    """One connection with its deadlines."""
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -42,13 +45,42 @@ class _Connection(H11Protocol):
         if len(self.connections) > MAX_CONNECTIONS:
             self._give_up("too_many_connections")
         else:
-            self._deadline = self.loop.call_later(CONNECTION_S, self._give_up, "too_slow")
+            self._must_move_on(HEAD_S)
+
+    def handle_events(self) -> None:
+        """What came is read; once the head is whole, the application has its own deadlines."""
+        super().handle_events()
+        if self.cycle is not None:
+            self._moved_on()
+
+    def pause_writing(self) -> None:
+        """Whoever asked does not take the answer as quickly as it is given."""
+        super().pause_writing()
+        self._must_move_on(STALL_S)
+
+    def resume_writing(self) -> None:
+        """They took the most of it."""
+        super().resume_writing()
+        self._moved_on()
+
+    def on_response_complete(self) -> None:
+        """All is said; what the other side has not taken yet does not wait for ever."""
+        super().on_response_complete()
+        self._must_move_on(STALL_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
+        super().connection_lost(exc)
+        self._moved_on()
+
+    def _must_move_on(self, within_s: float) -> None:
+        self._moved_on()
+        self._deadline = self.loop.call_later(within_s, self._give_up, "too_slow")
+
+    def _moved_on(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        super().connection_lost(exc)
+            self._deadline = None
 
     def _give_up(self, reason: str) -> None:
         peer = f"{self.client[0]}:{self.client[1]}" if self.client else "unknown"

@@ -182,7 +182,7 @@ async def test_without_the_key_nothing_is_registered(tmp_path: Path) -> None:
             assert "API_KEY" not in answer.text and right not in answer.text
         twice = [("Authorization", right), ("Authorization", right), ("Content-Type", "application/json")]
         assert (await client.post("/v1/calls", content=body, headers=twice)).status_code == 401
-        assert (await client.get("/v1/nothing")).status_code == 401  # nor is told what there is
+        assert (await client.get("/v1/me")).status_code == 401
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).json() == {"ready": True, "reasons": [], "warnings": []}
 
@@ -244,7 +244,7 @@ async def test_ready_says_full_and_draining_and_then_no_call_is_registered(tmp_p
 async def test_whoever_is_slow_is_closed_and_nobody_waits_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CONNECTION_S", 1.0)
+    monkeypatch.setattr(server, "HEAD_S", 1.0)
     async with api(tmp_path) as (house, client):
         port = house.service.http_port
         slow = [b"", b"POST /v1/ca", b"POST /v1/calls HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"]

@@ -100,8 +100,8 @@ async def test_check_and_health_know_a_service_that_runs_and_one_that_does_not(t
 @pytest.mark.parametrize(
     ("says", "check", "health"),
     [
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", "answers 404 for /v1/calls", "/health answers 404"),
-        (b"220 mail ready\r\n", "answers no HTTP for /v1/calls", "no HTTP (BadStatusLine)"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "answers 404 for /v1/me", "/health answers 404"),
+        (b"220 mail ready\r\n", "answers no HTTP for /v1/me", "no HTTP (BadStatusLine)"),
     ],
 )
 async def test_another_program_on_the_port_is_said(
