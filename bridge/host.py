@@ -32,6 +32,7 @@ from bridge.leg import (
     Leg,
     Paused,
     Posted,
+    Saying,
     SessionBroke,
     SessionReplaced,
     TurnEnded,
@@ -233,6 +234,7 @@ class VisitHost:
     async def _lend_voice(self, leg: Leg) -> None:
         """Join a leg that has no model to a voice of our own."""
         leg.log.info("session.own_voice")
+        self._see("session.own_voice", {"leg": leg.name})
         with bound(leg=leg.name):
             await self._run_session(leg, self._house.announcer.open(self._session_config(leg.role)))
 
@@ -356,12 +358,19 @@ class VisitHost:
                 self._see("barge_in", {"leg": leg.name, **data})
             case Paused():
                 self._see("pause", {"leg": leg.name, "pause_ms": posted.pause_ms})
+            case Saying():
+                said = {"leg": leg.name, "speaker": posted.speaker, "text": posted.text}
+                self._see("partial", said)
             case FloorGiven():
                 self._see("floor", {"leg": leg.name, "role": leg.role.value})
             case SessionBroke():
                 await self._record_quietly("session.lost", {"leg": leg.name, **asdict(posted)})
             case SessionReplaced():
                 await self._record_quietly("session.replaced", {"leg": leg.name, **asdict(posted)})
+            case e.SpeechBegan() | e.SpeechEnded() | e.OurVoice():
+                self._see_who_speaks(leg, posted)
+                if not given_up:
+                    await self._handle(posted)
             case e.LegClosed():
                 await self._leg_closed(leg, posted)
             case e.SessionLost():
@@ -372,6 +381,11 @@ class VisitHost:
                 await self._call_made(leg, call)
             case _:
                 await self._handle(posted)
+
+    def _see_who_speaks(self, leg: Leg, change: e.SpeechBegan | e.SpeechEnded | e.OurVoice) -> None:
+        ours = isinstance(change, e.OurVoice)
+        on = change.on if isinstance(change, e.OurVoice) else isinstance(change, e.SpeechBegan)
+        self._see("speaking", {"leg": leg.name, "who": "agent" if ours else "caller", "on": on})
 
     async def _leg_closed(self, leg: Leg, closed: e.LegClosed) -> None:
         leg.leave()
@@ -703,7 +717,8 @@ class VisitHost:
             await self._record_quietly("recording.failed" if failed else "recording.closed", asdict(thing))
 
     def _see(self, kind: str, data: Mapping[str, Any]) -> None:
-        seen = Seen(self.id, round((self._loop.time() - self._zero) * 1000, 1), kind, data)
+        at_ms = round((self._loop.time() - self._zero) * 1000, 1)
+        seen = Seen(self.id, at_ms, kind, data, self.place.id)
         for watcher in self._house.watchers:
             watcher(seen)
 
@@ -714,6 +729,20 @@ class VisitHost:
     async def end(self, reason: str) -> None:
         """End the visit from outside, closed."""
         self._inbox.put_nowait(e.Broken(reason))
+
+    def hang_up(self, leg: str | None, by: str) -> bool:
+        """Have a person hang up a leg, or (None) all of the visit; False where it has no such leg open.
+
+        `visit.hung_up` is on record before anything is hung up, as far as anything can be.
+        """
+        if leg is None:
+            self._inbox.put_nowait(e.HungUpByPerson(by))
+            return True
+        found = self._legs.get(leg)
+        if found is None or found.closed:
+            return False
+        self._inbox.put_nowait(e.HungUpByPerson(by, leg, found.role, found.attempt))
+        return True
 
     async def _let_go(self) -> None:
         for _, handle in self._timers.values():

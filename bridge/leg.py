@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
@@ -70,6 +70,10 @@ STALL_S = 45.0
 itself to find another model, or to say that there is none (`providers/failover.py`)."""
 CORROBORATION_S = 1.0
 """How much earlier than the provider's word the local VAD may have heard a turn begin."""
+SHOW_S = 0.25
+"""So often, at most, those who watch are told what somebody has said so far of a turn."""
+SHOWN_LETTERS = 1000
+"""The last ones of it."""
 TURNS_KNOWN = 256
 """Turns of which it is remembered when they were said."""
 
@@ -116,6 +120,14 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Saying:
+    """What somebody has said so far of a turn that is not over; for those who watch."""
+
+    speaker: Literal["caller", "agent"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class FloorGiven:
     """It is the caller's turn now: nothing is being said, and nothing is owed."""
 
@@ -142,6 +154,7 @@ Posted = (
     | TurnEnded
     | BargedIn
     | Paused
+    | Saying
     | FloorGiven
     | SessionBroke
     | SessionReplaced
@@ -283,6 +296,10 @@ class Leg:
         self._dated: dict[str, _When] = {}
         """Turns whose words have come, or never will: what comes of them later was said no later."""
         self._segments: deque[_Segment] = deque(maxlen=64)
+        self._caller_item = ""
+        self._caller_words = ""
+        """What is known so far of the words of that turn."""
+        self._shown_at: dict[str, float] = {}
         self._caller_ended: float | None = None
         self._pauses = pauses
         self._overlap: Overlap | None = None
@@ -439,6 +456,8 @@ class Leg:
             case Transcript():
                 if event.final:
                     self._caller_said(event.item, event.text)
+                else:
+                    self._caller_is_saying(event.item, event.text)
             case TranscriptFailed():
                 self._date(event.item)
                 self._post(self, visit_events.TurnLost(self.role, event.item))
@@ -672,6 +691,20 @@ class Leg:
         if self._overlap is not None and self._overlap.concerns(item):
             self._overlap_words(self._overlap, item, text)
 
+    def _caller_is_saying(self, item: str, text: str) -> None:
+        """Some words of a turn, as they are recognised. Nothing rests on them."""
+        if item != self._caller_item:
+            self._caller_item, self._caller_words = item, ""
+        self._caller_words = (self._caller_words + text)[-SHOWN_LETTERS:]
+        self._show("caller", self._caller_words)
+
+    def _show(self, speaker: Literal["caller", "agent"], text: str) -> None:
+        """For those who watch; not with every word, which comes faster than anybody reads."""
+        now = self._loop.time()
+        if now - self._shown_at.get(speaker, 0.0) >= SHOW_S:
+            self._shown_at[speaker] = now
+            self._post(self, Saying(speaker, text[-SHOWN_LETTERS:]))
+
     def _date(self, item: str) -> _When:
         """When a turn was said, for now and for whatever comes of it later.
 
@@ -778,6 +811,7 @@ class Leg:
         for item in self._items:
             if item.name == event.item:
                 item.text = event.text if event.final else item.text + event.text
+                self._show("agent", item.text)
 
     def _response_done(self, event: ResponseDone) -> None:
         for item in self._items:
@@ -802,14 +836,13 @@ class Leg:
         self._ear.played(frame, skipped, ours=self._playout.audible)
         if self._tape is not None:
             self._tape.played(frame, skipped)
-        if self.role is Role.RESIDENT:
-            self._note_voice(skipped)
+        self._note_voice(skipped)
         if self._items:
             self._follow()
         self._watch_the_floor()
 
     def _note_voice(self, skipped: int) -> None:
-        """Tell the visit when the resident begins to hear us, and when that is over, echo and all."""
+        """Tell the visit when the caller begins to hear us, and when that is over, echo and all."""
         if self._playout.audible:
             self._since_voice = 0
             if not self._voice:
@@ -940,6 +973,7 @@ __all__ = [
     "Leg",
     "Paused",
     "Posted",
+    "Saying",
     "SessionBroke",
     "SessionReplaced",
     "TurnEnded",

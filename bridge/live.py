@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from uuid import UUID, uuid4
 
 import orjson
@@ -40,6 +40,8 @@ SHOWN_CALLS: Final = 20
 SHOWN_LEGS: Final = 8
 TOGETHER_S: Final = 0.1
 """What happens within it is given to a reader at once: many readers must not wake for each word."""
+READINESS_S: Final = 1.0
+"""So often it is looked whether visitors are taken."""
 ANSWER_S: Final = 5.0
 """How long a visit may take to have a hang-up on record."""
 
@@ -274,6 +276,28 @@ HangsUp = Callable[[UUID, str | None, str], bool]
 """Tells a visit to hang up a leg, or all; by whom. False: no such visit runs, or it has no such leg."""
 
 
+class Readiness(Protocol):
+    """Who knows whether a visitor would be taken now; :class:`bridge.service.Service`."""
+
+    def not_ready(self) -> list[str]:
+        """Why none would, in fixed words."""
+
+    def warnings(self) -> list[str]:
+        """What somebody should look after, in fixed words."""
+
+
+async def follow_readiness(hub: Hub, service: Readiness) -> None:
+    """Tell, until cancelled, whenever it has changed whether visitors are taken, or what is amiss."""
+    told: Mapping[str, Any] = {}
+    while True:
+        reasons = service.not_ready()
+        now = {"ready": not reasons, "reasons": reasons, "warnings": service.warnings()}
+        if now != told:
+            told = now
+            hub.tell("", READINESS, told)
+        await asyncio.sleep(READINESS_S)
+
+
 class Hub:
     """What runs now, and who follows it. Of one event loop; all but :meth:`hang_up` returns at once."""
 
@@ -357,11 +381,14 @@ class Hub:
     # What is told
     # ----------------------------------------------------------------------------------------------------
 
-    def watch(self, seen: Seen) -> None:
-        """A watcher (`bridge/watch.py`)."""
-        if seen.visit:
-            self._update(seen)
-        self._publish(seen.tenant, seen.visit, seen.kind, {"at_ms": seen.at_ms, **seen.data})
+    def watch(self, seen: Seen, worker: int = 0) -> None:
+        """A watcher (`bridge/watch.py`); `worker`: the number of the process in which it was seen."""
+        try:
+            if seen.visit:
+                self._update(seen)
+            self._publish(seen.tenant, seen.visit, seen.kind, {"at_ms": seen.at_ms, **seen.data})
+        except Exception as error:  # no visit may fail because somebody watches it
+            log.error("live.not_shown", kind=seen.kind, error=type(error).__name__, exc_info=error)
 
     def tell(self, tenant: str, kind: str, data: Mapping[str, Any]) -> None:
         """Something happened that is no visit's; tenant "" is the service's own."""
@@ -586,4 +613,5 @@ __all__ = [
     "RunningTurn",
     "RunningVisit",
     "Subscription",
+    "follow_readiness",
 ]

@@ -107,6 +107,13 @@ class Runner(Protocol):
     def runs(self, visit: UUID) -> bool:
         """Whether a visit of this id runs."""
 
+    def hang_up(self, visit: UUID, leg: str | None, by: str) -> bool:
+        """Have a person hang up a leg of a visit, or (None) all of it.
+
+        False: no such visit runs, or it has no such leg open. With several workers only the visit is known
+        here: its worker does nothing where it has no such leg.
+        """
+
     def open_legs(self, tenant: str | None = None) -> int:
         """Calls that run, of one tenant or of all."""
 
@@ -300,6 +307,11 @@ class LocalRunner:
         return sum(
             host.open_legs for host in self._visits.values() if tenant is None or host.place.id == tenant
         )
+
+    def hang_up(self, visit: UUID, leg: str | None, by: str) -> bool:
+        """See :class:`Runner`."""
+        host = self._visits.get(visit)
+        return host is not None and host.hang_up(leg, by)
 
     def not_ready(self) -> list[str]:
         """See :class:`Runner`."""

@@ -42,6 +42,7 @@ from bridge.http.application import application
 from bridge.http.bounds import Bounds
 from bridge.http.calls import Registration
 from bridge.http.server import HttpServer
+from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
@@ -93,10 +94,15 @@ class Service:
         self.settings = settings
         self._local: LocalRunner | None = None
         self._runner: Runner
+        self.hub = Hub(lambda visit, leg, by: self._runner.hang_up(visit, leg, by))
+        """What runs now, for those who follow it."""
         if settings.service.worker_count == 1:
-            self._local = self._runner = LocalRunner(settings, watchers=watchers, dialers=dialers)
+            self._local = self._runner = LocalRunner(
+                settings, watchers=(self.hub.watch, *watchers), dialers=dialers, on_over=self.hub.over
+            )
         else:
-            self._runner = WorkerPool(settings, self._lock_handle, worker_process)
+            self._runner = WorkerPool(settings, self._lock_handle, worker_process, watches=self.hub)
+        self._following: asyncio.Task[None] | None = None
         self._model_log = model_log
         self._lock: DatabaseLock | None = None
         self._storage: Storage | None = None
@@ -149,6 +155,7 @@ class Service:
             await self._open(tenant)
         await self._open_websocket()
         self._open_to_visitors = True
+        self._following = asyncio.create_task(follow_readiness(self.hub, self), name="readiness")
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
 
     def _lock_handle(self) -> int:
@@ -333,6 +340,8 @@ class Service:
             dialled=call.dialled,
         )
         left_s = self._calls.left_s(call, now=now)
+        told = {"uuid": str(call.uuid), "caller_id": call.caller_id, "dialled": call.dialled}
+        self.hub.tell(call.tenant, "call.registered", told)
         if self._room_for(call, now):
             self._runner.expect(call, left_s)
         return call, left_s
@@ -447,6 +456,10 @@ class Service:
         """End what is left, closed, and let everything go. More than once is harmless."""
         self._close_to_visitors()
         await self._runner.end("the service stops")
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        self.hub.close()  # else its readers would hold the server up
         if self._http is not None:  # late: until here it says that we are draining
             await self._http.stop()
             self._http = None

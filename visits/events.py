@@ -173,6 +173,22 @@ class LegClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class HungUpByPerson:
+    """Somebody who watches the visit hung up one of its legs, or (``role`` None) all of it.
+
+    Attributes:
+        by: who, for the record.
+        leg: the leg's name in records; empty: all.
+        attempt: names a resident leg's dial attempt.
+    """
+
+    by: str
+    leg: str = ""
+    role: Role | None = None
+    attempt: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechBegan:
     """The local VAD heard the caller begin."""
 
@@ -310,6 +326,7 @@ Event = (
     | DialAnswered
     | DialFailed
     | LegClosed
+    | HungUpByPerson
     | SpeechBegan
     | SpeechEnded
     | OurVoice

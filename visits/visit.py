@@ -59,6 +59,7 @@ from visits.events import (
     GateAnswered,
     HangUp,
     HoldAudio,
+    HungUpByPerson,
     KeyPressed,
     LegClosed,
     LookupRequested,
@@ -250,6 +251,8 @@ class Visit:
         self._goodbyes: dict[Role, SayExactly] = {}
         """What is said last on each leg."""
         self._hung_up = False
+        self._cut: set[Role] = set()
+        """Legs that a person hung up: nothing is said on them any more."""
         self._handing_over: AttendantRequested | None = None
         """What asked for the attendant, while the PBX is being told."""
         self._promised = False
@@ -1119,7 +1122,7 @@ class Visit:
     def _after_gate(self) -> Iterator[Effect]:
         """A visitor who was let in and whose gate did not open gets a person, where there is one."""
         yield StopTimer("gate")
-        if not self._gate_opened and self.rules.attendant and Role.VISITOR in self.legs:
+        if not self._gate_opened and self.rules.attendant and Role.VISITOR in self.legs - self._cut:
             yield PrepareTransfer()
             yield SetTimer("transfer", TRANSFER_S)
         else:
@@ -1165,7 +1168,8 @@ class Visit:
         if not self._gate_ordered or self._too_late or Role.RESIDENT not in self.legs:
             return
         self._too_late = True
-        if self.state is State.CLOSING and Role.RESIDENT not in self._mute and not self._hung_up:
+        silent = self._hung_up or Role.RESIDENT in self._mute | self._cut
+        if self.state is State.CLOSING and not silent:
             self._last_words = True
             yield SayExactly(Role.RESIDENT, self._too_late_sentence, {}, "too_late", protected=True)
         yield Record("note", {"leg": self.leg, "text": f"refused after the gate had its order: {how}"})
@@ -1204,7 +1208,10 @@ class Visit:
         visitor: str,
         resident: str = "goodbye_resident_undecided",
     ) -> Iterator[Effect]:
-        """Say goodbye on each leg that is left, then hang up; the outcome stands from here on."""
+        """Say goodbye on each leg that is left, then hang up; the outcome stands from here on.
+
+        Who was hung up by a person hears no goodbye.
+        """
         was = self.state
         self.state = State.CLOSING
         self.outcome = outcome
@@ -1228,28 +1235,34 @@ class Visit:
         if not self.legs:
             yield from self._finish()
             return
-        yield SetTimer("closing", self.rules.closing_s)
+        self._hung_up = self.legs <= self._cut
+        yield SetTimer("closing", HANG_UP_S if self._hung_up else self.rules.closing_s)
         for role, sentence in ((Role.VISITOR, visitor), (Role.RESIDENT, resident)):
-            if role in self.legs:
+            if role in self.legs & self._cut:
+                yield self._hang_up(role)
+            elif role in self.legs:
                 yield AutoReply(role, False)
                 yield self._goodbye(role, sentence)
+
+    def _hang_up(self, role: Role) -> HangUp:
+        return HangUp(role, self.attempt if role is Role.RESIDENT else None)
 
     def _goodbye(self, role: Role, sentence: str, tag: str = "goodbye") -> SayExactly:
         said = self._goodbyes[role] = SayExactly(role, sentence, {}, tag, protected=True, last=True)
         return said
 
     def goodbye_played(self, event: SentencePlayed) -> Iterator[Effect]:
-        if event.role not in self.legs:
+        if event.role not in self.legs - self._cut:
             return
         more_to_say = self._last_words and event.role is Role.RESIDENT
         last = "too_late" if more_to_say else self._goodbyes[event.role].tag
         if event.tag == last:
-            yield HangUp(event.role, self.attempt if event.role is Role.RESIDENT else None)
+            yield self._hang_up(event.role)
 
     def last_words_too_long(self) -> Iterator[Effect]:
         """Who is told by our own voice that no model is left does not wait for the others' goodbyes."""
         for role in sorted(self._mute & self.legs, reverse=True):
-            yield HangUp(role, self.attempt if role is Role.RESIDENT else None)
+            yield self._hang_up(role)
 
     def goodbye_too_long(self) -> Iterator[Effect]:
         if self._hung_up:  # and still a leg has not closed: the visit ends without it
@@ -1259,7 +1272,7 @@ class Visit:
         self._hung_up = True
         yield SetTimer("closing", HANG_UP_S)
         for role in sorted(self.legs, reverse=True):
-            yield HangUp(role, self.attempt if role is Role.RESIDENT else None)
+            yield self._hang_up(role)
 
     def _finish(self) -> Iterator[Effect]:
         assert self.outcome is not None
@@ -1279,6 +1292,57 @@ class Visit:
             },
         )
         yield Finish(self.outcome)
+
+    # ----------------------------------------------------------------------------------------------------
+    # A person hangs up. On record first; whatever comes of it, the gate gets no order any more.
+    # ----------------------------------------------------------------------------------------------------
+
+    def hung_up(self, event: HungUpByPerson) -> Iterator[Effect]:
+        yield self._hang_up_record(event)
+        if not self._cuts(event):
+            yield HangUp(Role.RESIDENT, event.attempt)  # a leg that was given up before
+            return
+        yield from self._no_attendant()
+        reason = "hung_up_by_person"
+        if Role.VISITOR in self._cut:
+            left = "goodbye_resident_visitor_left"
+            yield from self._close(Outcome.ABANDONED, reason, visitor="", resident=left)
+        else:
+            yield from self._undecided(reason)
+
+    def hung_up_after_decision(self, event: HungUpByPerson) -> Iterator[Effect]:
+        """The order can't be called back: what the gate answers goes on record, and is told to nobody."""
+        yield self._hang_up_record(event)
+        if not self._cuts(event):
+            yield HangUp(Role.RESIDENT, event.attempt)
+            return
+        yield from self._no_attendant()
+        for role in sorted(self._cut & self.legs, reverse=True):
+            yield self._hang_up(role)
+
+    def hung_up_at_goodbye(self, event: HungUpByPerson) -> Iterator[Effect]:
+        yield from self.hung_up_after_decision(event)
+        if self.legs <= self._cut and not self._hung_up:
+            self._hung_up = True
+            yield SetTimer("closing", HANG_UP_S)
+
+    def _hang_up_record(self, event: HungUpByPerson) -> Record:
+        which = {"leg": event.leg} if event.leg else {}
+        return Record("visit.hung_up", {"by": event.by, **which})
+
+    def _cuts(self, event: HungUpByPerson) -> bool:
+        """Note which legs of this visit are meant; False: none that it still has."""
+        if event.role is Role.RESIDENT and event.attempt != self.attempt:
+            return False
+        self._cut |= set(Role) if event.role is None else {event.role}
+        return True
+
+    def _no_attendant(self) -> Iterator[Effect]:
+        """Who was hung up is not put through either; the PBX may have begun to, if it was told before."""
+        asked = self._promised or self._stranded or self._handing_over is not None
+        if asked and Role.VISITOR in self._cut & self.legs:
+            self._promised = False
+            yield UndoTransfer()
 
     # ----------------------------------------------------------------------------------------------------
     # What goes wrong
@@ -1355,7 +1419,8 @@ class Visit:
         """The goodbye is said once more, by our own voice; who can't be told by that either is hung up."""
         if not self._gone(event):
             return
-        if event.role in self._mute or event.role not in self.legs or self._hung_up:
+        unheard = event.role in self._mute | self._cut or event.role not in self.legs
+        if unheard or self._hung_up:
             yield HangUp(event.role, event.attempt)
             return
         self._mute.add(event.role)
@@ -1417,6 +1482,7 @@ TABLE: dict[tuple[State, type], Action] = {
             TransferAnswered: Visit.transfer_answered,
             DialAnswered: Visit.stranger,
             LegClosed: Visit.leg_closed,
+            HungUpByPerson: Visit.hung_up,
             SessionLost: Visit.session_lost,
             TimerFired: Visit.timer,
             Broken: Visit.broken,
@@ -1471,6 +1537,7 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.AUTHORIZED, TransferAnswered): Visit.transfer_answered_after_gate,
     (State.AUTHORIZED, DialAnswered): Visit.stranger,
     (State.AUTHORIZED, LegClosed): Visit.leg_closed_after_decision,
+    (State.AUTHORIZED, HungUpByPerson): Visit.hung_up_after_decision,
     (State.AUTHORIZED, SessionLost): Visit.session_lost_after_decision,
     (State.AUTHORIZED, TimerFired): Visit.timer,
     (State.AUTHORIZED, Broken): Visit.broken_at_the_gate,
@@ -1481,6 +1548,7 @@ TABLE: dict[tuple[State, type], Action] = {
     (State.CLOSING, TransferAnswered): Visit.transfer_answered_late,
     (State.CLOSING, DialAnswered): Visit.stranger,
     (State.CLOSING, LegClosed): Visit.leg_closed_at_goodbye,
+    (State.CLOSING, HungUpByPerson): Visit.hung_up_at_goodbye,
     (State.CLOSING, SessionLost): Visit.session_lost_at_goodbye,
     (State.CLOSING, TimerFired): Visit.timer,
     (State.ENDED, DialAnswered): Visit.stranger,

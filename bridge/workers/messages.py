@@ -61,6 +61,15 @@ class Known(_Message):
     attempt: UUID
 
 
+class HangUp(_Message):
+    """A person hangs up a leg of a visit, or (None) all of it; see :meth:`bridge.host.VisitHost.hang_up`."""
+
+    kind: Literal["hang_up"] = "hang_up"
+    visit: UUID
+    leg: str | None
+    by: str
+
+
 class Stop(_Message):
     """End the visits that run, closed, and go."""
 
@@ -113,14 +122,22 @@ class VisitOver(_Message):
     number: Number
 
 
+class Saw(_Message):
+    """What was seen in its visits is behind the JSON; see `bridge/workers/sightings.py`."""
+
+    kind: Literal["saw"] = "saw"
+    dropped: dict[str, Annotated[int, Field(ge=1)]]
+    """What was let go before it, by tenant."""
+
+
 class Pong(_Message):
     """The answer to :class:`Ping`."""
 
     kind: Literal["pong"] = "pong"
 
 
-ToWorker = Take | Expect | Known | Stop | Ping
-ToFront = Ready | Failed | Expects | LegGone | VisitOver | Pong
+ToWorker = Take | Expect | Known | HangUp | Stop | Ping
+ToFront = Ready | Failed | Expects | LegGone | VisitOver | Saw | Pong
 Message = ToWorker | ToFront
 
 _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])

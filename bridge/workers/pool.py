@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 from uuid import UUID
 
 import structlog
@@ -19,18 +19,21 @@ from bridge.endpoints.base import Endpoint, LegSink
 from bridge.model_server import ModelServerAddress
 from bridge.runner import ResidentPort
 from bridge.settings import Settings, SettingsError
+from bridge.watch import Seen
 from bridge.workers.channel import Channel, channel_pair
 from bridge.workers.lending import Given, Lending
 from bridge.workers.messages import (
     Expect,
     Expects,
     Failed,
+    HangUp,
     Known,
     LegGone,
     MessageError,
     Ping,
     Pong,
     Ready,
+    Saw,
     Stop,
     Take,
     VisitOver,
@@ -38,6 +41,7 @@ from bridge.workers.messages import (
 )
 from bridge.workers.order import WorkerOrder
 from bridge.workers.routes import Routes, RoutesError
+from bridge.workers.sightings import read_batch
 from storage.base import Storage, StorageError
 from visits.audit import stamp
 
@@ -62,6 +66,19 @@ RECOVER_PAUSES_S = (0.0, 1.0, 5.0)
 """Before each attempt to close a dead worker's visits in the audit log."""
 
 log = structlog.get_logger(__name__)
+
+
+class Watches(Protocol):
+    """Who is told what is seen in visits; :class:`bridge.live.Hub`."""
+
+    def watch(self, seen: Seen, worker: int = 0) -> None:
+        """Something happened."""
+
+    def missed(self, tenant: str, count: int) -> None:
+        """So many things were seen and could not be told."""
+
+    def over(self, visit: UUID) -> None:
+        """A visit does not run any more."""
 
 
 class WorkerError(RuntimeError):
@@ -90,14 +107,18 @@ class _Worker:
 class WorkerPool:
     """Runs visits in other processes; see :class:`bridge.runner.Runner`."""
 
-    def __init__(self, settings: Settings, lock: Callable[[], int], process: str = PROCESS) -> None:
+    def __init__(
+        self, settings: Settings, lock: Callable[[], int], process: str = PROCESS, *, watches: Watches
+    ) -> None:
         """
         Args:
             lock: gives the file descriptor of the database's lock, which workers hold as well: where the
                 front is killed, no other service may begin before the last of them is gone.
             process: the module that a worker runs.
+            watches: told of what is seen in the workers' visits.
         """
         self._settings = settings
+        self._watches = watches
         self._lock = lock
         self._module = process
         self.routes = Routes()
@@ -219,7 +240,10 @@ class WorkerPool:
         self._workers.pop(worker.number, None)
         if channel := self._channels.pop(worker.number, None):
             channel.close()
-        visits = [str(visit) for visit in self.routes.lost(worker.number)]
+        lost = self.routes.lost(worker.number)
+        for visit in lost:
+            self._watches.over(visit)
+        visits = [str(visit) for visit in lost]
         if visits:
             await self._recover(worker.number, visits)
         self._look_for_visits()
@@ -261,7 +285,7 @@ class WorkerPool:
     def _heard(self, worker: _Worker, packet: bytes, given: object) -> None:
         if given is not None:
             raise MessageError("found a connection from a worker; allowed is none")
-        message, _ = for_front(packet)
+        message, raw = for_front(packet)
         worker.unanswered = 0
         number = worker.number
         match message:
@@ -277,8 +301,13 @@ class WorkerPool:
             case LegGone(number=leg):
                 self.routes.leg_gone(number, leg)
             case VisitOver(number=leg):
-                self.routes.visit_over(number, leg)
+                self._watches.over(self.routes.visit_over(number, leg))
                 self._look_for_visits()
+            case Saw(dropped=dropped):
+                for tenant, count in dropped.items():
+                    self._watches.missed(tenant, count)
+                for seen in read_batch(raw):
+                    self._watches.watch(seen, number)
             case Pong():
                 pass
 
@@ -387,6 +416,15 @@ class WorkerPool:
     def runs(self, visit: UUID) -> bool:
         """See :class:`bridge.runner.Runner`."""
         return self.routes.runs(visit)
+
+    def hang_up(self, visit: UUID, leg: str | None, by: str) -> bool:
+        """See :class:`bridge.runner.Runner`."""
+        worker = self.routes.runs_at(visit)
+        if worker is None:
+            return False
+        with contextlib.suppress(ConnectionError):  # it is gone, and its visits end with it
+            self._channels[worker].send(HangUp(visit=visit, leg=leg, by=by))
+        return True
 
     def open_legs(self, tenant: str | None = None) -> int:
         """See :class:`bridge.runner.Runner`."""

@@ -33,6 +33,7 @@ from bridge.workers.messages import (
     Expect,
     Expects,
     Failed,
+    HangUp,
     Known,
     LegGone,
     Message,
@@ -40,16 +41,20 @@ from bridge.workers.messages import (
     Ping,
     Pong,
     Ready,
+    Saw,
     Stop,
     Take,
     VisitOver,
     for_worker,
 )
 from bridge.workers.order import WorkerOrder
+from bridge.workers.sightings import Sightings
 from storage.base import Storage, StorageError
 from storage.opening import open_storage
 from visits.events import DialOutcome
 
+MOST_QUEUED = 32
+"""Packets that wait for the front to read them, before what was seen waits as well, and is let go."""
 KNOWN_S = 1.0
 """How long the front may take to note a dial attempt."""
 
@@ -89,9 +94,10 @@ class Worker:
         self._order = order
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._sightings = Sightings(self._loop.call_later, self._tell_what_was_seen)
         self.runner = LocalRunner(
             settings,
-            watchers=watchers,
+            watchers=(self._sightings.watch, *watchers),
             around_dialer=lambda dialer: AnnouncedDialer(dialer, self._announce),
             on_over=self._over,
         )
@@ -173,6 +179,8 @@ class Worker:
                 self._take(message, Given(connection, raw, message.host, message.port))
             case Expect(call=call, within_s=within_s):
                 self.runner.expect(call, within_s)
+            case HangUp(visit=visit, leg=leg, by=by):
+                self.runner.hang_up(visit, leg, by)
             case Known(attempt=attempt):
                 known = self._announced.get(attempt)
                 if known is not None and not known.done():
@@ -194,6 +202,16 @@ class Worker:
         """Tell the front, as long as there is one."""
         if not self._channel.closed:
             self._channel.send(message)
+
+    def _tell_what_was_seen(self) -> None:
+        """Nothing waits for it: where the front does not read it comes later, and less of it."""
+        if self._channel.closed:
+            return
+        if self._channel.queued > MOST_QUEUED:
+            self._sightings.soon()
+            return
+        for dropped, batch in self._sightings.batches():
+            self._channel.send(Saw(dropped=dropped), batch)
 
     # ---- Calls -----------------------------------------------------------------------------------------
 
@@ -242,6 +260,7 @@ class Worker:
         self._answered.discard(take.number)
 
     def _over(self, visit: UUID) -> None:
+        self._tell_what_was_seen()  # its end is known before it is over
         self._tell(VisitOver(number=self._begun.pop(visit)))
 
     def _announce(self, order: DialOrder) -> asyncio.Future[None]:

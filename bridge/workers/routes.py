@@ -164,14 +164,17 @@ class Routes:
         self._own(worker, self._legs.get(number), f"call {number}")
         del self._legs[number]
 
-    def visit_over(self, worker: int, number: int) -> None:
-        """The visit that began with a call is over.
+    def visit_over(self, worker: int, number: int) -> UUID:
+        """The visit that began with a call is over; its id.
 
         Raises:
             RoutesError: it is not that worker's, or was over already.
         """
-        self._own(worker, self._visits.get(number), f"visit of call {number}")
+        found = self._visits.get(number)
+        self._own(worker, found, f"visit of call {number}")
+        assert found is not None
         self._forget(number)
+        return found.id
 
     @staticmethod
     def _own(worker: int, found: _Leg | _Visit | None, what: str) -> None:
@@ -193,6 +196,11 @@ class Routes:
     def runs(self, visit: UUID) -> bool:
         """Whether a visit of this id runs."""
         return visit in self._numbers
+
+    def runs_at(self, visit: UUID) -> int | None:
+        """The worker that runs a visit of this id; None where none runs."""
+        found = self._visits.get(self._numbers.get(visit, 0))
+        return None if found is None else found.worker
 
     def open_legs(self, tenant: str | None = None) -> int:
         """Calls that run, of one tenant or of all."""

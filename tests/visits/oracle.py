@@ -66,6 +66,8 @@ class Oracle:
     key: str | None = None
     key_of: Role | None = None
     orders: int = 0
+    cut: set[Role] = field(default_factory=set)
+    """Whose legs a person hung up."""
     asked_to_refuse: bool = False
 
     def open_turns(self) -> bool:
@@ -93,6 +95,10 @@ class Oracle:
                     self.visitor_here = False
                 elif attempt == self.resident:
                     self.resident = None
+            case e.HungUpByPerson(_, _, None):
+                self.cut |= {V, R}
+            case e.HungUpByPerson(_, _, meant, attempt) if meant is V or attempt == self.resident:
+                self.cut.add(V if meant is V else R)
             case e.DialFailed(attempt) if attempt == self.dialling:
                 self.dialling = None
             case e.KeyPressed(role, digit):
@@ -159,6 +165,7 @@ class Oracle:
     def judge_opening(self, rules: VisitRules) -> str:
         """Hold an `OpenGate` that is asked for now against rules 1 to 6; returns what it rests on."""
         assert self.orders == 0, "rule 1: at most one opening a visit"
+        assert not self.cut, "rule 6: a person hung up"
         assert self.resident is not None, "rule 2: the resident's leg is connected"
         assert self.resident in self.dialled, "rule 2: this visit dialled it"
         assert self.visitor_here, "nobody is at the gate"

@@ -187,6 +187,7 @@ class AnyOrder(RuleBasedStateMachine):
             case e.SayExactly(role) | e.Prompt(role):
                 here = self.oracle.visitor_here if role is V else self.oracle.resident is not None
                 assert here, f"nobody hears it: {effect}"
+                assert role not in self.oracle.cut, f"a person hung up: {effect}"
                 if isinstance(effect, e.SayExactly) and effect.tag == "goodbye":
                     assert role not in self.goodbyes, "one goodbye"
                     assert effect.protected
@@ -304,6 +305,26 @@ class AnyOrder(RuleBasedStateMachine):
     def a_leg_or_its_model_goes(self, data: st.DataObject, role: Role, lost: bool) -> None:
         attempt = None if role is V else self.attempts(data)
         self.happen(e.SessionLost(role, attempt) if lost else e.LegClosed(role, attempt))
+
+    @rule(data=st.data(), whom=st.sampled_from([None, V, R, R]))
+    @precondition(lambda self: not self.calm)
+    def a_person_hangs_up(self, data: st.DataObject, whom: Role | None) -> None:
+        attempt = self.attempts(data) or STRANGER if whom is R else None
+        leg = {None: "", V: "visitor", R: "resident-1"}[whom]
+        was, here = self.visit.state, set(self.visit.legs)
+        effects = self.happen(e.HungUpByPerson("operator:ana", leg, whom, attempt))
+        if was is State.ENDED:
+            assert not effects
+            return
+        assert effects[0] == e.Record(
+            "visit.hung_up", {"by": "operator:ana", **({"leg": leg} if leg else {})}
+        )
+        told = {one.role for one in effects if isinstance(one, e.HangUp)}
+        assert here <= told if whom is None else whom not in here or whom in told
+        assert not any(isinstance(one, e.OpenGate | e.Dial | e.Connect) for one in effects)
+        if whom is not R or attempt == self.oracle.resident:
+            assert self.visit.state in (State.AUTHORIZED, State.CLOSING, State.ENDED)
+            self.note("hung up by a person")
 
     @rule(role=ROLES, began=st.booleans())
     def the_local_vad_hears(self, role: Role, began: bool) -> None:
@@ -504,7 +525,7 @@ def test_no_order_of_events_breaks_a_rule(machine: type[AnyOrder]) -> None:
     machine.seen = Counter()
     expected = {f"ended: {outcome.value}" for outcome in Outcome}
     expected |= {f"reached: {state.value}" for state in State if state is not State.GREETING}
-    expected |= {"opened by voice", "opened by key", "opened by key while connected"}
+    expected |= {"opened by voice", "opened by key", "opened by key while connected", "hung up by a person"}
     for _ in range(5):  # chance may leave the rarest end out of one round
         run_state_machine_as_test(machine, settings=SETTINGS)
         if expected <= set(machine.seen):
@@ -552,6 +573,7 @@ def test_the_oracle_lets_a_plain_consent_pass() -> None:
         ([e.Said(R, "i", "Pode entrar.", 10.0, True), e.SpeechBegan(R)], "still speaking"),
         ([e.Said(R, "i", "Pode entrar.", 10.0, True), e.LegClosed(R, STRANGER)], "connected"),
         ([e.Said(R, "i", "Pode entrar.", 10.0, True), e.LegClosed(V)], "nobody is at the gate"),
+        ([e.Said(R, "i", "Pode entrar.", 10.0, True), e.HungUpByPerson("key:k1")], "a person hung up"),
         (
             [e.Said(R, "i", "Pode entrar.", 10.0, True), e.SpeechBegan(R), e.SpeechEnded(R)],
             "nobody wrote down",

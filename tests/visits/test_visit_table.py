@@ -153,6 +153,7 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         e.DialAnswered: [e.DialAnswered(attempt)],
         e.DialFailed: [e.DialFailed(attempt, DialOutcome.BUSY)],
         e.LegClosed: [e.LegClosed(V)],
+        e.HungUpByPerson: [e.HungUpByPerson("operator:ana", "visitor", V)],
         e.SpeechBegan: [e.SpeechBegan(V), e.SpeechBegan(R)],
         e.SpeechEnded: [e.SpeechEnded(V), e.SpeechBegan(R), e.SpeechEnded(R)],
         e.OurVoice: [e.OurVoice(V, True), e.OurVoice(R, True)],
