@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from bridge.http import calls, health, sessions
 from bridge.http.access import Access
+from bridge.http.console import site
 from bridge.http.console.application import console
 from bridge.http.console.page import ROOT
 from bridge.http.description import PATH, describe
@@ -20,7 +21,7 @@ from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue
 
 
-class Behind(calls.Registrar, health.Readiness, Protocol):
+class Behind(calls.Registrar, health.Readiness, site.Behind, Protocol):
     """What the API needs of the service."""
 
     @property
@@ -72,5 +73,5 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
 
     app.add_route(PATH, openapi, ["GET"])
     app.add_route("/", home, ["GET"])
-    app.mount(ROOT, console())
+    app.mount(ROOT, console(service, log_ins))
     return app

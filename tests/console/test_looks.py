@@ -7,10 +7,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
 
 from bridge.http.console import assets
-from bridge.http.console.application import console
 from bridge.http.console.assets import FOR_GOOD, Assets
+from bridge.http.problems import Problem, of_problem
 
 STATIC = Path(assets.__file__).parent / "static"
 CSS = (STATIC / "console.css").read_text()
@@ -59,10 +60,14 @@ def test_the_style_sheet_is_small() -> None:
     assert len(CSS.encode()) < 25_000
 
 
+def sent(files: Assets) -> Starlette:
+    return Starlette(routes=files.routes(), exception_handlers={Problem: of_problem})
+
+
 async def test_a_file_is_kept_for_good_under_its_own_digest_only() -> None:
     files = Assets()
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app=console()), base_url="http://console"
+        transport=httpx2.ASGITransport(app=sent(files)), base_url="http://console"
     ) as client:
         path = files.path("console.css").removeprefix("/console")
         answer = await client.get(path)
@@ -76,8 +81,7 @@ async def test_a_file_is_kept_for_good_under_its_own_digest_only() -> None:
     "name", ["missing.css", "..%2fpage.py", "%2e%2e/page.py", "page.py", "console.css%00"]
 )
 async def test_nothing_but_the_files_is_sent(name: str) -> None:
-    app = console()
-    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(app=sent(Assets()))
     async with httpx2.AsyncClient(transport=transport, base_url="http://console") as client:
         assert (await client.get(f"/static/0123456789abcdef/{name}")).status_code >= 400
 

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
-from bridge.http.console.language import COOKIE, LANGUAGES
-from bridge.http.console.page import ROOT, Pages, local_path, see
-from bridge.http.fields import read_fields
-from bridge.http.problems import Problem
-
-A_YEAR_S = 365 * 86400
+from bridge.http.console import entrance
+from bridge.http.console.page import Pages
+from bridge.http.console.site import Behind, Site
+from bridge.http.sessions import LogIns
+from storage.base import StorageError
 
 
-def console() -> Starlette:
-    """All pages."""
-    pages = Pages()
-
-    async def log_in(request: Request) -> Response:
-        return await pages.show(request, "login.html", error=None, first_run=False, name="", next=f"{ROOT}/")
-
-    async def language(request: Request) -> Response:
-        """Remember which language somebody chose, and go back to where they were."""
-        fields = await read_fields(request)
-        chosen = fields.get("to")
-        if chosen not in LANGUAGES:
-            raise Problem(422, f"to: found {str(chosen)[:20]!r}; allowed: {' and '.join(LANGUAGES)}")
-        answer = see(local_path(fields.get("next")))
-        answer.set_cookie(COOKIE, chosen, max_age=A_YEAR_S, path=ROOT, httponly=True, samesite="lax")
-        return answer
-
+def console(service: Behind, log_ins: LogIns) -> Starlette:
+    """All pages. A new group of them is a file beside this one, whose routes are added here."""
+    site = Site(Pages(), service)
+    routes: list[BaseRoute] = [
+        *site.pages.assets.routes(),
+        *entrance.routes(site, log_ins),
+    ]
     return Starlette(
-        routes=[
-            *pages.assets.routes(),
-            Route("/login", log_in, methods=["GET"]),
-            Route("/language", language, methods=["POST"]),
-        ]
+        routes=routes,
+        exception_handlers={
+            HTTPException: site.of_problem,
+            StorageError: site.of_storage,
+            Exception: site.of_fault,
+        },
     )

@@ -75,8 +75,7 @@ class Pages:
         given = {
             "t": self.language(request),
             "languages": self.languages(),
-            "path": request.url.path,
-            "notices": (),
+            "path": _here(request),
             **given,
         }
         text = await asyncio.to_thread(self._templates.get_template(template).render, given)
@@ -94,3 +93,10 @@ def local_path(text: str | None, otherwise: str = f"{ROOT}/") -> str:
         return otherwise
     parts = urlsplit(text)
     return otherwise if parts.scheme or parts.netloc else text
+
+
+def _here(request: Request) -> str:
+    """What was asked for, where it can be asked for again."""
+    if request.method != "GET":
+        return f"{ROOT}/"
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
