@@ -68,6 +68,11 @@ def _component(text: str) -> str:
     return name if name and not name.startswith(".") else f"%{name}"
 
 
+def recording_name(tenant: str, day: date, visit: str, leg: str) -> Path:
+    """The file of a leg's recording, below the root of all recordings; `day`: in UTC, when it began."""
+    return Path(_component(tenant), day.isoformat(), f"{_component(f'{visit}-{leg}')}.wav")
+
+
 def _reason(error: OSError) -> Reason:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "full"
@@ -315,8 +320,8 @@ class Recorder:
         Returns:
             The recording. Its ``relative`` is the file below the root, for the ``leg.ended`` record.
         """
-        folder = Path(_component(tenant), (day or datetime.now(UTC).date()).isoformat())
-        file = _File(self._root, folder / f"{_component(f'{visit}-{leg}')}.wav", visit)
+        name = recording_name(tenant, day or datetime.now(UTC).date(), visit, leg)
+        file = _File(self._root, name, visit)
         recording = Recording(leg, file, self._backlog_bytes, on_failed, on_closed)
         if self._stopping.is_set():
             recording._end(("stopped", "the service is stopping"), None)
