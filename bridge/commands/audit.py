@@ -21,8 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.commands.audit_recordings import look_at_recordings
-from bridge.commands.audit_story import cost_in_words, safe, story
+from bridge.commands.audit_story import cost_in_words, story
 from bridge.settings import SettingsError, load, usable_cpus
+from bridge.showing import safe
 from storage.address import Database, database_of
 from storage.base import Storage, StorageError, VisitSummary
 from storage.opening import open_storage

@@ -12,21 +12,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bridge.showing import safe
 from storage.base import VisitSummary, VisitView
 from visits.audit import AuditRecord, intact
 
 Data = Mapping[str, Any]
 Line = tuple[str, str]
 """(text, rich style)"""
-
-
-def safe(text: str) -> str:
-    """Text that a terminal can only show.
-
-    Callers' and models' words may hold escape sequences, or signs that turn the direction of writing:
-    whatever is not printable is written as its code.
-    """
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def story(view: VisitView, records: Iterable[AuditRecord]) -> list[RenderableType]:

@@ -25,10 +25,10 @@ from bridge.commands.audit import (
     write_csv,
     write_json,
 )
-from bridge.commands.audit_story import safe
 from bridge.costs.account import plain
 from bridge.costs.budget import Purse, Standing
 from bridge.settings import Settings, SettingsError, load
+from bridge.showing import safe
 from storage.address import Database
 from storage.base import Storage, StorageError, VisitSummary
 from visits.audit import stamp

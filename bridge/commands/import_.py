@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.commands.audit import SOUND, UNUSABLE, new_console, write_json
-from bridge.commands.audit_story import safe
 from bridge.importing.clients import TABLES
 from bridge.importing.database import DatabaseError, Tables, check_url, connect, look
 from bridge.importing.directories import read_directory
@@ -27,6 +26,7 @@ from bridge.importing.tables import MAX_BYTES
 from bridge.importing.tenants import TENANT_ID
 from bridge.importing.writer import BusyError, alone, carry_out
 from bridge.settings import SettingsError, settings_file
+from bridge.showing import safe
 from providers.access import TERMS
 
 PROBLEMS = 1

@@ -97,11 +97,13 @@ class _Reading:
         self._records = records
         self._start = _moment(view.summary.started_at)
         self._lead_ms = 0.0
+        self._latest_ms = LONGEST_MS
         self._roles = {leg.leg: _role(leg.role) for leg in view.legs}
         self._by_kind: dict[str, list[AuditRecord]] = {}
         for record in records:
             self._by_kind.setdefault(record.kind, []).append(record)
         self._lead_ms = self._lead()
+        self._latest_ms = self._latest()
 
     def timeline(self) -> Timeline:
         """All of it."""
@@ -132,7 +134,11 @@ class _Reading:
             connected=self._connected(),
             lost=self._lost(),
             costs=self._costs(),
-            moments=tuple(self._as_moment(one) for one in self._records if one.kind not in DRAWN),
+            moments=tuple(
+                self._as_moment(one)
+                for one in self._records
+                if one.kind not in DRAWN and (over is None or one.seq < over.seq)
+            ),
             rules=(),
             changed=tuple(one.seq for one in self._records if not intact(one)),
         )
@@ -153,7 +159,17 @@ class _Reading:
         at = _moment(record.at)
         if at is None or self._start is None:
             return 0.0
-        return _within((at - self._start).total_seconds() * 1000 + self._lead_ms)
+        ms = _within((at - self._start).total_seconds() * 1000 + self._lead_ms)
+        return min(ms, self._latest_ms)
+
+    def _latest(self) -> float:
+        """The last thing known of a visit that a crash left open: it was closed hours later, maybe."""
+        recovered = self._first("visit.recovered")
+        if recovered is None:
+            return LONGEST_MS
+        before = [self._at(one) for one in self._records if one.seq < recovered.seq]
+        ends = [_number(one.data, "ended_ms") or 0.0 for one in self._of("turn")]
+        return _within(max(*before, *ends, 0.0, 0.0))
 
     def _lead(self) -> float:
         """By how much the visit's clock began before `visit.started` was on record.
@@ -483,9 +499,10 @@ DRAWN: Final = frozenset(
         "visit.cost",
         "visit.ended",
         "recording.closed",
+        "visit.reviewed",
     }
 )
-"""Kinds of records that have a place of their own on the time line; the others are moments."""
+"""Kinds of records that have a place of their own; the others, as long as the visit runs, are moments."""
 
 
 def _moment(at: str) -> datetime | None:

@@ -24,7 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.commands.audit import add_parser, cell, run
-from bridge.commands.audit_story import line, safe
+from bridge.commands.audit_story import line
+from bridge.showing import safe
 from storage.sqlite import SqliteStorage
 from visits.audit import AuditRecord, stamp, verify
 
