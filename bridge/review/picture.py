@@ -482,8 +482,7 @@ class _Picture:
 
     def _beside(self, kind: str, x: float, y: float, text: str) -> None:
         """A text before a mark, or behind it where there is no room before it."""
-        wide = len(text) * 6.6 + 16
-        if (before and x - wide > LEFT) or (not before and x + wide > LEFT + self._plot + RIGHT):
+        if x - len(text) * LETTER - 14 > LEFT:
             self._text(kind, x - 14, y, text, end=True)
         else:
             self._text(kind, x + 14, y, text)
