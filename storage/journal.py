@@ -2,7 +2,8 @@
 
 One file a process, locked while that runs: whoever gets the lock of another's file knows that its process is
 gone. The file begins with a line that names the format; each entry is its length and its CRC-32 (4 bytes
-each, big-endian) before the record: JSON of tenant, visit, at, kind, and the canonical text of its data.
+each, big-endian) before the record: JSON of tenant, visit, at, kind, the canonical text of its whole data, and
+the salt by which what is about a person will be kept apart in the database (without one: it won't be).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import orjson
 
 from storage.base import Reason, StorageRefused, StorageTimeout, StorageUnavailable
 from storage.store import checked
-from visits.audit import Draft
+from visits.audit import Draft, canonical
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -40,7 +41,8 @@ class InUse(Exception):
 
 def encode(record: Draft) -> bytes:
     """A record as an entry."""
-    payload = orjson.dumps([record.tenant, record.visit, record.at, record.kind, record.text])
+    text = record.text if record.personal is None else canonical(record.data)
+    payload = orjson.dumps([record.tenant, record.visit, record.at, record.kind, text, record.salt])
     return len(payload).to_bytes(4, "big") + zlib.crc32(payload).to_bytes(4, "big") + payload
 
 
@@ -65,8 +67,9 @@ def decode(data: bytes) -> tuple[list[Draft], int]:
 
 def _read(payload: bytes) -> Draft | None:
     try:
-        tenant, visit, moment, kind, text = orjson.loads(payload)
-        return checked(tenant, visit, moment, kind, json.loads(text))  # whole, however large its numbers
+        tenant, visit, moment, kind, text, *rest = orjson.loads(payload)
+        data = json.loads(text)  # whole, however large its numbers
+        return checked(tenant, visit, moment, kind, data, salt=rest[0] if rest else None)
     except (ValueError, TypeError, AttributeError, StorageRefused):
         return None
 

@@ -436,8 +436,10 @@ def _noted_refusal(
     known = yield Sql("SELECT 1 FROM visits WHERE id = $1 AND tenant = $2", (record.visit, record.tenant))
     data = {"about": "journal", "text": why, "kind": record.kind, "data": record.data}
     if known and not elsewhere:
-        note = checked(record.tenant, record.visit, record.at, "note", data)
+        note = checked(record.tenant, record.visit, record.at, "note", data, salt=record.salt)
     else:
         data |= {"visit": record.visit, "tenant": record.tenant}
-        note = checked("" if elsewhere else record.tenant, "", record.at, "note", data)
+        note = checked(
+            "" if elsewhere else record.tenant, "", record.at, "note", data, salt=record.salt
+        )
     return (yield from appended_once(note, heads))

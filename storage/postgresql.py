@@ -29,7 +29,7 @@ from storage.base import (
 )
 from storage.postgresql_schema import check_version
 from storage.steps import Asked, LockChain, Rows, Sql, Step, carry_out_async
-from storage.store import ALONE, INSERT, Heads, SqlStorage, Write
+from storage.store import ALONE, INSERT, INSERT_PERSONAL, Heads, SqlStorage, Write
 
 T = TypeVar("T")
 
@@ -127,6 +127,10 @@ class _Job:
     write: Write[Any]
     tenants: tuple[str, ...]
     done: asyncio.Future[Any]
+
+
+_Records = dict[str, list[tuple[Any, ...]]]
+"""What is left to a transaction's end, by statement."""
 
 
 class _Undone(Exception):
@@ -293,7 +297,7 @@ class PostgresStorage(SqlStorage):
                     self._connection = await connect(self._url, self._password, self._deadline_s)
                 await self._connection.execute("BEGIN")
                 heads: Heads = {}
-                records: list[tuple[Any, ...]] = []
+                records: _Records = {INSERT: [], INSERT_PERSONAL: []}
                 for job in group:
                     outcomes.append((job, await self._one(job, heads, records, alone=len(group) == 1)))
                 await self._insert(records, alone=len(group) == 1)
@@ -323,17 +327,18 @@ class PostgresStorage(SqlStorage):
             elif not job.done.done():
                 job.done.set_result(result)
 
-    async def _insert(self, records: list[tuple[Any, ...]], *, alone: bool) -> None:
-        """Write the audit records of a transaction, all in one round."""
+    async def _insert(self, records: _Records, *, alone: bool) -> None:
+        """Write the audit records of a transaction, all in one round; then what is kept beside them."""
         try:
-            if records:
-                await self._connection.executemany(INSERT, records)
+            for text, values in records.items():
+                if values:
+                    await self._connection.executemany(text, values)
         except asyncpg.PostgresError as error:
             if not alone and isinstance(storage_error(error, self.place), StorageRefused):
                 raise _Undone from error
             raise
 
-    async def _one(self, job: _Job, heads: Heads, records: list[tuple[Any, ...]], *, alone: bool) -> Any:
+    async def _one(self, job: _Job, heads: Heads, records: _Records, *, alone: bool) -> Any:
         """One job of a transaction: its result, or its refusal where it had written nothing.
 
         Its audit records are left to :meth:`_insert`: nothing in a transaction reads what it has appended.
@@ -343,8 +348,8 @@ class PostgresStorage(SqlStorage):
         async def execute(asked: Asked) -> Rows:
             nonlocal wrote
             wrote = wrote or (not isinstance(asked, LockChain) and asked.writes)
-            if isinstance(asked, Sql) and asked.text is INSERT:
-                records.append(asked.values)
+            if isinstance(asked, Sql) and asked.text in records:
+                records[asked.text].append(asked.values)
                 return ()
             return await _execute(self._connection, asked)
 

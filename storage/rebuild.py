@@ -31,37 +31,35 @@ def compare(
         kept: the visit's rows, by table and key. Of the same moment as the records.
         sound: each record was found to give its hash.
     """
-    drafts = [_draft(record, sound=sound) for record in records]
+    drafts = [told(record, sound=sound) for record in records]
     if None in drafts:
         return []  # the chain's own check names them; nothing sound is left to compare with
     if not records:
         return _unfounded(visit, kept)
     tenant = records[0].tenant
-    told = VisitRows()
+    rows_told = VisitRows()
     for record, draft in zip(records, drafts, strict=True):
         assert draft is not None  # looked for above
         try:
-            told.apply(draft, record.seq)
+            rows_told.apply(draft, record.seq)
         except (StorageRefused, LookupError, TypeError, ValueError) as error:
             detail = f"it can't follow from the records before it: {error}"
             return [Fault("impossible", record.tenant, record.seq, record.seq, visit, detail)]
     return [
         fault
-        for table, rows in told.tables.items()
+        for table, rows in rows_told.tables.items()
         if rows != kept[table]
         for fault in _differences(table, visit, tenant, kept[table], rows)
     ]
 
 
-def _draft(record: StoredRecord, *, sound: bool) -> Draft | None:
-    """The record, to be told once more; None where it is damaged."""
-    data = decode_sound(record.text) if sound else record.plain_data()
-    if data is None:
-        read = record.read()
-        if not intact(read):
-            return None
-        data = read.data
-    return Draft(record.tenant, record.visit, record.at, record.kind, data, record.text)
+def told(record: StoredRecord, *, sound: bool) -> Draft | None:
+    """The record, to be told once more as its readers see it; None where it is damaged."""
+    public = decode_sound(record.text) if sound else record.plain_data()
+    read = record.read() if public is None else record.told(public)
+    if read.personal == "changed" or (public is None and not intact(read)):
+        return None
+    return Draft(record.tenant, record.visit, record.at, record.kind, read.data, record.text)
 
 
 def _unfounded(visit: str, kept: Mapping[str, Rows]) -> list[Fault]:

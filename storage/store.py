@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from functools import cache, partial
+from secrets import token_hex
 from typing import Any, Final, Self, TypeVar
 
 from storage.base import (
@@ -35,6 +36,7 @@ from visits.audit import (
     draft,
     intact,
 )
+from visits.personal import SALT_BYTES
 
 T = TypeVar("T")
 
@@ -50,11 +52,15 @@ ALONE: Final = 5
 LAST: Final = "\U0010ffff"
 """Behind every visit's id."""
 
-RECORD: Final = "SELECT seq, tenant, visit, at, kind, data, previous, hash FROM audit"
+RECORD: Final = (
+    "SELECT a.seq, a.tenant, a.visit, a.at, a.kind, a.data, a.previous, a.hash, p.salt, p.data"
+    " FROM audit a LEFT JOIN audit_personal p ON p.tenant = a.tenant AND p.seq = a.seq"
+)
 INSERT: Final = (
     "INSERT INTO audit (seq, tenant, visit, at, kind, data, previous, hash)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
+INSERT_PERSONAL: Final = "INSERT INTO audit_personal (tenant, seq, salt, data) VALUES ($1, $2, $3, $4)"
 _SUMMARY: Final = (
     "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
     " v.visitor_name, v.apartment, v.resident, d.decision, v.gate_requested_at, v.gate_answered_at,"
@@ -96,7 +102,7 @@ class SqlStorage(Storage):
     def _checked(self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]) -> Draft:
         if self.service is not None and kind == "visit.started":
             data = {**data, "service": self.service}
-        return checked(tenant, visit, at, kind, data)
+        return checked(tenant, visit, at, kind, data, salt=token_hex(SALT_BYTES))
 
     async def recover(
         self,
@@ -172,16 +178,16 @@ class SqlStorage(Storage):
     ) -> AsyncIterator[AuditRecord]:
         """See :meth:`Storage.audit`."""
         conditions: list[tuple[str, Any]] = [
-            ("tenant = ?", tenant),
-            ("visit = ?", visit),
-            ("at >= ?", since),
-            ("at < ?", until),
-            ("kind IN ?", None if kinds is None else tuple(sorted(kinds))),
+            ("a.tenant = ?", tenant),
+            ("a.visit = ?", visit),
+            ("a.at >= ?", since),
+            ("a.at < ?", until),
+            ("a.kind IN ?", None if kinds is None else tuple(sorted(kinds))),
         ]
         last = ("", 0)
         while True:
-            clause, values = where([*conditions, ("(tenant, seq) > (?, ?)", last)])
-            rows = await self._rows(f"{RECORD}{clause} ORDER BY tenant, seq LIMIT {PAGE}", values)
+            clause, values = where([*conditions, ("(a.tenant, a.seq) > (?, ?)", last)])
+            rows = await self._rows(f"{RECORD}{clause} ORDER BY a.tenant, a.seq LIMIT {PAGE}", values)
             for row in rows:
                 yield StoredRecord(*row).read()
             if len(rows) < PAGE:
@@ -277,10 +283,12 @@ class SqlStorage(Storage):
 # --------------------------------------------------------------------------------------------------------
 
 
-def checked(tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]) -> Draft:
-    """What is to be appended. Raises :class:`StorageRefused`."""
+def checked(
+    tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object], *, salt: str | None = None
+) -> Draft:
+    """What is to be appended; see ``visits.audit.draft``. Raises :class:`StorageRefused`."""
     try:
-        return draft(tenant=tenant, visit=visit, at=at, kind=kind, data=data)
+        return draft(tenant=tenant, visit=visit, at=at, kind=kind, data=data, salt=salt)
     except AuditError as error:
         raise StorageRefused(str(error)) from error
 
@@ -292,6 +300,8 @@ def appended(record: Draft, heads: Heads) -> Step[AuditRecord]:
     yield from in_database(project(record, sealed.seq))
     fields = (sealed.seq, sealed.tenant, sealed.visit, sealed.at, sealed.kind, record.text)
     yield Sql(INSERT, (*fields, sealed.previous, sealed.hash), writes=True)
+    if record.personal is not None:
+        yield Sql(INSERT_PERSONAL, (sealed.tenant, sealed.seq, *record.personal), writes=True)
     heads[record.tenant] = Head(sealed.seq, sealed.hash)
     return sealed
 
@@ -449,7 +459,7 @@ def _verify_page(
 ) -> Step[tuple[str, int] | None]:
     """Check the next page of chains. The tenant and number to go on after; None at the end."""
     rows = yield Sql(
-        f"{RECORD} WHERE (tenant, seq) > ($1, $2) AND tenant <= $3 ORDER BY tenant, seq LIMIT {page}",
+        f"{RECORD} WHERE (a.tenant, a.seq) > ($1, $2) AND a.tenant <= $3 ORDER BY a.tenant, a.seq LIMIT {page}",
         (*after, last),
     )
     for row in rows:
@@ -467,7 +477,8 @@ def _noted_heads() -> Step[tuple[dict[str, set[Head]], list[Fault]]]:
     faults = []
     for name, seq, own in (yield Sql("SELECT tenant, seq, hash FROM heads")):
         noted.setdefault(name, set()).add(Head(seq, own))
-    starts = f"{RECORD} WHERE tenant = '' AND kind IN ('service.started', 'service.stopped') ORDER BY seq"
+    starts = f"{RECORD} WHERE a.tenant = '' AND a.kind IN ('service.started', 'service.stopped')"
+    starts += " ORDER BY a.seq"
     for row in (yield Sql(starts)):
         record = StoredRecord(*row).read()
         try:
@@ -509,7 +520,7 @@ def _compare_page(
         return None, []
     span = (after, visits[-1])
     records: dict[str, list[StoredRecord]] = {}
-    for row in (yield Sql(f"{RECORD} WHERE visit > $1 AND visit <= $2", span)):
+    for row in (yield Sql(f"{RECORD} WHERE a.visit > $1 AND a.visit <= $2", span)):
         records.setdefault(row[2], []).append(StoredRecord(*row))
     tables: dict[str, dict[str, dict[tuple[Any, ...], dict[str, Any]]]] = {}
     for name, table in TABLES.items():

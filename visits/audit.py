@@ -8,6 +8,9 @@ taken out, put in or moved without the chain showing it::
 
 The lengths make the boundaries part of what is hashed: no two different records have the same input.
 
+What of ``data`` is about a person is not sealed itself: :mod:`visits.personal` says what, and what stands for
+it. It can be erased, and the chain still verifies.
+
 What a chain can and cannot show. A hash chain has no key. Whoever may write to the database may drop
 records from its *end*, or compute the whole chain anew from some record on, and what is left is a sound
 chain. Only an **anchor** shows that: a :class:`Head` noted somewhere else earlier, given to :func:`verify` as
@@ -41,6 +44,8 @@ from typing import (
 
 import orjson
 
+from visits.personal import COMMITMENT, Personal, blanked, commitment, committed, merged, split
+
 GENESIS: Final = "0" * 64
 """What the first record of a chain carries as ``previous``."""
 
@@ -73,7 +78,11 @@ class AuditRecord:
         kind: one of :data:`KINDS`.
         data: JSON of the shape that the kind states. Never to be changed in place.
         previous: the hash of the record before, or :data:`GENESIS`.
-        hash: SHA-256 in hexadecimal over all of the above.
+        hash: SHA-256 in hexadecimal over all of the above; of ``sealed`` in place of ``data`` where there is
+            one.
+        sealed: what the chain seals of ``data`` where a part of it is kept apart; None: all of it.
+        personal: whether that part is there: "" there is none, ``kept``, ``erased`` (``data`` says
+            :data:`visits.personal.ERASED` in its place), ``changed``: it is not what was sealed.
     """
 
     seq: int
@@ -84,6 +93,8 @@ class AuditRecord:
     data: Mapping[str, Any]
     previous: str
     hash: str
+    sealed: Mapping[str, Any] | None = None
+    personal: Literal["", "kept", "erased", "changed"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +336,8 @@ class VisitEnded(TypedDict):
     visitor_name: NotRequired[str | None]
     apartment: NotRequired[str | None]
     resident: NotRequired[str | None]
+    detail: NotRequired[str]
+    """Why the visitor left, in the model's words."""
 
 
 class RecordingFailed(TypedDict):
@@ -686,19 +699,20 @@ def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, pr
 def digest(record: AuditRecord) -> str:
     """The hash that the record's content gives. Raises :class:`AuditError` where it can't be a record's."""
     r = record
-    return _digest(r.seq, r.tenant, r.visit, r.at, r.kind, canonical(r.data), r.previous)
+    sealed = r.data if r.sealed is None else r.sealed
+    return _digest(r.seq, r.tenant, r.visit, r.at, r.kind, canonical(sealed), r.previous)
 
 
 def intact(record: AuditRecord) -> bool:
-    """Whether a record's content gives its hash."""
+    """Whether a record's content gives its hash, and what is kept apart of it is what was sealed."""
     try:
-        return digest(record) == record.hash
+        return record.personal != "changed" and digest(record) == record.hash
     except AuditError:
         return False
 
 
 class StoredRecord(NamedTuple):
-    """A record as a store keeps it: with ``data`` as its text, unread."""
+    """A record as a store keeps it: with ``data`` as its text, unread, and what is kept beside it."""
 
     seq: int
     tenant: str
@@ -708,12 +722,27 @@ class StoredRecord(NamedTuple):
     text: str
     previous: str
     hash: str
+    salt: str | None = None
+    personal: str | None = None
 
     def read(self) -> AuditRecord:
         """The record; a text that was never sealed is told as :func:`decode` does."""
-        data = decode(self.text)
+        return self.told(decode(self.text))
+
+    def told(self, public: Mapping[str, Any]) -> AuditRecord:
+        """The record, with its text read already."""
+        data, sealed, state = self._whole(public)
         return AuditRecord(
-            self.seq, self.tenant, self.visit, self.at, self.kind, data, self.previous, self.hash
+            self.seq,
+            self.tenant,
+            self.visit,
+            self.at,
+            self.kind,
+            data,
+            self.previous,
+            self.hash,
+            sealed,
+            state,
         )
 
     def plain_data(self) -> Mapping[str, Any] | None:
@@ -723,6 +752,29 @@ class StoredRecord(NamedTuple):
         except (AuditError, AttributeError):  # somebody's edit
             return None
         return _plainly_canonical(self.text) if same else None
+
+    def _whole(self, public: Mapping[str, Any]) -> _Whole:
+        sealed_on = committed(public)
+        if sealed_on is None and self.personal is None:
+            return public, None, ""
+        copy: dict[str, Any] = _deep(public)
+        if self.personal is None:
+            return blanked(self.kind, copy), public, "erased"
+        try:
+            same = commitment(self.salt or "", self.personal) == sealed_on
+            return merged(copy, decode_sound(self.personal)), public, "kept" if same else "changed"
+        except (ValueError, AttributeError, TypeError):  # somebody's edit
+            return {**public, COMMITMENT: self.personal}, public, "changed"
+
+
+_Whole = tuple[Mapping[str, Any], Mapping[str, Any] | None, Literal["", "kept", "erased", "changed"]]
+
+
+def _deep(value: Any) -> Any:
+    """A copy of plain JSON."""
+    if isinstance(value, Mapping):
+        return {name: _deep(item) for name, item in value.items()}
+    return [_deep(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -735,17 +787,40 @@ class Draft:
     kind: str
     data: Mapping[str, Any]
     text: str
-    """The canonical JSON of ``data``."""
+    """The canonical JSON of what is sealed: of ``data``, or of ``public``."""
+    public: Mapping[str, Any] | None = None
+    """What is sealed of ``data``, where a part of it is kept apart."""
+    personal: Personal | None = None
+    """That part."""
+    salt: str | None = None
+    """What it was made with, whether or not anything was to be kept apart."""
 
     def sealed(self, previous: AuditRecord | Head | None) -> AuditRecord:
         """The record that follows ``previous`` (None: the chain's first). Cheap: one hash."""
         seq, link = (1, GENESIS) if previous is None else (previous.seq + 1, previous.hash)
         own = _digest(seq, self.tenant, self.visit, self.at, self.kind, self.text, link)
-        return AuditRecord(seq, self.tenant, self.visit, self.at, self.kind, self.data, link, own)
+        return AuditRecord(
+            seq,
+            self.tenant,
+            self.visit,
+            self.at,
+            self.kind,
+            self.data,
+            link,
+            own,
+            self.public,
+            "kept" if self.personal is not None else "",
+        )
 
 
-def draft(*, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, Any]) -> Draft:
-    """Check what is to become a record, and copy it. Arguments and errors are those of :func:`seal`."""
+def draft(
+    *, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, Any], salt: str | None = None
+) -> Draft:
+    """Check what is to become a record, and copy it. Arguments and errors are those of :func:`seal`.
+
+    ``salt``: random, :data:`visits.personal.SALT_BYTES` in hexadecimal, never used before: what is about a
+    person is kept apart from what is sealed. Without it all is sealed.
+    """
     if kind not in KINDS:
         raise AuditError(f"there is no kind of record {kind!r:.60}")
     _encode(tenant)
@@ -756,7 +831,15 @@ def draft(*, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, Any
     text = _canonical(plain)
     if len(_encode(text)) > MAX_DATA_BYTES:
         raise AuditError(f"the data of a {kind} record is longer than {MAX_DATA_BYTES} bytes")
-    return Draft(tenant, visit, at, kind, plain, text)
+    public, taken = split(kind, plain) if salt is not None else (plain, {})
+    if salt is None or not taken:
+        return Draft(tenant, visit, at, kind, plain, text, salt=salt)
+    personal = Personal(salt, _canonical(taken))
+    try:
+        public[COMMITMENT] = personal.commitment
+    except ValueError as error:
+        raise AuditError(str(error)) from error
+    return Draft(tenant, visit, at, kind, plain, _canonical(public), public, personal, salt)
 
 
 def seal(
@@ -816,6 +899,10 @@ FaultKind = Literal[
     "row-added",
     "recording-changed",
     "recording-missing",
+    "personal-changed",
+    "personal-missing",
+    "personal-kept",
+    "personal-added",
 ]
 
 Anchors = Head | Collection[Head] | None
@@ -833,7 +920,9 @@ class Fault:
             ``forged``: it can't belong to this chain. ``truncated``: records ``seq`` to ``until``, up to the
             anchor, are gone from the end. ``impossible``: sound, but it can't follow from the visit's records
             before it. ``row-…``: a table that is read in place of the records says something else than they
-            do. ``recording-…``: a recording's file is not what record ``seq`` says.
+            do. ``recording-…``: a recording's file is not what record ``seq`` says. ``personal-…``: what is
+            kept beside record ``seq`` of people is not what was sealed, is gone although no record erased
+            it, is there although one did, or belongs to no record.
         tenant: whose chain.
         seq: the place in the chain, from 1; 0 for a row of a table.
         until: the last place concerned; equal to ``seq`` for one record.

@@ -204,6 +204,8 @@ class Visit:
         self.state = State.GREETING
         self.outcome: Outcome | None = None
         self.reason = ""
+        self._last_reason = ""
+        """Why the visitor left, in the model's words."""
         self.facts: Facts | None = None
         self.legs: set[Role] = {Role.VISITOR}
         self.attempt: UUID | None = None
@@ -506,9 +508,10 @@ class Visit:
     def end(self, event: EndRequested) -> Iterator[Effect]:
         yield Reply(event.call, {"status": "ending"}, "never")
         if event.role is Role.VISITOR:
+            self._last_reason = clean_sentence(event.reason)
             yield from self._close(
                 Outcome.ABANDONED,
-                f"visitor_ended:{clean_sentence(event.reason)}",
+                "visitor_ended",
                 visitor="goodbye_abandoned",
                 resident="goodbye_resident_visitor_left",
             )
@@ -1289,6 +1292,7 @@ class Visit:
                 "visitor_name": facts.visitor_name if facts else None,
                 "apartment": facts.apartment if facts else None,
                 "resident": facts.resident if facts else None,
+                **({"detail": self._last_reason} if self._last_reason else {}),
             },
         )
         yield Finish(self.outcome)

@@ -1229,7 +1229,8 @@ def test_a_visitor_may_give_up_by_word() -> None:
     assert e.CancelDial(stage.attempt) in told
     assert said_to(told, V) == ["goodbye_abandoned"]
     stage.closes()
-    assert stage.ended() == ("abandoned", "visitor_ended:desistiu de vez")
+    assert stage.ended() == ("abandoned", "visitor_ended")
+    assert of(stage.told, e.Record)[-1].data["detail"] == "desistiu de vez"
 
 
 def test_a_resident_may_end_the_call_undecided() -> None:
