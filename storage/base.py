@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from visits.audit import Anchors, AuditRecord, Fault, Head
+from visits.audit import Anchors, AuditRecord, ErasedScope, Fault, Head
 
 # --------------------------------------------------------------------------------------------------------
 # Errors
@@ -193,6 +193,51 @@ class VisitView:
 
 
 # --------------------------------------------------------------------------------------------------------
+# What is erased
+# --------------------------------------------------------------------------------------------------------
+
+
+class Erasure(NamedTuple):
+    """What was erased of a visit, by which record of its tenant's chain."""
+
+    visit: str
+    scope: str
+    seq: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What an erasure is about."""
+
+    visits: tuple[str, ...]
+    """Those of which something was left."""
+    records: int
+    sealed: int
+    """Records of an older version, which sealed what they say of people: they keep it."""
+    recordings: tuple[str, ...]
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """As records say it."""
+        return {
+            "records": self.records,
+            "recordings": len(self.recordings),
+            **({"sealed": self.sealed} if self.sealed else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A page of visits that started before some time."""
+
+    visits: tuple[str, ...]
+    """Those of which something is left to erase."""
+    last: tuple[str, str] | None
+    """Where the next page goes on; None: there is none."""
+
+
+# --------------------------------------------------------------------------------------------------------
 # The interface
 # --------------------------------------------------------------------------------------------------------
 
@@ -332,6 +377,58 @@ class Storage(ABC):
         Returns:
             The ids of the visits that were closed.
         """
+
+    @abstractmethod
+    async def erase(
+        self,
+        tenant: str,
+        visits: Collection[str],
+        *,
+        scope: ErasedScope,
+        kind: Literal["person.erased", "retention.carried_out"],
+        by: str,
+        at: str,
+        more: Mapping[str, str] | None = None,
+    ) -> Counted:
+        """Erase what ended visits have of people, with a record of it in the tenant's chain.
+
+        Recordings are noted in :meth:`recordings_to_remove`; their files are the caller's to remove.
+
+        Args:
+            tenant: whose visits.
+            visits: their ids. Those of which nothing is left are passed over; of none there is no record.
+            scope: how much of them.
+            kind: on request, or because they were kept long enough.
+            by: who has it done, as records say it.
+            at: as ``visits.audit.stamp`` writes it.
+            more: the record's other fields.
+
+        Raises:
+            StorageRefused: one is no visit of the tenant, still runs, or its records were changed.
+        """
+
+    @abstractmethod
+    async def to_erase(self, tenant: str, visits: Collection[str], scope: ErasedScope) -> Counted:
+        """What :meth:`erase` would remove. Raises :class:`StorageRefused` likewise."""
+
+    @abstractmethod
+    async def due(self, tenant: str, scope: ErasedScope, before: str, after: tuple[str, str]) -> Due:
+        """The next page of a tenant's visits that started before then, and which of them are to be erased.
+
+        ``after``: the (start, id) of the last visit of the page before; ("", "") for the first.
+        """
+
+    @abstractmethod
+    async def erasures(self, visit_id: str) -> list[Erasure]:
+        """What was erased of a visit, in its order."""
+
+    @abstractmethod
+    async def recordings_to_remove(self, limit: int = 100) -> list[str]:
+        """Recordings whose files are to be removed, or were and nobody said so yet."""
+
+    @abstractmethod
+    async def recording_removed(self, recording: str) -> None:
+        """Say that the file is gone."""
 
     @abstractmethod
     async def close(self) -> None:

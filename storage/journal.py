@@ -2,8 +2,8 @@
 
 One file a process, locked while that runs: whoever gets the lock of another's file knows that its process is
 gone. The file begins with a line that names the format; each entry is its length and its CRC-32 (4 bytes
-each, big-endian) before the record: JSON of tenant, visit, at, kind, the canonical text of its whole data, and
-the salt by which what is about a person will be kept apart in the database (without one: it won't be).
+each, big-endian) before the record: JSON of tenant, visit, at, kind, the canonical text of its whole data,
+and the salt by which what is about a person will be kept apart in the database (null: it won't be).
 """
 
 from __future__ import annotations

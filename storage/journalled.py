@@ -439,7 +439,5 @@ def _noted_refusal(
         note = checked(record.tenant, record.visit, record.at, "note", data, salt=record.salt)
     else:
         data |= {"visit": record.visit, "tenant": record.tenant}
-        note = checked(
-            "" if elsewhere else record.tenant, "", record.at, "note", data, salt=record.salt
-        )
+        note = checked("" if elsewhere else record.tenant, "", record.at, "note", data, salt=record.salt)
     return (yield from appended_once(note, heads))

@@ -28,8 +28,9 @@ from storage.base import (
     StorageUnavailable,
 )
 from storage.postgresql_schema import check_version
+from storage.records import INSERT, INSERT_PERSONAL
 from storage.steps import Asked, LockChain, Rows, Sql, Step, carry_out_async
-from storage.store import ALONE, INSERT, INSERT_PERSONAL, Heads, SqlStorage, Write
+from storage.store import ALONE, Heads, SqlStorage, Write
 
 T = TypeVar("T")
 

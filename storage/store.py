@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from decimal import Decimal
 from functools import cache, partial
 from secrets import token_hex
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from storage.base import (
+    Counted,
     DecisionView,
+    Due,
+    Erasure,
     LegView,
     Spending,
     Storage,
@@ -21,14 +24,26 @@ from storage.base import (
     VisitSummary,
     VisitView,
 )
+from storage.erasing import (
+    PersonalCheck,
+    back_between,
+    counted,
+    due,
+    erased,
+    erasures_between,
+    erasures_of,
+    unowned_between,
+)
 from storage.projection import TABLES, in_database, project
 from storage.rebuild import compare
+from storage.records import INSERT, INSERT_PERSONAL, RECORD
 from storage.steps import LockChain, Rows, Sql, Step, where
 from visits.audit import (
     Anchors,
     AuditError,
     AuditRecord,
     Draft,
+    ErasedScope,
     Fault,
     Head,
     StoredRecord,
@@ -52,15 +67,6 @@ ALONE: Final = 5
 LAST: Final = "\U0010ffff"
 """Behind every visit's id."""
 
-RECORD: Final = (
-    "SELECT a.seq, a.tenant, a.visit, a.at, a.kind, a.data, a.previous, a.hash, p.salt, p.data"
-    " FROM audit a LEFT JOIN audit_personal p ON p.tenant = a.tenant AND p.seq = a.seq"
-)
-INSERT: Final = (
-    "INSERT INTO audit (seq, tenant, visit, at, kind, data, previous, hash)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-)
-INSERT_PERSONAL: Final = "INSERT INTO audit_personal (tenant, seq, salt, data) VALUES ($1, $2, $3, $4)"
 _SUMMARY: Final = (
     "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
     " v.visitor_name, v.apartment, v.resident, d.decision, v.gate_requested_at, v.gate_answered_at,"
@@ -118,7 +124,43 @@ class SqlStorage(Storage):
         only = None if visits is None else frozenset(visits)
         return await self._write(partial(_recovered, at, tenants, only, services, why), tuple(sorted(chains)))
 
+    async def erase(
+        self,
+        tenant: str,
+        visits: Collection[str],
+        *,
+        scope: ErasedScope,
+        kind: Literal["person.erased", "retention.carried_out"],
+        by: str,
+        at: str,
+        more: Mapping[str, str] | None = None,
+    ) -> Counted:
+        """See :meth:`Storage.erase`. All in one transaction."""
+        write = partial(_erased, tenant, tuple(visits), scope, kind, by, at, dict(more or {}))
+        return await self._write(write, (tenant,))
+
+    async def recording_removed(self, recording: str) -> None:
+        """See :meth:`Storage.recording_removed`."""
+        await self._write(partial(_recording_removed, recording), ())
+
     # ---- reading ---------------------------------------------------------------------------------------
+
+    async def to_erase(self, tenant: str, visits: Collection[str], scope: ErasedScope) -> Counted:
+        """See :meth:`Storage.to_erase`."""
+        return await self._read(partial(counted, tenant, tuple(visits), scope))
+
+    async def due(self, tenant: str, scope: ErasedScope, before: str, after: tuple[str, str]) -> Due:
+        """See :meth:`Storage.due`."""
+        return await self._read(partial(due, tenant, scope, before, after))
+
+    async def erasures(self, visit_id: str) -> list[Erasure]:
+        """See :meth:`Storage.erasures`."""
+        return await self._read(partial(erasures_of, visit_id))
+
+    async def recordings_to_remove(self, limit: int = 100) -> list[str]:
+        """See :meth:`Storage.recordings_to_remove`."""
+        sql = "SELECT recording FROM recordings_to_remove ORDER BY recording LIMIT $1"
+        return [row[0] for row in await self._rows(sql, (limit,))]
 
     async def visits(
         self,
@@ -241,10 +283,13 @@ class SqlStorage(Storage):
         verifiers = {
             chain: Verifier(chain, heads) for chain, heads in anchors.items() if first <= chain <= last
         }
+        checks: dict[str, PersonalCheck] = {}
         after: tuple[str, int] | None = (first, -(2**63))  # whatever someone put there, below 1 too
         while after is not None:
-            after = await self._read(partial(_verify_page, verifiers, after, last, PAGE * self._at_once))
-        return [fault for chain in sorted(verifiers) for fault in verifiers[chain].finish()]
+            page = PAGE * self._at_once
+            after = await self._read(partial(_verify_page, verifiers, checks, after, last, page))
+        faults = [fault for chain in sorted(verifiers) for fault in verifiers[chain].finish()]
+        return faults + await self._read(partial(_personal_faults, checks, first, last))
 
     async def verify_ends(self) -> list[Fault]:
         """Ends of chains that the table of heads does not know of."""
@@ -323,6 +368,29 @@ def locked(tenant: str, heads: Heads) -> Step[Head | None]:
         rows = yield Sql(last, (tenant,))
         heads[tenant] = Head(*rows[0]) if rows else None
     return heads[tenant]
+
+
+def _erased(
+    tenant: str,
+    visits: tuple[str, ...],
+    scope: ErasedScope,
+    kind: str,
+    by: str,
+    at: str,
+    more: Mapping[str, str],
+    heads: Heads,
+) -> Step[Counted]:
+    yield from locked(tenant, heads)
+    what = yield from counted(tenant, visits, scope)
+    if what.visits:
+        data = {"by": by, "scope": scope, "visits": list(what.visits), "removed": what.removed, **more}
+        sealed = yield from appended(checked(tenant, "", at, kind, data), heads)
+        yield from erased(tenant, what.visits, scope, sealed.seq, at)
+    return what
+
+
+def _recording_removed(recording: str, heads: Heads) -> Step[None]:
+    yield Sql("DELETE FROM recordings_to_remove WHERE recording = $1", (recording,), writes=True)
 
 
 def _recovered(
@@ -455,11 +523,16 @@ def _heads() -> Step[dict[str, Head]]:
 
 
 def _verify_page(
-    verifiers: dict[str, Verifier], after: tuple[str, int], last: str, page: int
+    verifiers: dict[str, Verifier],
+    checks: dict[str, PersonalCheck],
+    after: tuple[str, int],
+    last: str,
+    page: int,
 ) -> Step[tuple[str, int] | None]:
     """Check the next page of chains. The tenant and number to go on after; None at the end."""
     rows = yield Sql(
-        f"{RECORD} WHERE (a.tenant, a.seq) > ($1, $2) AND a.tenant <= $3 ORDER BY a.tenant, a.seq LIMIT {page}",
+        f"{RECORD} WHERE (a.tenant, a.seq) > ($1, $2) AND a.tenant <= $3"
+        f" ORDER BY a.tenant, a.seq LIMIT {page}",
         (*after, last),
     )
     for row in rows:
@@ -467,8 +540,25 @@ def _verify_page(
         verifier = verifiers.get(record.tenant)
         if verifier is None:
             verifier = verifiers[record.tenant] = Verifier(record.tenant)
-        verifier.feed_stored(record)
+        public = verifier.feed_stored(record)
+        check = checks.get(record.tenant)
+        if check is None:
+            check = checks[record.tenant] = PersonalCheck(record.tenant)
+        if public is not None:
+            check.feed(record, public)
     return (rows[-1][1], rows[-1][0]) if len(rows) == page else None
+
+
+def _personal_faults(checks: Mapping[str, PersonalCheck], first: str, last: str) -> Step[list[Fault]]:
+    """What is wrong beside the chains that were looked at."""
+    kept = yield from erasures_between(first, last)
+    back = yield from back_between(first, last)
+    for tenant in {*kept, *back} - checks.keys():
+        checks = {**checks, tenant: PersonalCheck(tenant)}
+    faults = []
+    for tenant in sorted(checks):
+        faults += checks[tenant].finish(kept.get(tenant, ()), back.get(tenant, ()))
+    return faults + (yield from unowned_between(first, last))
 
 
 def _noted_heads() -> Step[tuple[dict[str, set[Head]], list[Fault]]]:

@@ -448,21 +448,40 @@ class VisitHungUp(TypedDict):
     reason: NotRequired[str]
 
 
+ErasedScope = Literal["recordings", "transcripts", "visit"]
+"""What is erased of a visit: its recordings; what was said and done in it; or all that it has of people.
+
+What stands for good is what the chain seals (:mod:`visits.personal`).
+"""
+
+
 class PersonErased(TypedDict):
-    """What was kept of a person was erased on request; the records stand, without it. Never names them."""
+    """What some visits had of people was erased because somebody asked for it. Never names them.
+
+    Attributes:
+        visits: the ids; ended visits of this tenant.
+        removed: how many ``records`` lost what they said of people, and how many ``recordings`` go;
+            ``sealed`` counts the records of older versions, which keep it in the chain.
+    """
 
     by: str
-    visits: int
-    apartments: NotRequired[int]
+    scope: ErasedScope
+    visits: list[Any]
+    removed: dict[str, Any]
     reason: NotRequired[str]
 
 
 class RetentionCarriedOut(TypedDict):
-    """What was older than the tenant keeps it was removed, by kind of thing: how many of each."""
+    """What some visits had of people was kept long enough, and was erased; fields as in ``person.erased``.
+
+    ``before``: visits that started before then.
+    """
 
     by: str
+    scope: ErasedScope
+    visits: list[Any]
     removed: dict[str, Any]
-    before: NotRequired[dict[str, Any]]
+    before: NotRequired[str]
 
 
 Scope = Literal["visit", "service", "either"]
@@ -519,6 +538,9 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     }
 )
 """Every kind of record there is. :func:`seal` refuses any other."""
+
+ERASURES: Final = frozenset({"person.erased", "retention.carried_out"})
+"""The kinds by which something may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -753,6 +775,11 @@ class StoredRecord(NamedTuple):
             return None
         return _plainly_canonical(self.text) if same else None
 
+    def seals_persons(self) -> bool:
+        """Whether its sealed text says something of people: an older version wrote it so."""
+        public = decode(self.text)
+        return committed(public) is None and bool(split(self.kind, public)[1])
+
     def _whole(self, public: Mapping[str, Any]) -> _Whole:
         sealed_on = committed(public)
         if sealed_on is None and self.personal is None:
@@ -974,33 +1001,37 @@ class Verifier:
         """The last record so far: what to note as an anchor where no fault was found."""
         return self._head
 
-    def feed_stored(self, record: StoredRecord) -> None:
-        """The next record as a store keeps it. The same as :meth:`feed`, and quick where nothing is wrong."""
-        plain = (
-            record.seq == self._next
-            and record.tenant == self._tenant
-            and record.previous in self._links
-            and not self._suspect
-            and record.seq not in self._anchors
-            and record.plain_data() is not None
-        )
-        if not plain:
-            self.feed(record.read())
-            return
+    def feed_stored(self, record: StoredRecord) -> Mapping[str, Any] | None:
+        """The next record as a store keeps it. The same as :meth:`feed`, and quick where nothing is wrong.
+
+        Returns what is sealed, None where it does not give the record's hash.
+        """
+        plain = record.plain_data()
+        if (
+            plain is None
+            or record.seq != self._next
+            or record.tenant != self._tenant
+            or record.previous not in self._links
+            or self._suspect
+            or record.seq in self._anchors
+        ):
+            read = record.read()
+            return (read.data if read.sealed is None else read.sealed) if self.feed(read) else None
         self._links = frozenset((record.hash,))
         self._next = record.seq + 1
         self._last_visit = record.visit
         self._head = Head(record.seq, record.hash)
+        return plain
 
-    def feed(self, record: AuditRecord) -> None:
-        """The next record as it is kept."""
+    def feed(self, record: AuditRecord) -> bool:
+        """The next record as it is kept; whether it gives its hash."""
         try:
             own = digest(record)
         except AuditError:
             own = ""
         if own != record.hash:
             self._damaged(record, own)
-            return
+            return False
         if self._tenant is None:
             self._tenant = record.tenant
         if record.tenant != self._tenant:
@@ -1017,6 +1048,7 @@ class Verifier:
             self._report("reordered", record, f"it stands after record {self._next - 1}")
         else:
             self._report("duplicated", record, "its number came before already")
+        return True
 
     def finish(self) -> list[Fault]:
         """All the faults, by their place."""

@@ -119,10 +119,12 @@ PERSONAL: Final[Mapping[str, About]] = MappingProxyType(
         "evidence": About(_EVIDENCE),
         "decision": About(Fields({"evidence": Each(_EVIDENCE), "reason": "personal"})),
         "note": About(_all_but("about leg kind visit tenant")),
+        "visit.reviewed": About(_only("note")),
+        "visit.hung_up": About(_only("reason")),
         "visit.ended": About(_only("visitor_name resident detail"), transcript=False),
     }
 )
-"""By kind. What is not named here is sealed for good: times, outcomes, apartments, the gate's order and answer."""
+"""By kind. What is not named here is sealed for good: times, outcomes, apartments, the gate's answer."""
 
 _NOTHING: Final = Fields({})
 
@@ -184,8 +186,7 @@ def merged(public: dict[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
     public.pop(COMMITMENT, None)
     try:
         for at, value in taken.items():
-            first, *path = at.split("/")
-            *above, last = map(_unescaped, path)
+            *above, last = map(_unescaped, at.split("/")[1:])
             place: Any = public
             for name in above:
                 place = place[int(name)] if isinstance(place, list) else place[name]

@@ -125,7 +125,7 @@ async def test_a_changed_record_is_named_once_and_not_again_for_each_row(
 ) -> None:
     await whole_visit(storage)
     await shell.drop_triggers()
-    await shell.run("UPDATE audit SET data = replace(data, 'João', 'Ana') WHERE kind = 'visit.ended'")
+    await shell.run("UPDATE audit SET data = replace(data, 'opened', 'refused') WHERE kind = 'visit.ended'")
     assert [fault.kind for fault in await storage.verify()] == ["changed"]
 
 
@@ -139,7 +139,7 @@ async def forget(shell: Shell, tenant: str) -> None:
     visits = f"(SELECT id FROM visits WHERE tenant = '{tenant}')"
     for table in ("legs", "turns", "tool_calls", "decisions"):
         await shell.run(f"DELETE FROM {table} WHERE visit IN {visits}")
-    for table in ("visits", "audit", "heads"):
+    for table in ("visits", "audit", "audit_personal", "heads"):
         await shell.run(f"DELETE FROM {table} WHERE tenant = '{tenant}'")
 
 
@@ -190,7 +190,7 @@ async def put(shell: Shell, record: AuditRecord) -> None:
     kept = stored(record)
     places = ", ".join(f"${n}" for n in range(1, 9))
     columns = "seq, tenant, visit, at, kind, data, previous, hash"
-    await shell.run(f"INSERT INTO audit ({columns}) VALUES ({places})", *kept)
+    await shell.run(f"INSERT INTO audit ({columns}) VALUES ({places})", *kept[:8])
 
 
 def stored(record: AuditRecord) -> StoredRecord:

@@ -220,8 +220,13 @@ MINIMAL: Mapping[str, dict[str, Any]] = {
     "key.changed": {"by": "operator:ana", "key": "k1", "action": "revoked"},
     "visit.reviewed": {"by": "operator:ana", "verdict": "wrong"},
     "visit.hung_up": {"by": "operator:ana"},
-    "person.erased": {"by": "operator:ana", "visits": 4},
-    "retention.carried_out": {"by": "service", "removed": {"recordings": 2}},
+    "person.erased": {"by": "operator:ana", "scope": "visit", "visits": [VISIT], "removed": {"records": 4}},
+    "retention.carried_out": {
+        "by": "service",
+        "scope": "recordings",
+        "visits": [VISIT],
+        "removed": {"recordings": 2},
+    },
 }
 
 
