@@ -111,6 +111,7 @@ def edit(db: Path, sql: str) -> None:
     connection = sqlite3.connect(db, isolation_level=None)
     connection.execute("DROP TRIGGER audit_is_not_changed")
     connection.execute("DROP TRIGGER audit_is_not_deleted")
+    connection.execute("DROP TRIGGER audit_personal_is_not_changed")
     assert connection.execute(sql).rowcount == 1
     connection.close()
 
@@ -205,7 +206,7 @@ def test_show_of_no_visit_is_a_failure(db: Path, capsys: pytest.CaptureFixture[s
 def test_show_marks_a_record_that_was_changed(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(
         db,
-        "UPDATE audit SET data = replace(data, 'deixar', 'não') WHERE seq = 12 AND tenant = 'jardim'",
+        "UPDATE audit_personal SET data = replace(data, 'deixar', 'não') WHERE seq = 12",
     )
     assert porteiro(db, "show", VISIT) == 1
     marked = [text for text in capsys.readouterr().out.splitlines() if "CHANGED AFTERWARDS" in text]
@@ -391,6 +392,8 @@ def test_verify_finds_a_cut_tail_by_the_head_that_was_noted(
     assert f"truncated: record {len(STORY)}" in capsys.readouterr().out
     forge = sqlite3.connect(db, isolation_level=None)  # … which somebody thorough makes fit
     forge.execute("DROP TRIGGER heads_go_on")
+    forge.execute("DROP TRIGGER audit_personal_is_erased_on_record")
+    forge.execute(f"DELETE FROM audit_personal WHERE seq = {len(STORY)} AND tenant = 'jardim'")
     forge.execute(
         "UPDATE heads SET (seq, hash) = (SELECT seq, hash FROM audit WHERE tenant = 'jardim'"
         " ORDER BY seq DESC LIMIT 1) WHERE tenant = 'jardim'"
