@@ -24,6 +24,7 @@ class RegisteredCall:
         channel: the PBX's name for the caller's channel (`PJSIP/intercom-00000001`); empty where it did not
             say.
         registered_at: when, in seconds of the registry's clock.
+        tested_by: the id of the operator whose test call it is; empty: it is a call like any other.
     """
 
     uuid: UUID
@@ -32,6 +33,7 @@ class RegisteredCall:
     dialled: str = ""
     channel: str = ""
     registered_at: float = 0.0
+    tested_by: str = ""
 
 
 class RegistrationError(Exception):
@@ -83,6 +85,7 @@ class CallRegistry:
         dialled: str = "",
         caller_id: str = "",
         channel: str = "",
+        tested_by: str = "",
         now: float,
     ) -> RegisteredCall:
         """Note a call. The same said twice is one registration, which expires when the first one does.
@@ -96,7 +99,8 @@ class CallRegistry:
             TooManyCallsError: no more may wait.
         """
         self._expire(now)
-        call = RegisteredCall(uuid, self._tenant(tenant, dialled), caller_id, dialled, channel, now)
+        owner = self._tenant(tenant, dialled)
+        call = RegisteredCall(uuid, owner, caller_id, dialled, channel, now, tested_by)
         known = self._calls.get(uuid)
         if known is not None:
             if _said(known) != _said(call):
@@ -131,6 +135,14 @@ class CallRegistry:
         del self._calls[uuid]
         return call
 
+    def owner(self, dialled: str) -> str:
+        """The tenant whose number was dialled.
+
+        Raises:
+            UnknownTenantError: nobody's.
+        """
+        return self._tenant("", dialled)
+
     def left_s(self, call: RegisteredCall, *, now: float) -> float:
         """For how much longer a registration holds, in seconds."""
         return max(0.0, call.registered_at + self.expires_s - now)
@@ -162,8 +174,8 @@ class CallRegistry:
             del self._calls[oldest.uuid]
 
 
-def _said(call: RegisteredCall) -> tuple[str, str, str, str]:
-    return call.tenant, call.caller_id, call.dialled, call.channel
+def _said(call: RegisteredCall) -> tuple[str, ...]:
+    return call.tenant, call.caller_id, call.dialled, call.channel, call.tested_by
 
 
 __all__ = [

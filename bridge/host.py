@@ -294,7 +294,7 @@ class VisitHost:
             await self._let_go()
 
     async def _begin(self) -> None:
-        about = {
+        about: dict[str, object] = {
             "endpoint": self.visitor.endpoint.kind,
             "provider": self.place.provider.name,
             "language": self.place.settings.language,
@@ -305,6 +305,8 @@ class VisitHost:
                 "dialled": self.call.dialled,
                 "channel": self.call.channel,
             }
+            if self.call.tested_by:
+                about |= {"test": True, "tested_by": self.call.tested_by}
         try:
             await self._record("visit.started", about)
         except _NotDurable:

@@ -33,6 +33,7 @@ from bridge.house import Condominium, House
 from bridge.log import bound
 from bridge.model_server import ModelServerAddress
 from bridge.recorder import Recorder
+from bridge.rehearsal import rehearsed
 from bridge.sentences import Sentences
 from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenant_provider import providers_of
@@ -268,7 +269,10 @@ class LocalRunner:
             opening.cancel()  # too late for it: the call is here
         if endpoint.call_id in self._visits:  # two visits of one id would share their records
             return Refusal(f"a visit with the id {endpoint.call_id} is running")
-        host = VisitHost(self._house, self._places[tenant], endpoint, call)
+        place = self._places[tenant]
+        if call is not None and call.tested_by:
+            place = rehearsed(place, self._around_dialer)
+        host = VisitHost(self._house, place, endpoint, call)
         self._visits[endpoint.call_id] = host
         with bound(tenant=tenant, visit=host.id):
             task = asyncio.get_running_loop().create_task(host.run(), name=f"visit {endpoint.call_id}")

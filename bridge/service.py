@@ -19,6 +19,8 @@ from bridge.calls import (
     CallRegistry,
     NotTakingCallsError,
     RegisteredCall,
+    RegistrationError,
+    UnknownTenantError,
     WrongTenantError,
 )
 from bridge.clock import Clock
@@ -37,6 +39,7 @@ from bridge.endpoints.audiosocket import (
     Refusal,
 )
 from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.web import NotTakenError, Origin, WebCall, WebLine, connect
 from bridge.host import VisitHost
 from bridge.http.application import application
 from bridge.http.bounds import Bounds
@@ -48,7 +51,7 @@ from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenant_provider import pipelines_of
 from bridge.watch import Watcher
-from bridge.workers.lending import LendingAudioSocket, LendingWebsocket
+from bridge.workers.lending import LendingAudioSocket, LendingWeb, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
 from storage.base import Storage, StorageError, StorageUnavailable
 from storage.catalogue import Catalogue
@@ -298,25 +301,61 @@ class Service:
         own = self.settings.tenants[tenant]
         if self._runner.runs(endpoint.call_id):
             return Refusal(f"a visit with the id {endpoint.call_id} is running")
-        if (legs := self.open_legs()) >= self.settings.service.max_calls:
-            return Refusal(
-                f"{legs} calls are running; service.max_calls allows {self.settings.service.max_calls}"
-            )
-        allowed = own.limits.max_calls
-        if (legs := self.open_legs(tenant)) >= allowed:
-            return Refusal(
-                f"{legs} calls of {tenant} are running; tenants.{tenant}.limits.max_calls allows {allowed}"
-            )
+        if full := self._why_full(tenant):
+            return Refusal(full)
         try:
             call = self._calls.claim(endpoint.call_id, tenant, now=asyncio.get_running_loop().time())
         except WrongTenantError as error:
             return Refusal(str(error))
+        if call is None and isinstance(endpoint, WebCall):  # whether it is a test is known by it alone
+            return Refusal(f"the call {endpoint.call_id} came too late for its registration")
         if call is None and own.registration == "required":
             return Refusal(
                 f"the call {endpoint.call_id} is not registered, or was more than "
                 f"{self.settings.service.registration_s:g} s ago; tenants.{tenant}.registration is required"
             )
         return self._runner.visitor(tenant, endpoint, call)
+
+    def _why_full(self, tenant: str) -> str:
+        """Why a tenant's visitor can't be let in; "" where one can."""
+        if (legs := self.open_legs()) >= self.settings.service.max_calls:
+            return f"{legs} calls are running; service.max_calls allows {self.settings.service.max_calls}"
+        allowed = self.settings.tenants[tenant].limits.max_calls
+        if (legs := self.open_legs(tenant)) >= allowed:
+            return f"{legs} calls of {tenant} are running; tenants.{tenant}.limits.max_calls allows {allowed}"
+        return ""
+
+    def owner(self, number: str) -> str | None:
+        """The tenant whose number it is; None: nobody's."""
+        try:
+            return self._calls.owner(number)
+        except UnknownTenantError:
+            return None
+
+    async def web_visitor(
+        self, tenant: str, call_id: UUID, origin: Origin, *, dialled: str = "", tested_by: str = ""
+    ) -> WebLine:
+        """A visitor's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
+        if not self._open_to_visitors:
+            raise NotTakenError("found a service that takes no calls now; /ready says why")
+        if full := self._why_full(tenant):
+            raise NotTakenError(full)
+        now = asyncio.get_running_loop().time()
+        try:
+            self._calls.register(call_id, tenant=tenant, dialled=dialled, tested_by=tested_by, now=now)
+        except RegistrationError as error:
+            raise NotTakenError(str(error)) from None
+        return await self._web_call(self._gatehouses[tenant].visitors, call_id, origin)
+
+    async def web_resident(self, tenant: str, attempt: UUID, origin: Origin) -> WebLine:
+        """A resident's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
+        return await self._web_call(self._gatehouses[tenant].residents, attempt, origin)
+
+    async def _web_call(self, server: AudioSocketServer, call_id: UUID, origin: Origin) -> WebLine:
+        made = LendingWeb(server, origin) if self.pool else WebCall(server, origin)
+        line = WebLine(await connect(made), call_id)
+        await line.open()
+        return line
 
     def _resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
         """A resident's call came in."""

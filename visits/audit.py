@@ -127,11 +127,16 @@ Outcome = Literal["authorized", "denied", "unreachable", "abandoned", "failed"]
 
 
 class VisitStarted(TypedDict):
-    """A visitor's leg was accepted. Opens the visit: every other record of a visit comes after it."""
+    """A visitor's leg was accepted. Opens the visit: every other record of a visit comes after it.
+
+    ``test``: a test call of ``tested_by``: no real gate moved and no real telephone rang.
+    """
 
     endpoint: NotRequired[str]
     provider: NotRequired[str]
     language: NotRequired[str]
+    test: NotRequired[bool]
+    tested_by: NotRequired[str]
     settings: NotRequired[dict[str, Any]]
     """The tenant's settings that it runs with: ``digest``, and ``version`` where that is known."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from uuid import UUID
 
 from bridge.endpoints.base import ClosedKind, EndpointClosed, KnowsIds, LegSink
@@ -28,7 +28,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         intake: reads the socket while there is a call (:meth:`_read_with_the_tick`). None: the event loop.
     """
 
-    kind: ClassVar[str]
+    kind: str
     """Names the log's room, and the closing line: ``KIND.closed``."""
 
     def __init__(

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from bridge.http import calls, health, sessions
+from bridge.http import audio, calls, health, sessions
 from bridge.http.access import Access
 from bridge.http.console import site
 from bridge.http.console.application import console
@@ -21,7 +21,7 @@ from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue
 
 
-class Behind(calls.Registrar, health.Readiness, site.Behind, Protocol):
+class Behind(calls.Registrar, health.Readiness, audio.Calls, site.Behind, Protocol):
     """What the API needs of the service."""
 
     @property
@@ -71,6 +71,7 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     async def home(_: Request) -> Response:
         return RedirectResponse(f"{ROOT}/")
 
+    app.router.routes.extend(audio.routes(service))
     app.add_route(PATH, openapi, ["GET"])
     app.add_route("/", home, ["GET"])
     app.mount(ROOT, console(service, log_ins))

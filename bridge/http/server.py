@@ -12,12 +12,15 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bridge.endpoints.listening import open_listeners
+from bridge.endpoints.web_messages import MAX_MESSAGE_BYTES
+from bridge.http.sockets import PING_S, Socket
 
 HEAD_S = 10.0
 """From a connection to the end of a request's headers."""
@@ -52,6 +55,11 @@ class _Connection(H11Protocol):
         super().handle_events()
         if self.cycle is not None:
             self._moved_on()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """From here on it is a WebSocket, with limits of its own."""
+        self._moved_on()
+        super().handle_websocket_upgrade(event)
 
     def pause_writing(self) -> None:
         """Whoever asked does not take the answer as quickly as it is given."""
@@ -103,7 +111,11 @@ class HttpServer:
         self._sockets: list[socket.socket] = []
         config: dict[str, Any] = {
             "http": _Connection,
-            "ws": "none",
+            "ws": Socket,
+            "ws_max_size": MAX_MESSAGE_BYTES,
+            "ws_per_message_deflate": False,
+            "ws_ping_interval": PING_S,
+            "ws_ping_timeout": PING_S,
             "loop": "none",
             "lifespan": "off",
             "interface": "asgi3",

@@ -89,6 +89,26 @@ class AdoptedAudioSocket(Adopted, AudioSocketEndpoint):
         return {"port": self._port}
 
 
+class AdoptedWeb(Adopted, AudioSocketEndpoint):
+    """A call over the front's HTTP port. Who may call, the front has asked."""
+
+    def __init__(
+        self, server: AudioSocketServer, take: Take, given: Given, on_gone: Callable[[], None]
+    ) -> None:
+        Adopted.__init__(self, take, given, on_gone)
+        AudioSocketEndpoint.__init__(self, server)
+        self.kind = take.endpoint
+
+    def _connected(self) -> bool:
+        self._server.roster.arrived(self)
+        return True
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        if not self._put_by(nbytes):
+            super().buffer_updated(nbytes)
+
+
 class AdoptedWebsocket(Adopted, IncomingEndpoint):
     """A WebSocket connection, from its first frame on."""
 

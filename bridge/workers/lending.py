@@ -18,6 +18,7 @@ from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer
 from bridge.endpoints.base import EndpointClosed
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.listening import SEND_BUFFER_BYTES
+from bridge.endpoints.web import Origin, WebCall
 
 RELAY_BYTES = 8 * 1024
 """Passed on from a worker to a TLS connection in one turn of the event loop."""
@@ -87,6 +88,13 @@ class LendingAudioSocket(Lending, AudioSocketEndpoint):
         if not self.ended:
             self._came += memoryview(self._read_buffer)[:nbytes]
         super().buffer_updated(nbytes)
+
+
+class LendingWeb(WebCall, LendingAudioSocket):
+    """The front's end of a call over the HTTP port; the client's side notices nothing of the lending."""
+
+    def __init__(self, server: AudioSocketServer, origin: Origin) -> None:
+        WebCall.__init__(self, server, origin)
 
 
 class LendingWebsocket(Lending, IncomingEndpoint):

@@ -6,7 +6,7 @@ along as a file descriptor.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,6 +18,10 @@ MAX_BYTES = 128 * 1024
 
 T = TypeVar("T")
 Number = Annotated[int, Field(ge=1)]
+
+
+EndpointKind = Literal["audiosocket", "asterisk_websocket", "websocket", "browser", "simulated"]
+"""What carries a call that is given away; the last three come over the HTTP port."""
 
 
 class MessageError(ValueError):
@@ -38,7 +42,7 @@ class Take(_Message):
     number: Number
     role: Literal["visitor", "resident"]
     tenant: str
-    endpoint: Literal["audiosocket", "asterisk_websocket"]
+    endpoint: EndpointKind
     call_id: UUID
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -142,6 +146,18 @@ Message = ToWorker | ToFront
 
 _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])
 _TO_FRONT: TypeAdapter[ToFront] = TypeAdapter(Annotated[ToFront, Field(discriminator="kind")])
+
+
+def endpoint_kind(kind: str) -> EndpointKind:
+    """The kind of an endpoint.
+
+    Raises:
+        MessageError: it is none that can be given away.
+    """
+    for known in get_args(EndpointKind):
+        if kind == known:
+            return cast(EndpointKind, known)
+    raise MessageError(f"found an endpoint {kind!r}; allowed: {', '.join(get_args(EndpointKind))}")
 
 
 def packed(message: Message, raw: bytes = b"") -> bytes:

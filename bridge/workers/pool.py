@@ -37,6 +37,7 @@ from bridge.workers.messages import (
     Stop,
     Take,
     VisitOver,
+    endpoint_kind,
     for_front,
 )
 from bridge.workers.order import WorkerOrder
@@ -390,7 +391,7 @@ class WorkerPool:
                 number=number,
                 role=role,
                 tenant=tenant,
-                endpoint="audiosocket" if endpoint.kind == "audiosocket" else "asterisk_websocket",
+                endpoint=endpoint_kind(endpoint.kind),
                 call_id=call_id,
                 host=given.host,
                 port=given.port,

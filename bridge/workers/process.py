@@ -26,7 +26,7 @@ from bridge.endpoints.base import Endpoint, LegSink
 from bridge.runner import LocalRunner
 from bridge.settings import Settings, SettingsError
 from bridge.watch import Watcher
-from bridge.workers.adopting import Adopted, AdoptedAudioSocket, AdoptedWebsocket
+from bridge.workers.adopting import Adopted, AdoptedAudioSocket, AdoptedWeb, AdoptedWebsocket
 from bridge.workers.channel import Channel, end_of
 from bridge.workers.lending import Given
 from bridge.workers.messages import (
@@ -236,6 +236,8 @@ class Worker:
     def _endpoint(self, take: Take, given: Given) -> Adopted:
         if take.endpoint == "audiosocket":
             return AdoptedAudioSocket(self._audiosocket, take, given, lambda: self._gone(take))
+        if take.endpoint in ("websocket", "browser", "simulated"):
+            return AdoptedWeb(self._audiosocket, take, given, lambda: self._gone(take))
         return AdoptedWebsocket(self._websocket, self._accept, take, given, lambda: self._gone(take))
 
     def _accept(self, endpoint: Endpoint) -> LegSink | Refusal | None:
