@@ -11,9 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from visits.audit import Anchors, AuditRecord, ErasedScope, Fault, Head
+
+if TYPE_CHECKING:  # they rest on this file
+    from storage.catalogue import Catalogue
+    from storage.filters import RecordFilter, VisitFilter
+    from storage.paging import Page
 
 # --------------------------------------------------------------------------------------------------------
 # Errors
@@ -261,6 +266,11 @@ class Storage(ABC):
         """Why no record can be made durable now, in fixed words: ``nothing_durable``."""
         return []
 
+    @property
+    @abstractmethod
+    def catalogue(self) -> Catalogue:
+        """Tenants, directories, operators, keys and reviews, in the same database."""
+
     @abstractmethod
     async def append(
         self, tenant: str, visit: str, at: str, kind: str, data: Mapping[str, object]
@@ -298,6 +308,26 @@ class Storage(ABC):
         offset: int = 0,
     ) -> list[VisitSummary]:
         """Visits, the latest first. ``since`` (inclusive) and ``until`` (exclusive) bound their start."""
+
+    @abstractmethod
+    async def visit_page(
+        self, wanted: VisitFilter, *, after: str | None = None, limit: int = 50
+    ) -> Page[VisitSummary]:
+        """One page of the visits that are wanted, the latest first.
+
+        Args:
+            after: ``next`` of the page before; None: the first.
+            limit: visits on it, at most :data:`storage.paging.MAX_PAGE`.
+
+        Raises:
+            StorageRefused: ``after`` is no cursor of such a page, or ``limit`` is too large.
+        """
+
+    @abstractmethod
+    async def record_page(
+        self, wanted: RecordFilter, *, after: str | None = None, limit: int = 50
+    ) -> Page[AuditRecord]:
+        """One page of the audit records that are wanted, the latest first. As :meth:`visit_page`."""
 
     @abstractmethod
     async def spending(self, tenant: str, since: str) -> list[Spending]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from storage.base import StorageRefused
@@ -132,13 +132,13 @@ class Changes:
         counter: where the next look begins.
         tenants: the settings in force of those that were put.
         removed: tenants that are gone.
-        directories: the versions of the directories that changed; 0: it is gone.
+        directories: the versions of the directories that changed.
     """
 
     counter: int
     tenants: tuple[SettingsVersion, ...] = ()
     removed: tuple[str, ...] = ()
-    directories: Mapping[str, int] | None = None
+    directories: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Catalogue(ABC):
 
     @abstractmethod
     async def remove_tenant(self, tenant: str, *, expected: int | None, by: str, at: str) -> SettingsVersion:
-        """Remove a tenant, its directory with it; its numbers are free. Its versions and visits stay.
+        """Remove a tenant, and all apartments with it; its numbers are free. Its versions and visits stay.
 
         Raises:
             NotThere: there is none.
@@ -467,10 +467,13 @@ class Catalogue(ABC):
     # ---- reviews ---------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def review(self, visit: str, verdict: Verdict, note: str, *, by: str, at: str) -> AuditRecord:
+    async def review(
+        self, visit: str, verdict: Verdict, note: str, *, by: str, at: str
+    ) -> AuditRecord | None:
         """A person's judgement of a visit: the last one counts, all are on record.
 
-        What was said last is in ``VisitView.review``, all of it in the records ``visit.reviewed``.
+        What was said last is in ``VisitView.review``, all of it in the records ``visit.reviewed``. Returns as
+        :meth:`storage.base.Storage.append` does.
 
         Raises:
             NotThere: there is no such visit.

@@ -63,6 +63,7 @@ TABLES: Final[Mapping[str, Table]] = {
         _columns("visit seq leg call name arguments called_at answered_at result ms status"),
     ),
     "decisions": Table(("visit",), _columns("visit seq at decision evidence reason")),
+    "reviews": Table(("visit",), _columns("visit seq at reviewer verdict note")),
 }
 """The tables that follow from the records."""
 
@@ -404,6 +405,17 @@ def _visit_ended(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("visits", (record.visit,), {**_known(record), **row})
 
 
+def _visit_reviewed(record: Draft, seq: int, visit: Row) -> Change:
+    said = yield Get("reviews", (record.visit,))
+    data = record.data
+    row = {"seq": seq, "at": record.at, "reviewer": data["by"], "verdict": data["verdict"]}
+    row["note"] = data.get("note", "")
+    if said is None:
+        yield Insert("reviews", {"visit": record.visit, **row})
+    else:
+        yield Update("reviews", (record.visit,), row)
+
+
 CHANGES: Final[Mapping[str, Callable[[Draft, int, Row], Change]]] = {
     "leg.connected": _leg_connected,
     "leg.ended": _leg_ended,
@@ -417,5 +429,6 @@ CHANGES: Final[Mapping[str, Callable[[Draft, int, Row], Change]]] = {
     "visit.cost": _visit_cost,
     "visit.recovered": _visit_recovered,
     "visit.ended": _visit_ended,
+    "visit.reviewed": _visit_reviewed,
 }
 """The kinds that change a table, beside ``visit.started``; all others are in the audit log alone."""

@@ -6,9 +6,12 @@ carry the same steps out in their own way.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from storage.base import StorageUnavailable
 
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
@@ -29,6 +32,12 @@ class LockChain:
 
     tenant: str
 
+
+CATALOGUE: Final = "\U0010ffff catalogue"
+"""What the catalogue is called among the chains that are locked: behind every tenant, so always the last.
+
+A store's write that names it beside a tenant is a transaction of its own.
+"""
 
 Asked = Sql | LockChain
 Step = Generator[Asked, Rows, T]
@@ -60,10 +69,39 @@ async def carry_out_async(step: Step[T], execute: Callable[[Asked], Awaitable[Ro
         step.close()
 
 
-def where(conditions: Sequence[tuple[str, Any]]) -> tuple[str, tuple[Any, ...]]:
+def insert(table: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> Generator[Asked, Rows, None]:
+    """New rows, a hundred in one statement. ``columns``: their names, with spaces between."""
+    names = columns.split()
+    for first in range(0, len(rows), 100):
+        some = rows[first : first + 100]
+        places = ", ".join(
+            f"({', '.join(f'${row * len(names) + n}' for n in range(1, len(names) + 1))})"
+            for row in range(len(some))
+        )
+        values = tuple(value for row in some for value in row)
+        yield Sql(f"INSERT INTO {table} ({', '.join(names)}) VALUES {places}", values, writes=True)
+
+
+def loaded(text: str) -> Any:
+    """JSON out of a column. Raises :class:`StorageUnavailable` where somebody spoilt it."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StorageUnavailable("corrupt", f"a column holds no JSON, found {text!r:.60}") from error
+
+
+def escaped(word: str) -> str:
+    """A text as it stands, within what a ``LIKE … ESCAPE '\\'`` looks for."""
+    for special in ("\\", "%", "_"):
+        word = word.replace(special, f"\\{special}")
+    return word
+
+
+def where(conditions: Sequence[tuple[str, Any]], before: int = 0) -> tuple[str, tuple[Any, ...]]:
     """The WHERE of all conditions that have a value, and the values.
 
     A condition has one ``?`` for each value; a tuple has several values (``x IN ?`` takes any number).
+    ``before``: how many values the statement has before these.
     """
     texts: list[str] = []
     values: list[Any] = []
@@ -71,13 +109,13 @@ def where(conditions: Sequence[tuple[str, Any]]) -> tuple[str, tuple[Any, ...]]:
         if value is None:
             continue
         if text.endswith(" IN ?"):
-            places = ", ".join(f"${len(values) + n}" for n in range(1, len(value) + 1))
+            places = ", ".join(f"${before + len(values) + n}" for n in range(1, len(value) + 1))
             # Of nothing it is none: neither database has an empty list.
             texts.append(text.replace("?", f"({places})") if value else "1 = 0")
             values += value
             continue
         for each in value if isinstance(value, tuple) else (value,):
             values.append(each)
-            text = text.replace("?", f"${len(values)}", 1)
+            text = text.replace("?", f"${before + len(values)}", 1)
         texts.append(text)
     return (" WHERE " + " AND ".join(texts) if texts else ""), tuple(values)

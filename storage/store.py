@@ -16,6 +16,7 @@ from storage.base import (
     Due,
     Erasure,
     LegView,
+    ReviewView,
     Spending,
     Storage,
     StorageRefused,
@@ -24,6 +25,7 @@ from storage.base import (
     VisitSummary,
     VisitView,
 )
+from storage.catalogue import Catalogue
 from storage.erasing import (
     PersonalCheck,
     back_between,
@@ -34,6 +36,9 @@ from storage.erasing import (
     erasures_of,
     unowned_between,
 )
+from storage.filters import RecordFilter, VisitFilter
+from storage.lists import records_on_page, visits_on_page
+from storage.paging import Page
 from storage.projection import TABLES, in_database, project
 from storage.rebuild import compare
 from storage.records import INSERT, INSERT_PERSONAL, RECORD
@@ -70,8 +75,8 @@ LAST: Final = "\U0010ffff"
 _SUMMARY: Final = (
     "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
     " v.visitor_name, v.apartment, v.resident, d.decision, v.gate_requested_at, v.gate_answered_at,"
-    " v.gate_opened, v.gate_detail, v.cost, v.currency, v.cost_complete"
-    " FROM visits v LEFT JOIN decisions d ON d.visit = v.id"
+    " v.gate_opened, v.gate_detail, v.cost, v.currency, v.cost_complete, r.verdict"
+    " FROM visits v LEFT JOIN decisions d ON d.visit = v.id LEFT JOIN reviews r ON r.visit = v.id"
 )
 
 Heads = dict[str, Head | None]
@@ -94,6 +99,13 @@ class SqlStorage(Storage):
     async def __aexit__(self, *_: object) -> None:
         """Close."""
         await self.close()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """See :attr:`Storage.catalogue`."""
+        from storage.catalogue_store import SqlCatalogue  # it rests on this file
+
+        return SqlCatalogue(self)
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -184,6 +196,18 @@ class SqlStorage(Storage):
         places = f"LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
         sql = f"{_SUMMARY}{clause} ORDER BY v.started_at DESC, v.id {places}"
         return [_summary(row) for row in await self._rows(sql, (*values, limit, offset))]
+
+    async def visit_page(
+        self, wanted: VisitFilter, *, after: str | None = None, limit: int = 50
+    ) -> Page[VisitSummary]:
+        """See :meth:`Storage.visit_page`."""
+        return await self._read(partial(_visit_page, wanted, after, limit))
+
+    async def record_page(
+        self, wanted: RecordFilter, *, after: str | None = None, limit: int = 50
+    ) -> Page[AuditRecord]:
+        """See :meth:`Storage.record_page`."""
+        return await self._read(partial(_record_page, wanted, after, limit))
 
     async def spending(self, tenant: str, since: str) -> list[Spending]:
         """See :meth:`Storage.spending`."""
@@ -444,6 +468,26 @@ def _amount(billionths: int) -> Decimal:
     return Decimal(billionths).scaleb(-9)
 
 
+def _visit_page(wanted: VisitFilter, after: str | None, limit: int) -> Step[Page[VisitSummary]]:
+    page = yield from visits_on_page(wanted, after, limit)
+    clause, values = where((("v.id IN ?", tuple(id_ for _, id_ in page.items)),))
+    rows = yield Sql(f"{_SUMMARY}{clause} ORDER BY v.started_at DESC, v.id DESC", values)
+    return Page(tuple(_summary(row) for row in rows), page.next)
+
+
+def _record_page(wanted: RecordFilter, after: str | None, limit: int) -> Step[Page[AuditRecord]]:
+    page = yield from records_on_page(wanted, after, limit)
+    if not page.items:
+        return Page(())
+    places = ", ".join(f"(${n}, CAST(${n + 1} AS BIGINT))" for n in range(1, 2 * len(page.items), 2))
+    rows = yield Sql(
+        f"{RECORD} WHERE (a.tenant, a.seq) IN (VALUES {places})"
+        " ORDER BY a.at DESC, a.tenant DESC, a.seq DESC",
+        tuple(part for _, tenant, seq in page.items for part in (tenant, seq)),
+    )
+    return Page(tuple(StoredRecord(*row).read() for row in rows), page.next)
+
+
 def _open_visits(
     tenants: Collection[str] | None, services: Collection[str] | None
 ) -> Step[list[VisitSummary]]:
@@ -483,12 +527,14 @@ def _view(visit: str) -> Step[VisitView | None]:
     decisions = yield Sql(
         "SELECT decision, evidence, reason, at, seq FROM decisions WHERE visit = $1", (visit,)
     )
+    reviews = yield Sql("SELECT verdict, note, reviewer, at, seq FROM reviews WHERE visit = $1", (visit,))
     return VisitView(
         summary=_summary(found[0]),
         legs=tuple(LegView(*row) for row in legs),
         turns=tuple(_turn(*row) for row in turns),
         tool_calls=tuple(map(_tool_call, calls)),
         decision=next((DecisionView(d[0], json.loads(d[1]), d[2], d[3], d[4]) for d in decisions), None),
+        review=next((ReviewView(*row) for row in reviews), None),
     )
 
 

@@ -157,10 +157,10 @@ class Worker:
         connection.execute("SAVEPOINT job")
         try:
             result = job.work(connection)
-        except (StorageRefused, sqlite3.IntegrityError, OverflowError) as error:
+        except (StorageError, sqlite3.IntegrityError, OverflowError) as error:
             connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
-            refusal = error if isinstance(error, StorageRefused) else StorageRefused(f"{self._path}: {error}")
+            refusal = error if isinstance(error, StorageError) else StorageRefused(f"{self._path}: {error}")
             return job, None, refusal
         connection.execute("RELEASE job")
         return job, result, None
@@ -168,6 +168,8 @@ class Worker:
     def _read(self, connection: sqlite3.Connection, job: _Job) -> Outcome:
         try:
             return job, job.work(connection), None
+        except StorageError as error:  # a step's own: a cursor that is none, rows that can't be read
+            return job, None, error
         except sqlite3.Error as error:
             return job, None, unavailable(error, self._path)
         except OverflowError as error:  # a number that no SQLite column can hold

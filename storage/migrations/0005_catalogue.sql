@@ -8,11 +8,11 @@ CREATE TABLE catalogue_changes (
 
 INSERT INTO catalogue_changes (id, counter) VALUES (1, 0);
 
--- The settings in force; without content: the tenant was removed, and may come back.
+-- Which version of the settings is in force. A tenant that was removed may come back.
 CREATE TABLE tenants (
     id      TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL CHECK (version >= 1),
-    content TEXT,
+    removed INTEGER NOT NULL,
     changed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -72,7 +72,6 @@ CREATE TABLE residents (
     apartment   INTEGER NOT NULL,
     position    INTEGER NOT NULL,
     name        TEXT NOT NULL,
-    words       TEXT NOT NULL,
     contact     INTEGER NOT NULL,
     dial        TEXT NOT NULL,
     quiet       TEXT NOT NULL,

@@ -29,6 +29,10 @@ NUMBERS = ("response_ms", "heard_ms", "ms", "gate_opened", "cost", "cost_usd", "
 """Columns that hold numbers and may be NULL."""
 
 
+COMPUTED = {"visitor_words", "resident_words"}
+"""Columns that the database computes from others: nobody can change them."""
+
+
 def other(column: str, value: Any) -> Any:
     """A value that a column of this one's type can hold, and that is not it."""
     if value is None:
@@ -45,6 +49,7 @@ async def test_every_column_of_every_row_is_compared(shell: Shell, storage: SqlS
     for table, told in TABLES.items():
         key = told.key
         for row in await shell.rows(f"SELECT * FROM {table} WHERE {key[0]} = $1", visit.id):
+            row = {name: value for name, value in row.items() if name not in COMPUTED}
             assert set(row) == set(told.columns)
             keys = tuple(row[name] for name in key)
             where = " AND ".join(f"{name} = ${n}" for n, name in enumerate(key, 2))
