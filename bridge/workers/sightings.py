@@ -110,22 +110,18 @@ def read_batch(raw: bytes) -> list[Seen]:
     Raises:
         MessageError: it is no such thing.
     """
-    found = []
-    for line in raw.splitlines():
-        try:
-            tenant, visit, at_ms, kind, data = orjson.loads(line)
-        except ValueError as error:
-            raise MessageError(
-                f"found no sighting ({type(error).__name__}); allowed: five things a line"
-            ) from None
-        if not (
-            all(isinstance(one, str) for one in (tenant, visit, kind))
-            and isinstance(at_ms, int | float)
-            and isinstance(data, dict)
-        ):
-            raise MessageError("found a sighting of another form; allowed: tenant, visit, at_ms, kind, data")
-        found.append(Seen(visit, at_ms, kind, data, tenant))
-    return found
+    return [_seen(line) for line in raw.splitlines()]
+
+
+def _seen(line: bytes) -> Seen:
+    try:
+        read = orjson.loads(line)
+    except ValueError as error:
+        raise MessageError(f"found no sighting ({error}); allowed: JSON") from None
+    match read:
+        case [str(tenant), str(visit), int() | float() as at_ms, str(kind), dict(data)]:
+            return Seen(visit, at_ms, kind, data, tenant)
+    raise MessageError("found a sighting of another form; allowed: [tenant, visit, at_ms, kind, data]")
 
 
 __all__ = ["Sightings", "read_batch"]
