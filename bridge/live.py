@@ -24,7 +24,7 @@ import orjson
 import structlog
 
 from bridge.watch import PASSING, Seen
-from visits.audit import stamp
+from visits.audit import KINDS, stamp
 
 KEPT_EVENTS: Final = 1000
 """So many are kept for those who come back."""
@@ -171,7 +171,8 @@ class LiveEvent:
         at: when it was seen.
         tenant: whose; empty: the service's own.
         visit: empty: of no visit.
-        kind: as :class:`bridge.watch.Seen` has it, or `call.registered`, `service.readiness`, `lost`.
+        kind: one of :data:`EVENT_KINDS`: as :class:`bridge.watch.Seen` has it, or `visit.over` (it does not
+            run any more), `call.registered`, `service.readiness`; or `lost`.
         json: the data, as JSON.
     """
 
@@ -195,11 +196,13 @@ class Subscription:
     Attributes:
         tenant: None: of all.
         kinds: None: every kind.
+        visit: None: every visit, and what is of none.
     """
 
     hub: Hub
     tenant: str | None
     kinds: frozenset[str] | None
+    visit: str | None
     _waiting: deque[LiveEvent] = field(default_factory=lambda: deque(maxlen=QUEUED_EVENTS))
     _lost: int = 0
     _gap: bool = False
@@ -213,8 +216,11 @@ class Subscription:
 
     def wants(self, event: LiveEvent) -> bool:
         """Whether this reader is to have it."""
-        mine = self.tenant is None or event.tenant == self.tenant or event.kind == READINESS
-        return mine and (self.kinds is None or event.kind in self.kinds)
+        return (
+            (self.tenant is None or event.tenant == self.tenant or event.kind == READINESS)
+            and (self.kinds is None or event.kind in self.kinds)
+            and (self.visit is None or event.visit == self.visit)
+        )
 
     def put(self, event: LiveEvent) -> None:
         """It happened. The oldest that waits is let go where there is no room."""
@@ -271,6 +277,13 @@ class Subscription:
 
 READINESS: Final = "service.readiness"
 """Whether visitors are taken, and what somebody should look after: everybody may know."""
+
+EVENT_KINDS: Final = frozenset(
+    {kind for kind, one in KINDS.items() if one.scope != "service"}
+    | {"state", "speaking", "partial", "barge_in", "pause", "floor", "session.own_voice", "visit.over"}
+    | {"provider.state", "call.registered", READINESS}
+)
+"""Every kind that is told, beside `lost`."""
 
 HangsUp = Callable[[UUID, str | None, str], bool]
 """Tells a visit to hang up a leg, or all; by whom. False: no such visit runs, or it has no such leg."""
@@ -331,16 +344,22 @@ class Hub:
         return len(self._readers)
 
     def subscribe(
-        self, tenant: str | None = None, kinds: Collection[str] | None = None, after: str = ""
+        self,
+        tenant: str | None = None,
+        kinds: Collection[str] | None = None,
+        visit: UUID | None = None,
+        after: str = "",
     ) -> Subscription:
         """Follow what happens from now on.
 
         Args:
             tenant: None: of all, and what is the service's own.
-            kinds: None: every kind.
+            kinds: some of :data:`EVENT_KINDS`; None: every kind.
+            visit: None: every visit, and what is of none.
             after: the id that the reader had last: what came since is given first, as far as it is kept.
         """
-        reader = Subscription(self, tenant, None if kinds is None else frozenset(kinds))
+        wanted = None if kinds is None else frozenset(kinds)
+        reader = Subscription(self, tenant, wanted, None if visit is None else str(visit))
         if after:
             self._catch_up(reader, after)
         if self._closed:
@@ -603,6 +622,7 @@ def _now() -> str:
 
 
 __all__ = [
+    "EVENT_KINDS",
     "HangsUp",
     "Hub",
     "LiveEvent",

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from bridge.http import audio, calls, health, sessions
+from bridge.http import audio, calls, events, health, running, sessions
 from bridge.http.access import Access
 from bridge.http.console import site
 from bridge.http.console.application import console
@@ -21,7 +21,7 @@ from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue
 
 
-class Behind(calls.Registrar, health.Readiness, audio.Calls, site.Behind, Protocol):
+class Behind(calls.Registrar, health.Readiness, running.Follows, audio.Calls, site.Behind, Protocol):
     """What the API needs of the service."""
 
     @property
@@ -59,6 +59,8 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     for router in (
         sessions.router(log_ins),
         calls.router(service),
+        running.router(service),
+        events.router(service),
     ):
         app.include_router(router, prefix="/v1")
     made: dict[str, Any] = {}

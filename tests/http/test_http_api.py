@@ -189,7 +189,7 @@ async def test_without_the_key_nothing_is_registered(tmp_path: Path) -> None:
 
 async def test_other_paths_methods_and_types_are_problems(tmp_path: Path) -> None:
     async with api(tmp_path) as (_, client):
-        resources = (("GET", "/nothing", 404), ("GET", "/v1/calls", 405), ("POST", "/ready", 405))
+        resources = (("GET", "/nothing", 404), ("PUT", "/v1/calls", 405), ("POST", "/ready", 405))
         for method, path, status in resources:
             answer = await client.request(method, path)
             assert answer.status_code == answer.json()["status"] == status
