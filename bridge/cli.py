@@ -17,6 +17,8 @@ COMMANDS = (
     "health",
     "audit",
     "cost",
+    "person",
+    "retention",
     "db",
     "import",
     "models",

@@ -47,6 +47,7 @@ from bridge.http.calls import Registration
 from bridge.http.server import HttpServer
 from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
+from bridge.retention import RetentionKeeper
 from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenant_provider import pipelines_of
@@ -106,6 +107,7 @@ class Service:
         else:
             self._runner = WorkerPool(settings, self._lock_handle, worker_process, watches=self.hub)
         self._following: asyncio.Task[None] | None = None
+        self._retention: asyncio.Task[None] | None = None
         self._model_log = model_log
         self._lock: DatabaseLock | None = None
         self._storage: Storage | None = None
@@ -159,6 +161,10 @@ class Service:
         await self._open_websocket()
         self._open_to_visitors = True
         self._following = asyncio.create_task(follow_readiness(self.hub, self), name="readiness")
+        keeper = RetentionKeeper(
+            self._storage, lambda: self.settings.tenants, settings.service.recordings_path
+        )
+        self._retention = asyncio.create_task(keeper.run(), name="retention")
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
 
     def _lock_handle(self) -> int:
@@ -498,6 +504,10 @@ class Service:
         if self._following is not None:
             self._following.cancel()
             self._following = None
+        if self._retention is not None:
+            self._retention.cancel()
+            await asyncio.wait({self._retention})
+            self._retention = None
         self.hub.close()  # else its readers would hold the server up
         if self._http is not None:  # late: until here it says that we are draining
             await self._http.stop()

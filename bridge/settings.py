@@ -347,6 +347,19 @@ class Recording(Part):
     """Keep each leg as a stereo WAV file: the caller left, we right."""
     notice: str = ""
     """Said right after the greeting; for instance "Esta chamada é gravada."."""
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 90
+    """A recording is removed so many days after its visit began. 0: it is kept for good."""
+
+
+class Retention(Part):
+    """How long what the audit log has of people is kept. See docs/privacy.md."""
+
+    transcripts_days: Annotated[int, Field(ge=0, le=36_500)] = 365
+    """What was said, what the tools were asked and answered, and notes: erased so many days after the visit
+    began. 0: kept for good."""
+    visits_days: Annotated[int, Field(ge=0, le=36_500)] = 1825
+    """Who came for whom, and from which number: likewise, with all that is left of the above. When a visit
+    was, its apartment, what was decided and what the gate answered stay. 0: kept for good."""
 
 
 class Limits(Part):
@@ -1031,6 +1044,7 @@ class Tenant(Part):
     """What must be known before a resident is called, by what the visitor wants. The rest is asked for, and
     done without where the visitor can't say: a courier may know the number alone; the resident decides."""
     recording: Recording = Recording()
+    retention: Retention = Retention()
     limits: Limits = Limits()
     consent: Consent = Consent()
     gate: Gate = RecordGate()

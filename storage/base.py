@@ -453,8 +453,12 @@ class Storage(ABC):
         """What was erased of a visit, in its order."""
 
     @abstractmethod
-    async def recordings_to_remove(self, limit: int = 100) -> list[str]:
-        """Recordings whose files are to be removed, or were and nobody said so yet."""
+    async def erased_visits(self, tenant: str | None = None) -> int:
+        """Of how many visits something was erased."""
+
+    @abstractmethod
+    async def recordings_to_remove(self, service: str | None) -> list[str]:
+        """Recordings of a service whose files are to be removed, or were and nobody said so yet."""
 
     @abstractmethod
     async def recording_removed(self, recording: str) -> None:

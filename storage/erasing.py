@@ -65,9 +65,9 @@ def erased(tenant: str, visits: Sequence[str], scope: ErasedScope, seq: int, at:
         )
         if scope != "transcripts":
             yield Sql(
-                "INSERT INTO recordings_to_remove (recording)"
-                " SELECT DISTINCT recording FROM legs WHERE visit = $1 AND recording IS NOT NULL"
-                " ON CONFLICT (recording) DO NOTHING",
+                "INSERT INTO recordings_to_remove (recording, service)"
+                " SELECT DISTINCT l.recording, v.service FROM legs l JOIN visits v ON v.id = l.visit"
+                " WHERE l.visit = $1 AND l.recording IS NOT NULL ON CONFLICT (recording) DO NOTHING",
                 (visit,),
                 writes=True,
             )
@@ -138,10 +138,12 @@ DUE_PAGE: Final = 200
 def due(tenant: str, scope: ErasedScope, before: str, after: tuple[str, str]) -> Step[Due]:
     """The next visits of a tenant, by their start, that were not yet erased so far."""
     scopes = ("visit",) if scope == "visit" else (scope, "visit")
+    recorded = " AND EXISTS (SELECT 1 FROM legs l WHERE l.visit = v.id AND l.recording IS NOT NULL)"
     places = ", ".join(f"${n}" for n in range(5, 5 + len(scopes)))
     rows = yield Sql(
         "SELECT v.id, v.started_at, v.ended_at IS NOT NULL AND NOT EXISTS ("
         f"SELECT 1 FROM erasures e WHERE e.visit = v.id AND e.scope IN ({places}))"
+        f"{recorded if scope == 'recordings' else ''}"
         " FROM visits v WHERE v.tenant = $1 AND v.started_at < $2 AND (v.started_at, v.id) > ($3, $4)"
         f" ORDER BY v.started_at, v.id LIMIT {DUE_PAGE}",
         (tenant, before, *after, *scopes),

@@ -16,6 +16,15 @@ from storage.base import StorageUnavailable
 _FILE: Final = "service.id"
 
 
+def known_service(directory: Path) -> str | None:
+    """The id that is kept in a directory; None where there is none. Makes nothing; blocks for the disk.
+
+    Raises:
+        StorageUnavailable: the directory can't be read, or the file holds something else.
+    """
+    return service_id(directory) if (directory / _FILE).exists() else None
+
+
 def service_id(directory: Path) -> str:
     """The id that is kept in a directory; a new one is made where there is none. Blocks for the disk.
 

@@ -169,10 +169,15 @@ class SqlStorage(Storage):
         """See :meth:`Storage.erasures`."""
         return await self._read(partial(erasures_of, visit_id))
 
-    async def recordings_to_remove(self, limit: int = 100) -> list[str]:
+    async def erased_visits(self, tenant: str | None = None) -> int:
+        """See :meth:`Storage.erased_visits`."""
+        clause, values = where((("tenant = ?", tenant),))
+        return int((await self._rows(f"SELECT count(DISTINCT visit) FROM erasures{clause}", values))[0][0])
+
+    async def recordings_to_remove(self, service: str | None) -> list[str]:
         """See :meth:`Storage.recordings_to_remove`."""
-        sql = "SELECT recording FROM recordings_to_remove ORDER BY recording LIMIT $1"
-        return [row[0] for row in await self._rows(sql, (limit,))]
+        sql = "SELECT recording FROM recordings_to_remove WHERE service IS NULL OR service = $1"
+        return [row[0] for row in await self._rows(f"{sql} ORDER BY recording", (service,))]
 
     async def visits(
         self,

@@ -327,11 +327,24 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
         faults = await storage.verify(args.tenant, expected_heads=anchors)
     recordings = await look_at_recordings(storage, args.recordings, args.tenant)
     faults += recordings.faults
+    erased = await storage.erased_visits(args.tenant)
     if args.json:
         chains = [{"tenant": t, "records": head.seq, "head": str(head)} for t, head in heads.items()]
-        files = {"sound": recordings.sound, "unsealed": recordings.unsealed}
+        files = {
+            "sound": recordings.sound,
+            "erased": recordings.erased,
+            "unsealed": recordings.unsealed,
+        }
         found = [asdict(fault) for fault in faults]
-        write_json({"ok": not faults, "chains": chains, "recordings": files, "faults": found})
+        write_json(
+            {
+                "ok": not faults,
+                "chains": chains,
+                "erased_visits": erased,
+                "recordings": files,
+                "faults": found,
+            }
+        )
         return FAULTY if faults else SOUND
     console = new_console()
     faulty = {fault.tenant for fault in faults}
@@ -343,6 +356,10 @@ async def _verify(storage: Storage, args: argparse.Namespace) -> int:
         console.print(Text(f"  {safe(str(fault))}", "red"), soft_wrap=True)
     if recordings.sound:
         console.print(f"Recordings that are what the log says: {recordings.sound}.")
+    if recordings.erased:
+        console.print(f"Recordings that were erased, on record: {recordings.erased}.")
+    if erased:
+        console.print(f"Visits of which something was erased, on record: {erased}.")
     if recordings.unsealed:
         console.print(f"Recordings without a digest in the log, which prove nothing: {recordings.unsealed}.")
     if not faults:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.base import Storage
-from visits.audit import AuditRecord, Fault, FaultKind
+from visits.audit import ERASURES, AuditRecord, Fault, FaultKind
 
 _CHUNK: Final = 1 << 20
 
@@ -21,6 +21,8 @@ class Looked:
 
     faults: list[Fault] = field(default_factory=list)
     sound: int = 0
+    erased: int = 0
+    """Recordings that are gone, or about to, by a record that says so."""
     unsealed: int = 0
     """Recordings of calls that ended, without a digest in the log: the disk gave up, or a crash came."""
 
@@ -34,6 +36,7 @@ async def look_at_recordings(storage: Storage, root: Path | None, tenant: str | 
         tenant: whose recordings; None: all.
     """
     looked = Looked()
+    erased = await _erased(storage, tenant)
     begun: set[tuple[str, str]] = set()
     sealed: set[tuple[str, str]] = set()
     async for record in storage.audit(tenant=tenant, kinds=["leg.ended", "recording.closed"]):
@@ -44,6 +47,9 @@ async def look_at_recordings(storage: Storage, root: Path | None, tenant: str | 
             begun.add((record.tenant, name))
             continue
         sealed.add((record.tenant, name))
+        if (record.tenant, record.visit) in erased:
+            looked.erased += 1
+            continue
         fault = _fault(record, name, root) if root is not None else None
         if fault is not None:
             looked.faults.append(fault)
@@ -51,6 +57,16 @@ async def look_at_recordings(storage: Storage, root: Path | None, tenant: str | 
             looked.sound += 1
     looked.unsealed = len(begun - sealed)
     return looked
+
+
+async def _erased(storage: Storage, tenant: str | None) -> set[tuple[str, str]]:
+    """The visits whose recordings a record says are erased: (tenant, visit)."""
+    found: set[tuple[str, str]] = set()
+    async for record in storage.audit(tenant=tenant, kinds=ERASURES):
+        visits = record.data.get("visits")
+        if record.data.get("scope") in ("recordings", "visit") and isinstance(visits, list):
+            found.update((record.tenant, visit) for visit in visits if isinstance(visit, str))
+    return found
 
 
 def _fault(record: AuditRecord, name: str, root: Path) -> Fault | None:

@@ -21,9 +21,11 @@ CREATE TABLE erasures (
 
 CREATE INDEX erasures_by_tenant ON erasures (tenant, seq);
 
--- Recordings that are to go: noted with the erasure, crossed out when the file is gone.
+-- Recordings that are to go, and the service that has them: noted with the erasure, crossed out when the file
+-- is gone.
 CREATE TABLE recordings_to_remove (
-    recording TEXT NOT NULL PRIMARY KEY
+    recording TEXT NOT NULL PRIMARY KEY,
+    service   TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- for sqlite:

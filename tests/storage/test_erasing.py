@@ -58,7 +58,7 @@ async def test_an_erased_visit_is_gone_and_the_chain_is_sound(
     assert (what.visits, what.records, what.sealed) == ((visit.id,), 7, 0)
     assert what.recordings == ("jardim/x.wav",)
     assert await storage.verify() == []
-    assert await storage.recordings_to_remove() == ["jardim/x.wav"]
+    assert await storage.recordings_to_remove(None) == ["jardim/x.wav"]
     for reader in (storage, await place.open(read_only=True)):
         view = await reader.visit(visit.id)
         assert view is not None and view.decision is not None
@@ -104,9 +104,9 @@ async def test_transcripts_go_first_and_names_later(shell: Shell, storage: SqlSt
     view = await storage.visit(visit.id)
     assert view is not None and [turn.text for turn in view.turns] == [ERASED]
     assert view.summary.visitor_name == "João" and view.legs[0].peer == "127.0.0.1"
-    assert await storage.verify() == [] and await storage.recordings_to_remove() == []
+    assert await storage.verify() == [] and await storage.recordings_to_remove(None) == []
     await erase(storage, visit, scope="recordings")
-    assert await storage.recordings_to_remove() == ["jardim/x.wav"]
+    assert await storage.recordings_to_remove(None) == ["jardim/x.wav"]
     assert (await erase(storage, visit, scope="visit")).records == 2
     view = await storage.visit(visit.id)
     assert view is not None and view.summary.visitor_name == ERASED
@@ -114,7 +114,7 @@ async def test_transcripts_go_first_and_names_later(shell: Shell, storage: SqlSt
     kept = await everything(shell)
     assert not any(words in kept for words in OF_PEOPLE)
     await storage.recording_removed("jardim/x.wav")
-    assert await storage.recordings_to_remove() == []
+    assert await storage.recordings_to_remove(None) == []
 
 
 async def test_what_comes_after_an_erasure_is_kept_until_the_next(storage: SqlStorage) -> None:
@@ -240,4 +240,4 @@ async def test_a_visit_whose_records_were_changed_is_not_erased(shell: Shell, st
     await shell.run("UPDATE audit SET at = 'x' WHERE seq = 3")
     with pytest.raises(StorageRefused, match="audit verify"):
         await erase(storage, visit)
-    assert await storage.recordings_to_remove() == []
+    assert await storage.recordings_to_remove(None) == []
