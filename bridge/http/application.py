@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from bridge.http import audio, calls, events, health, running, sessions
+from bridge.http import audio, calls, events, health, review, running, sessions
 from bridge.http.access import Access
 from bridge.http.console import site
 from bridge.http.console.application import console
@@ -21,7 +21,7 @@ from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue
 
 
-class Behind(calls.Registrar, health.Readiness, running.Follows, audio.Calls, site.Behind, Protocol):
+class Behind(calls.Registrar, health.Readiness, running.Follows, audio.Calls, review.Behind, site.Behind, Protocol):
     """What the API needs of the service."""
 
     @property
@@ -55,12 +55,14 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     )
     app.state.access = Access(lambda: service.catalogue, key, local=local)
     app.state.log_ins = log_ins = sessions.LogIns(service)
+    reviews = review.reviews_of(service)
     app.include_router(health.router(service))
     for router in (
         sessions.router(log_ins),
         calls.router(service),
         running.router(service),
         events.router(service),
+        review.router(service, reviews),
     ):
         app.include_router(router, prefix="/v1")
     made: dict[str, Any] = {}
@@ -76,5 +78,5 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     app.router.routes.extend(audio.routes(service))
     app.add_route(PATH, openapi, ["GET"])
     app.add_route("/", home, ["GET"])
-    app.mount(ROOT, console(service, log_ins))
+    app.mount(ROOT, console(service, log_ins, reviews))
     return app

@@ -240,3 +240,5 @@ class Timeline:
     rules: tuple[Rule, ...]
     changed: tuple[int, ...]
     """Records whose content does not give their hash: somebody changed them."""
+    cut: bool = False
+    """There are more records than were looked at."""

@@ -6,19 +6,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from bridge.http.console import entrance
+from bridge.http.console import entrance, visit
 from bridge.http.console.page import Pages
 from bridge.http.console.site import Behind, Site
 from bridge.http.sessions import LogIns
+from bridge.review.looking import Reviews
 from storage.base import StorageError
 
 
-def console(service: Behind, log_ins: LogIns) -> Starlette:
+def console(service: Behind, log_ins: LogIns, reviews: Reviews) -> Starlette:
     """All pages. A new group of them is a file beside this one, whose routes are added here."""
     site = Site(Pages(), service)
     routes: list[BaseRoute] = [
         *site.pages.assets.routes(),
         *entrance.routes(site, log_ins),
+        *visit.routes(site, reviews),
     ]
     return Starlette(
         routes=routes,
