@@ -1,6 +1,6 @@
 """The review of a visit: its time line, picture and sound, and what people say of it.
 
-`GET /v1/visits/{visit}/timeline`, `/picture`, `/peaks`, `/sound`, and `GET`, `POST /v1/visits/{visit}/reviews`.
+`GET /v1/visits/{visit}/timeline`, `/picture`, `/peaks`, `/sound`; `GET` and `POST /v1/visits/{visit}/review`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 VisitId = UUID
 Reads = Annotated[Caller, allowed("visits:read")]
 Judges = Annotated[Caller, allowed("visits:review", role="reviewer")]
-Leg = Annotated[str, Query(min_length=1, max_length=80, description="a leg of the visit, as its lanes name it")]
+Leg = Annotated[
+    str, Query(min_length=1, max_length=80, description="a leg of the visit, as its lanes name it")
+]
 Legs = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=80)]],
     Query(max_length=16, description="the legs to be heard; none: all that were recorded"),
@@ -180,13 +182,13 @@ def router(service: Behind, reviews: Reviews) -> APIRouter:
         log.info("recording.played", visit=str(visit), legs=[track.leg for track in tracks], by=caller.by)
         return played(tracks, request.headers.get("range"))
 
-    @routes.get("/visits/{visit}/reviews", responses=problems(404))
+    @routes.get("/visits/{visit}/review", responses=problems(404))
     async def said(visit: VisitId, caller: Reads) -> SaidReviews:
         """What people said of a visit."""
         looked = await look(visit, caller)
         return SaidReviews(reviews=[SaidReview.of(one) for one in looked.judgements])
 
-    @routes.post("/visits/{visit}/reviews", status_code=201, responses=problems(404))
+    @routes.post("/visits/{visit}/review", status_code=201, responses=problems(404))
     async def review(visit: VisitId, caller: Judges, review: Review) -> SaidReview:
         """Say whether what the service did was right. It is on record then, and can't be taken back."""
         await look(visit, caller)
