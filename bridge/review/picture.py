@@ -35,7 +35,7 @@ from bridge.review.story import (
 from storage.base import VisitSummary
 
 ZOOMS: Final = (1, 2, 4, 8, 16)
-PLOT: Final = 1000.0
+PLOT: Final = 870.0
 """Width of the visit at zoom 1, in pixels."""
 LEFT: Final = 92.0
 RIGHT: Final = 24.0

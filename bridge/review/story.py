@@ -108,7 +108,7 @@ def _of_legs(read: Timeline, t: Language) -> Iterator[Row]:
         notes = tuple(shown(each) for each in (lane.endpoint, lane.provider) if each)
         yield Row(lane.start_ms, lane.seq, "leg", lane.role, t("review.event.connected", who=who), "", notes)
         if lane.end_ms is not None and lane.end_seq is not None:
-            told = t("review.event.ended", who=who, reason=shown(lane.reason))
+            told = t("review.event.ended", who=who, reason=t.of("review.ended", shown(lane.reason)))
             yield Row(lane.end_ms, lane.end_seq, "leg", lane.role, told, "")
     for dial in read.dials:
         attempt = t("review.dial.attempt", number=dial.number or "?")

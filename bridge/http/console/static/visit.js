@@ -12,7 +12,7 @@ let svg = scroller.querySelector("svg");
 let happened = [];
 
 function control(name) {
-  return controls?.querySelector(`[data-${name}]`) ?? null;
+  return player.querySelector(`[data-${name}]`);
 }
 
 function readStory() {
@@ -155,7 +155,7 @@ function listen() {
   audio.controls = false;
   audio.hidden = true;
   controls.hidden = false;
-  root.querySelector("[data-help]").hidden = false;
+  control("aids").hidden = false;
   const play = control("play");
   audio.addEventListener("play", () => {
     play.textContent = play.dataset.playing;
