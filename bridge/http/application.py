@@ -21,7 +21,9 @@ from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue
 
 
-class Behind(calls.Registrar, health.Readiness, running.Follows, audio.Calls, review.Behind, site.Behind, Protocol):
+class Behind(
+    calls.Registrar, health.Readiness, running.Follows, audio.Calls, review.Behind, site.Behind, Protocol
+):
     """What the API needs of the service."""
 
     @property

@@ -59,7 +59,8 @@ class Said(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         # An input's value that is never shown says nothing.
-        hidden = ("type", "hidden") in attributes or ("type", "checkbox") in attributes or tag == "button"
+        unseen = any(("type", kind) in attributes for kind in ("hidden", "checkbox", "radio"))
+        hidden = unseen or tag == "button"
         self.said += [
             value or ""
             for name, value in attributes

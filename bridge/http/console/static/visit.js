@@ -187,5 +187,47 @@ root.addEventListener("click", (event) => {
   else if (scroller.contains(event.target)) clicked(event);
 });
 
+// ---- while the visit runs --------------------------------------------------------------------------------------
+
+const TOLD = [
+  "leg.connected", "leg.ended", "turn", "tool.called", "tool.answered", "dial.started", "dial.ended",
+  "briefing.played", "parties.connected", "parties.ended", "evidence", "decision", "gate.answered",
+  "session.lost", "session.replaced", "visit.cost", "visit.ended", "visit.over",
+];
+const TOGETHER_MS = 800;
+
+function keepUp() {
+  const events = new EventSource(`/v1/events?visit=${root.dataset.visit}&kinds=${TOLD.join(",")}`);
+  let waiting = 0;
+  const soon = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => refresh(events), TOGETHER_MS);
+  };
+  for (const kind of [...TOLD, "lost"]) events.addEventListener(kind, soon);
+}
+
+// What was written anew takes the place of what was there; the player and a half-written review stay.
+async function refresh(events) {
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.getElementById("visit");
+  if (!fresh) return;
+  for (const part of ["[data-why]", "[data-story] tbody", "[data-facts]"]) {
+    root.querySelector(part)?.replaceChildren(...fresh.querySelector(part).childNodes);
+  }
+  document.querySelector("main > header").replaceWith(page.querySelector("main > header"));
+  const drawn = fresh.querySelector("[data-picture] svg");
+  svg.replaceWith(drawn);
+  svg = drawn;
+  readStory();
+  move();
+  if ("running" in fresh.dataset) return;
+  events.close();
+  // Its recordings are whole now, and its length is known.
+  if (!audio || audio.paused) location.reload();
+}
+
 readStory();
 if (audio) listen();
+if ("running" in root.dataset) keepUp();
