@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -155,6 +156,22 @@ class RunningVisit:
     def leg(self, name: str) -> RunningLeg | None:
         """The open leg of that name."""
         return next((leg for leg in self.legs if leg.name == name and not leg.ended), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStanding:
+    """How one of a tenant's providers stands, by the last word of any process; see `providers/breaker.py`.
+
+    Attributes:
+        at: when that was said.
+        passed_over_s: for so long, still, another one is tried first.
+    """
+
+    provider: str
+    state: Literal["well", "failing", "passed_over"]
+    code: str
+    at: str
+    passed_over_s: float
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -317,6 +334,8 @@ class Hub:
     def __init__(self, hang_up: HangsUp) -> None:
         self._hangs_up = hang_up
         self._visits: dict[str, RunningVisit] = {}
+        self._providers: dict[tuple[str, int], dict[int, tuple[ProviderStanding, float]]] = {}
+        """By tenant and place in its list: what each process said last, and until when it is passed over."""
         self._readers: set[Subscription] = set()
         self._run = uuid4().hex[:12]
         """Ids of another run are none of ours."""
@@ -337,6 +356,22 @@ class Hub:
         """A running visit; None where none of that id runs, or it is another tenant's."""
         found = self._visits.get(str(visit))
         return found if found is not None and tenant in (None, found.tenant) else None
+
+    def provider(self, tenant: str, place: int) -> ProviderStanding | None:
+        """How one of a tenant's providers stands; None while nobody has tried it.
+
+        Where processes differ, the one that passes it over for longest counts, and then the latest.
+        """
+        now = time.monotonic()
+        said = [
+            replace(standing, passed_over_s=max(0.0, round(until - now, 1)))
+            for standing, until in self._providers.get((tenant, place), {}).values()
+        ]
+        said = [
+            replace(one, state="failing") if one.state == "passed_over" and not one.passed_over_s else one
+            for one in said
+        ]
+        return max(said, key=lambda one: (one.passed_over_s, one.at), default=None)
 
     @property
     def readers(self) -> int:
@@ -405,6 +440,8 @@ class Hub:
         try:
             if seen.visit:
                 self._update(seen)
+            elif seen.kind == "provider.state":
+                self._note_provider(seen, worker)
             self._publish(seen.tenant, seen.visit, seen.kind, {"at_ms": seen.at_ms, **seen.data})
         except Exception as error:  # no visit may fail because somebody watches it
             log.error("live.not_shown", kind=seen.kind, error=type(error).__name__, exc_info=error)
@@ -449,6 +486,12 @@ class Hub:
             for visit, leg, recorded in self._hanging_up:
                 if visit == seen.visit and leg == seen.data.get("leg") and not recorded.done():
                     recorded.set_result(None)
+
+    def _note_provider(self, seen: Seen, worker: int) -> None:
+        data = seen.data
+        standing = ProviderStanding(data["provider"], data["state"], data["code"], _now(), data["for_s"])
+        said = self._providers.setdefault((seen.tenant, data["at"]), {})
+        said[worker] = standing, time.monotonic() + data["for_s"]
 
     def _publish(self, tenant: str, visit: str, kind: str, data: Mapping[str, Any]) -> None:
         passing = kind in PASSING
@@ -628,6 +671,7 @@ __all__ = [
     "LiveEvent",
     "NoSuchCallError",
     "NotAnsweredError",
+    "ProviderStanding",
     "RunningLeg",
     "RunningToolCall",
     "RunningTurn",

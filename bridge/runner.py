@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -38,9 +38,10 @@ from bridge.sentences import Sentences
 from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenant_provider import providers_of
 from bridge.transfer import build_transfer
-from bridge.watch import Watcher
+from bridge.watch import Seen, Watcher
 from providers.announcer import Announcer, OwnVoice
-from providers.failover import OneMoment
+from providers.breaker import Standing
+from providers.failover import FailoverProvider, OneMoment
 from storage.base import Storage
 from tools.registry import porteiro_tools
 from visits.directory import Directory
@@ -221,7 +222,7 @@ class LocalRunner:
             tenant,
             Directory.from_records(json.loads(tenant.directory.read_bytes())),
             sentences,
-            providers_of(tenant, self.settings.secret, models, apology, one_moment),
+            self._watched(tenant.id, providers_of(tenant, self.settings.secret, models, apology, one_moment)),
             self._around_dialer(self._dialers.get(tenant.id) or self._make_dialers.build(tenant)),
             build_gate(tenant, self.settings.secret, self._brokers),
             residents.hosts,
@@ -230,6 +231,18 @@ class LocalRunner:
             Purse.of(tenant),
             build_transfer(tenant, self.settings.secret),
         )
+
+    def _watched(self, tenant: str, provider: FailoverProvider) -> FailoverProvider:
+        """Tell the watchers how a tenant's providers stand."""
+        names = [each.provider.name for each in provider.candidates]
+
+        def told(standing: Standing) -> None:
+            data = {"provider": names[standing.at], **asdict(standing)}
+            for watcher in self._watchers:
+                watcher(Seen("", 0.0, "provider.state", data, tenant))
+
+        provider.watch(told)
+        return provider
 
     # ----------------------------------------------------------------------------------------------------
     # Calls

@@ -459,6 +459,11 @@ class Service:
         return self._own.clock
 
     @property
+    def tenants(self) -> Mapping[str, Tenant]:
+        """The tenants in force, by their ids."""
+        return self.settings.tenants
+
+    @property
     def storage(self) -> Storage:
         """The audit log."""
         assert self._storage is not None

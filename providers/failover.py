@@ -86,7 +86,7 @@ from providers.bounds import (
     Rate,
     bounded,
 )
-from providers.breaker import LASTING, RATE_LIMITED, Breaker
+from providers.breaker import LASTING, RATE_LIMITED, Breaker, Standing
 from providers.conversing import MalformedMessage
 from providers.delivery import Delivery
 from providers.local.speech import RATE, SpeechError
@@ -209,7 +209,12 @@ class FailoverProvider:
         self.candidates = tuple(candidates)
         self._apology = apology
         self._one_moment = one_moment
-        self._breaker = Breaker(len(self.candidates))
+        self._breaker = Breaker(len(self.candidates), lambda standing: self._told(standing))
+        self._told: Callable[[Standing], None] = lambda standing: None
+
+    def watch(self, told: Callable[[Standing], None]) -> None:
+        """Have somebody told whenever one of the providers stands otherwise than before."""
+        self._told = told
 
     def open(self, config: SessionConfig) -> FailoverSession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

@@ -186,6 +186,19 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseTime:
+    """How long a caller waited for one of our turns.
+
+    Attributes:
+        provider: whose session the leg began with.
+        ms: from the end of the caller's turn to our first sound.
+    """
+
+    provider: str | None
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class VisitView:
     """Everything about one visit. The gate's answer and the outcome are in ``summary``."""
 
@@ -332,6 +345,10 @@ class Storage(ABC):
     @abstractmethod
     async def spending(self, tenant: str, since: str) -> list[Spending]:
         """What the tenant's visits that started since then have cost so far, running ones included."""
+
+    @abstractmethod
+    async def response_times(self, tenant: str, visits: int) -> list[ResponseTime]:
+        """How quickly we answered in the tenant's last visits, so many of them, turn by turn."""
 
     @abstractmethod
     async def visit(self, visit_id: str) -> VisitView | None:

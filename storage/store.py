@@ -16,6 +16,7 @@ from storage.base import (
     Due,
     Erasure,
     LegView,
+    ResponseTime,
     ReviewView,
     Spending,
     Storage,
@@ -223,6 +224,17 @@ class SqlStorage(Storage):
             (tenant, since),
         )
         return [Spending(row[0], _amount(row[1]), _amount(row[2]), row[3]) for row in rows]
+
+    async def response_times(self, tenant: str, visits: int) -> list[ResponseTime]:
+        """See :meth:`Storage.response_times`."""
+        rows = await self._rows(
+            "SELECT l.provider, t.response_ms"
+            " FROM (SELECT id FROM visits WHERE tenant = $1 ORDER BY started_at DESC LIMIT $2) v"
+            " JOIN turns t ON t.visit = v.id JOIN legs l ON l.visit = t.visit AND l.leg = t.leg"
+            " WHERE t.response_ms IS NOT NULL",
+            (tenant, visits),
+        )
+        return [ResponseTime(*row) for row in rows]
 
     async def visit(self, visit_id: str) -> VisitView | None:
         """See :meth:`Storage.visit`."""

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from bridge.http import audio, calls, events, health, review, running, sessions
+from bridge.http import audio, calls, events, health, providers, review, running, sessions
 from bridge.http.access import Access
 from bridge.http.console import site
 from bridge.http.console.application import console
@@ -22,7 +22,14 @@ from storage.catalogue import Catalogue
 
 
 class Behind(
-    calls.Registrar, health.Readiness, running.Follows, audio.Calls, review.Behind, site.Behind, Protocol
+    calls.Registrar,
+    health.Readiness,
+    running.Follows,
+    providers.Behind,
+    audio.Calls,
+    review.Behind,
+    site.Behind,
+    Protocol,
 ):
     """What the API needs of the service."""
 
@@ -64,6 +71,7 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
         calls.router(service),
         running.router(service),
         events.router(service),
+        providers.router(service),
         review.router(service, reviews),
     ):
         app.include_router(router, prefix="/v1")

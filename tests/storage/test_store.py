@@ -439,3 +439,23 @@ async def test_closing_finishes_what_waits_and_accepts_nothing_more(place: Place
         await storage.visits()
     async with await place.open(read_only=True) as reader:
         assert len(await records(reader)) == 52
+
+
+async def test_how_quickly_we_answered_in_the_last_visits(storage: SqlStorage) -> None:
+    for number, tenant in enumerate(("jardim", "jardim", "bosque", "jardim")):
+        visit = await Visit(storage, tenant, START + timedelta(hours=number)).begin()
+        turn = {"leg": "visitor", "text": "Oi.", "started_ms": 1.0, "ended_ms": 2.0}
+        await visit.write("turn", **turn, speaker="caller")
+        await visit.write("turn", **turn, speaker="agent", response_ms=100.0 + number)
+        await visit.write("leg.connected", leg="resident-1", role="resident", provider="openai")
+        await visit.write(
+            "turn", **{**turn, "leg": "resident-1"}, speaker="agent", response_ms=200.0 + number
+        )
+    found = await storage.response_times("jardim", 2)
+    assert sorted((one.provider or "", one.ms) for one in found) == [
+        ("", 101.0),
+        ("", 103.0),
+        ("openai", 201.0),
+        ("openai", 203.0),
+    ]
+    assert await storage.response_times("praia", 10) == []
