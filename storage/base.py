@@ -17,6 +17,7 @@ from visits.audit import Anchors, AuditRecord, ErasedScope, Fault, Head
 
 if TYPE_CHECKING:  # they rest on this file
     from storage.catalogue import Catalogue
+    from storage.figures import Figures
     from storage.filters import RecordFilter, VisitFilter
     from storage.paging import Page
 
@@ -349,6 +350,9 @@ class Storage(ABC):
     @abstractmethod
     async def response_times(self, tenant: str, visits: int) -> list[ResponseTime]:
         """How quickly we answered in the tenant's last visits, so many of them, turn by turn."""
+
+    async def figures(self, tenants: Collection[str] | None, since: str, until: str) -> Figures:
+        """What the visits that began within a span of time come to; of these tenants, or of all."""
 
     @abstractmethod
     async def visit(self, visit_id: str) -> VisitView | None:

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from bridge.http.console import entrance, visit
+from bridge.http.console import charts, entrance, live, visit, visits
 from bridge.http.console.page import Pages
 from bridge.http.console.site import Behind, Site
 from bridge.http.sessions import LogIns
@@ -20,7 +20,10 @@ def console(service: Behind, log_ins: LogIns, reviews: Reviews) -> Starlette:
     routes: list[BaseRoute] = [
         *site.pages.assets.routes(),
         *entrance.routes(site, log_ins),
+        *live.routes(site),
+        *visits.routes(site),
         *visit.routes(site, reviews),
+        *charts.routes(site),
     ]
     return Starlette(
         routes=routes,

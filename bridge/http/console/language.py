@@ -10,7 +10,8 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -58,9 +59,18 @@ class Language:
         text = f"{value:,.{digits}f}"
         return text.translate(str.maketrans(",.", ".,")) if self.code == "pt-BR" else text
 
+    def money(self, amount: str | Decimal) -> str:
+        """An amount, to a hundredth; smaller ones to four places, since a visit may cost less than a cent."""
+        value = Decimal(amount)
+        return self.number(value, 4 if 0 < abs(value) < Decimal("0.1") else 2)
+
     def day(self, at: datetime, zone: ZoneInfo) -> str:
         """21/11/2026, or 2026-11-21 in English, where the order of day and month is anybody's guess."""
         return at.astimezone(zone).strftime("%d/%m/%Y" if self.code == "pt-BR" else "%Y-%m-%d")
+
+    def day_of(self, day: str) -> str:
+        """A day without a time: `2026-12-31`."""
+        return date.fromisoformat(day).strftime("%d/%m/%Y" if self.code == "pt-BR" else "%Y-%m-%d")
 
     def clock(self, at: datetime, zone: ZoneInfo, *, seconds: bool = False) -> str:
         """17:32, with seconds 17:32:08."""

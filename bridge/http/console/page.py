@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -58,6 +59,8 @@ class Pages:
             auto_reload=False,
         )
         self._templates.globals["static"] = self.assets.path
+        self._templates.filters["in_json"] = in_json
+        self._templates.filters["named"] = named
 
     def language(self, request: Request) -> Language:
         """The one that is spoken with whoever asks."""
@@ -80,6 +83,16 @@ class Pages:
         }
         text = await asyncio.to_thread(self._templates.get_template(template).render, given)
         return HTMLResponse(text, status, HEADERS)
+
+
+def in_json(value: Any) -> str:
+    """A value of a record's as people read JSON; it is escaped like any other text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def named(value: str, t: Language, area: str) -> tuple[str, str]:
+    """A value and the word for it, as a list of choices has them."""
+    return value, t.of(area, value)
 
 
 def see(path: str) -> Response:

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bridge.http.problems import FieldProblem
 from bridge.settings import EVERY_FACT, Fallback, Tenant
 from visits.facts import Intent
 
@@ -447,24 +448,23 @@ def _pairs(text: str) -> Any:
 # --------------------------------------------------------------------------------------------------------
 
 
-def complaints_of(problems: Iterable[str], tenant: str, fields: Sequence[FormField], tree: Any) -> Complaints:
-    """The settings' lines (`tenants.NAME.limits.ring_s: found …; allowed: …`), each to its field."""
+def complaints_of(problems: Iterable[FieldProblem], fields: Sequence[FormField], tree: Any) -> Complaints:
+    """What is wrong, each to its field; `gate.url` to the URL of the kind of gate that was chosen."""
     complaints = Complaints()
     by_path: dict[str, FormField] = {}
     for each in fields:
         if each.kind is None or _chosen(tree, each.top) == each.kind:
             by_path[".".join(each.path)] = each
-    for line in problems:
-        place, colon, said = line.partition(": ")
-        path = place.removeprefix(f"tenants.{tenant}.") if place.startswith(f"tenants.{tenant}.") else ""
+    for problem in problems:
+        path, said = problem["field"], problem["detail"]
         while path and path not in by_path:
             path = path.rpartition(".")[0]
-        if colon and path:
+        if path:
             name = by_path[path].name
             earlier = complaints.fields.get(name)
             complaints.fields[name] = f"{earlier}; {said}" if earlier else said
         else:
-            complaints.others.append(line)
+            complaints.others.append(f"{problem['field']}: {said}" if problem["field"] else said)
     return complaints
 
 
