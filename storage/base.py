@@ -351,6 +351,7 @@ class Storage(ABC):
     async def response_times(self, tenant: str, visits: int) -> list[ResponseTime]:
         """How quickly we answered in the tenant's last visits, so many of them, turn by turn."""
 
+    @abstractmethod
     async def figures(self, tenants: Collection[str] | None, since: str, until: str) -> Figures:
         """What the visits that began within a span of time come to; of these tenants, or of all."""
 
