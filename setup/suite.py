@@ -37,6 +37,7 @@ BESIDE = (
     "tests/prompts",
     "tests/storage",
     "tests/importing",
+    "tests/review",
     "tests/setup",
     "tests/amqp",
     "tests/chaos",

@@ -37,7 +37,7 @@ MOST_NOTE: Final = 2_000
 """Characters of a reviewer's note."""
 # A note is shown to others: no control characters but line ends, nothing that turns the direction of writing.
 NOTE: Final = r"^[^\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
-_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 
 VisitId = UUID
 Reads = Annotated[Caller, allowed("visits:read")]
