@@ -136,13 +136,13 @@ def router(service: Behind, reviews: Reviews) -> APIRouter:
     async def picture(
         visit: VisitId,
         caller: Reads,
-        zoom: Literal[1, 2, 4, 8, 16] = 1,
+        zoom: Literal["1", "2", "4", "8", "16"] = "1",
         language: Literal["pt-BR", "en"] = "pt-BR",
     ) -> Response:
         """The time line as a picture, in a file of its own (SVG)."""
         looked = await look(visit, caller)
         zone = zone_of(service.settings, looked.view.summary.tenant)
-        drawn = await draw(reviews, looked, languages[language], zoom=zoom, zone=zone, alone=True)
+        drawn = await draw(reviews, looked, languages[language], zoom=int(zoom), zone=zone, alone=True)
         # Opened by itself it is a document: its own style, and nothing else.
         guard = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
         return Response(drawn, media_type="image/svg+xml", headers={"Content-Security-Policy": guard})

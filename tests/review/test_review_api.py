@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -49,7 +50,7 @@ class House:
 
     async def tell(self, tenant: str, visit: str, told: list[Told]) -> None:
         for seconds, kind, data in told:
-            at = stamp(START.replace(microsecond=int(seconds * 1e6) % 1_000_000))
+            at = stamp(START + timedelta(seconds=seconds))
             await self.storage.append(tenant, visit, at, kind, data)
 
     async def key(
@@ -85,9 +86,9 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with await SqliteStorage.open(tmp_path / "porteiro.db") as storage:
         one = House(tmp_path, storage)
-        await one.tell(TENANT, VISIT, [(0, kind, data) for _, kind, data in STORY])
+        await one.tell(TENANT, VISIT, STORY)
         await one.tell("outro", ELSEWHERE, [(0, "visit.started", {})])
-        await one.tell(TENANT, RUNNING, [(0, kind, data) for _, kind, data in STORY[:6]])
+        await one.tell(TENANT, RUNNING, STORY[:6])
         written(one.recordings / TENANT / "2026-11-21" / f"{VISIT}-visitor.wav", noise(2, 1))
         yield one
 
@@ -103,7 +104,7 @@ def path(what: str, visit: str = VISIT) -> str:
     return f"/v1/visits/{visit}/{what}"
 
 
-# ---- who may ------------------------------------------------------------------------------------------------
+# ---- who may -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", READING)
@@ -143,7 +144,7 @@ async def test_a_viewer_judges_nothing_and_nobody_judges_anothers_visit(
     assert not [one async for one in house.storage.audit(kinds=["visit.reviewed"])]
 
 
-# ---- what they get ------------------------------------------------------------------------------------------
+# ---- what they get -----------------------------------------------------------------------------------
 
 
 async def test_a_time_line_is_the_one_of_the_records(house: House, client: httpx2.AsyncClient) -> None:
@@ -249,7 +250,7 @@ async def test_a_review_that_is_none_is_refused(
     ).status_code == 422
 
 
-# ---- the page -----------------------------------------------------------------------------------------------
+# ---- the page -----------------------------------------------------------------------------------
 
 
 async def test_the_page_says_why_the_gate_opened(house: House, client: httpx2.AsyncClient) -> None:
