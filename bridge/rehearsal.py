@@ -80,11 +80,11 @@ class Rehearsal:
     begun: bool = False
     _attempt: UUID | None = None
     _token: str = ""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ring(self, attempt: UUID) -> str:
-        """The resident's telephone rings for this attempt; the token that answers it."""
-        self._attempt, self._token = attempt, secrets.token_urlsafe(32)
-        return self._token
+    def ring(self, attempt: UUID) -> None:
+        """The resident's telephone rings for this attempt."""
+        self._set(attempt, secrets.token_urlsafe(32))
 
     @property
     def ringing(self) -> str:
@@ -93,7 +93,18 @@ class Rehearsal:
 
     def stop_ringing(self) -> None:
         """It rings no more."""
-        self._attempt, self._token = None, ""
+        if self._token:
+            self._set(None, "")
+
+    def _set(self, attempt: UUID | None, token: str) -> None:
+        self._attempt, self._token = attempt, token
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @property
+    def change(self) -> asyncio.Event:
+        """Set when the telephone begins to ring next, or stops. Ask for it before :attr:`ringing`."""
+        return self._changed
 
     def answer(self, token: str) -> UUID:
         """Take the call: the id that the resident's leg must come with. The token holds no more.

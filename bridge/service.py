@@ -47,6 +47,7 @@ from bridge.http.calls import Registration
 from bridge.http.server import HttpServer
 from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
+from bridge.rehearsal import Rehearsals
 from bridge.retention import RetentionKeeper
 from bridge.runner import LocalRunner, ResidentPort, Runner
 from bridge.settings import Settings, SettingsError, Tenant
@@ -100,6 +101,8 @@ class Service:
         self._runner: Runner
         self.hub = Hub(lambda visit, leg, by: self._runner.hang_up(visit, leg, by))
         """What runs now, for those who follow it."""
+        self.rehearsals = Rehearsals()
+        """Test calls that were made at the console."""
         if settings.service.worker_count == 1:
             self._local = self._runner = LocalRunner(
                 settings, watchers=(self.hub.watch, *watchers), dialers=dialers, on_over=self.hub.over

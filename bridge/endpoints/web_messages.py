@@ -106,6 +106,6 @@ def sound_text(pcm: bytes) -> str:
     return '{"type":"audio","audio":"' + b64encode(pcm).decode("ascii") + '"}'
 
 
-def event_text(kind: str, **data: Any) -> str:
+def event_text(kind: str, /, **data: Any) -> str:
     """Something that happened, as a text message."""
     return orjson.dumps({"type": kind, **data}).decode()

@@ -10,7 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from bridge.http import audio, calls, events, health, providers, review, running, sessions
+from bridge.http import (
+    audio,
+    calls,
+    events,
+    health,
+    providers,
+    rehearsals,
+    review,
+    running,
+    sessions,
+)
 from bridge.http.access import Access
 from bridge.http.console import site
 from bridge.http.console.application import console
@@ -26,7 +36,7 @@ class Behind(
     health.Readiness,
     running.Follows,
     providers.Behind,
-    audio.Calls,
+    rehearsals.Behind,
     review.Behind,
     site.Behind,
     Protocol,
@@ -85,7 +95,7 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     async def home(_: Request) -> Response:
         return RedirectResponse(f"{ROOT}/")
 
-    app.router.routes.extend(audio.routes(service))
+    app.router.routes.extend([*audio.routes(service), *rehearsals.routes(service)])
     app.add_route(PATH, openapi, ["GET"])
     app.add_route("/", home, ["GET"])
     app.mount(ROOT, console(service, log_ins, reviews))

@@ -215,8 +215,6 @@ class Conversation:
         self._base64 = base64
         self._flood = FloodGuard(FLOOD_FACTOR, FLOOD_WINDOW_S)
         self._outcome: str | None = None
-        self._over = asyncio.Event()
-        """The visit has ended, and its outcome is known."""
 
     async def run(self) -> Closed:
         """Talk until either side ends the call; how the connection is to be closed."""
@@ -226,16 +224,16 @@ class Conversation:
             for work in (self._listen(), self._speak(), self._line.pump())
         }
         try:
-            await asyncio.wait({*talking, telling}, return_when=asyncio.FIRST_COMPLETED)
-            return await self._end({task for task in (*talking, telling) if task.done()})
+            await asyncio.wait(talking, return_when=asyncio.FIRST_COMPLETED)
+            return await self._end({task for task in talking if task.done()}, telling)
         finally:
             self._line.hang_up()
             for task in (*talking, telling):
                 task.cancel()
             await asyncio.gather(*talking, telling, return_exceptions=True)
 
-    async def _end(self, done: set[asyncio.Task[None]]) -> Closed:
-        """How it ended, out of what was first to end."""
+    async def _end(self, done: set[asyncio.Task[None]], telling: asyncio.Task[None]) -> Closed:
+        """How it ended, out of what was first to end; `telling` goes on until the outcome is known."""
         ends = [task.exception() for task in done]
         for end in ends:
             if isinstance(end, Closed):
@@ -243,9 +241,7 @@ class Conversation:
         for end in ends:
             if end is not None and not isinstance(end, LineEnded):
                 raise end
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ENDED_S):
-                await self._over.wait()
+        await asyncio.wait({telling}, timeout=ENDED_S)
         await self.send_text(event_text("ended", outcome=self._outcome))
         if self._outcome == "failed":
             return Closed(PROVIDER_UNREACHABLE, "the visit failed; its audit log says why")
@@ -257,25 +253,16 @@ class Conversation:
         Raises:
             Closed: the client takes nothing, or is gone.
         """
-        await self._send(self._websocket.send_text(text))
-
-    async def _send(self, sending: Awaitable[None]) -> None:
-        try:
-            async with asyncio.timeout(SEND_S):
-                await sending
-        except TimeoutError:
-            raise Closed(NOT_ALLOWED, f"found a client that reads nothing for {SEND_S:g} s") from None
-        except WebSocketDisconnect:
-            raise Closed(NORMAL, "the client is gone") from None
+        await send(self._websocket, text)
 
     async def _speak(self) -> None:
         """What is said to the caller, to the client."""
         while True:
             pcm = await self._line.hear()
             if self._base64:
-                await self._send(self._websocket.send_text(sound_text(pcm)))
+                await send(self._websocket, sound_text(pcm))
             else:
-                await self._send(self._websocket.send_bytes(pcm))
+                await send(self._websocket, pcm)
 
     async def _listen(self) -> None:
         """What the client says, to the call."""
@@ -307,23 +294,41 @@ class Conversation:
             raise Closed(NOT_ALLOWED, self._flood.complaint)
 
     async def _tell(self) -> None:
-        """What happens in the visit, to the client."""
+        """What happens in the visit, to the client; until the visit is over, or the service stops."""
         while not self._events.over:
             for event in await self._events.take(WAIT_S):
-                if event.visit == self._visit:
-                    await self._told_of(event)
+                if event.visit == self._visit and await self._told_of(event):
+                    return
 
-    async def _told_of(self, event: LiveEvent) -> None:
+    async def _told_of(self, event: LiveEvent) -> bool:
+        """Whether that was the last."""
         if event.kind == "visit.ended":
             self._outcome = event.data.get("outcome")
         for text in self._told(event):
             await self.send_text(text)
-        if event.kind in ("visit.ended", "visit.over") or self._ends_resident(event):
-            self._over.set()
+        return event.kind in ("visit.ended", "visit.over") or self._ends_resident(event)
 
     def _ends_resident(self, event: LiveEvent) -> bool:
         """The resident's call is over, though the visit may go on: they are not kept for its end."""
         return self._role == "resident" and event.kind == "leg.ended" and event.data["leg"] != "visitor"
+
+
+async def send(websocket: WebSocket, message: str | bytes) -> None:
+    """Send a message.
+
+    Raises:
+        Closed: the client takes nothing, or is gone.
+    """
+    try:
+        async with asyncio.timeout(SEND_S):
+            if isinstance(message, str):
+                await websocket.send_text(message)
+            else:
+                await websocket.send_bytes(message)
+    except TimeoutError:
+        raise Closed(NOT_ALLOWED, f"found a client that reads nothing for {SEND_S:g} s") from None
+    except WebSocketDisconnect:
+        raise Closed(NORMAL, "the client is gone") from None
 
 
 async def receive(websocket: WebSocket) -> Message:

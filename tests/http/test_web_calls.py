@@ -228,8 +228,8 @@ async def test_a_call_is_given_to_a_worker(tmp_path: Path) -> None:
                 assert service.open_legs("jardim") == 1
                 await phone.send(type="hangup")
                 assert await phone.closed() == (1000, "hung up")
-            async with asyncio.timeout(10):
-                while service.open_legs():
+            async with asyncio.timeout(20):
+                while service.open_legs() or service.hub.visit(visit):
                     await asyncio.sleep(0.05)
             records = [each async for each in service.storage.audit(visit=str(visit))]
             (leg,) = [each.data for each in records if each.kind == "leg.connected"]

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from bridge.http.console import charts, entrance, live, visit, visits
+from bridge.http.console import charts, entrance, live, test_calls, visit, visits
 from bridge.http.console.page import Pages
 from bridge.http.console.site import Behind, Site
 from bridge.http.sessions import LogIns
@@ -24,6 +24,7 @@ def console(service: Behind, log_ins: LogIns, reviews: Reviews) -> Starlette:
         *visits.routes(site),
         *visit.routes(site, reviews),
         *charts.routes(site),
+        *test_calls.routes(site),
     ]
     return Starlette(
         routes=routes,

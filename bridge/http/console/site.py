@@ -24,6 +24,7 @@ from bridge.http.console.language import Language
 from bridge.http.console.page import ROOT, Notice, Pages, see
 from bridge.http.problems import Problem
 from bridge.live import Hub
+from bridge.rehearsal import Rehearsals
 from bridge.settings import Settings, Tenant
 from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue, KeyRole
@@ -41,6 +42,7 @@ class Behind(Protocol):
 
     settings: Settings
     hub: Hub
+    rehearsals: Rehearsals
 
     @property
     def storage(self) -> Storage:
@@ -75,6 +77,7 @@ MENU: Final[tuple[tuple[str, tuple[tuple[str, str, str, Scope, KeyRole], ...]], 
         ("menu.visits", "/visits", "visits", "visits:read", "viewer"),
         ("menu.charts", "/charts", "charts", "visits:read", "viewer"),
         ("menu.audit", "/audit", "audit", "audit:read", "viewer"),
+        ("menu.test", "/test-call", "call", "calls:write", "reviewer"),
     )),
     ("menu.houses", (
         ("menu.tenants", "/tenants", "tenants", "tenants:read", "viewer"),
