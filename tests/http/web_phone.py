@@ -70,7 +70,7 @@ class WebPhone:
         )
         self._tasks.append(asyncio.create_task(self._hear()))
         if self._talks:
-            self._tasks.append(asyncio.create_task(self._talk()))
+            self.talk()
         return self
 
     async def __aexit__(
@@ -80,6 +80,10 @@ class WebPhone:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.socket.close()
+
+    def talk(self) -> None:
+        """From now on send sound, silence where nothing is to be said."""
+        self._tasks.append(asyncio.create_task(self._talk()))
 
     def say(self, what: bytes | Path) -> None:
         """Have something said next."""
