@@ -12,6 +12,7 @@ a deadline for its UUID and for its silence.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -39,6 +40,7 @@ from bridge.log import get_logger
 
 _log = get_logger("audiosocket")
 
+REOPEN_PAUSES_S = (0.0, 0.01, 0.05, 0.2, 0.5)
 READ_BYTES = 8 * 1024
 """Read in one turn of the event loop from one connection. Bounds how long a flooding peer keeps the others
 waiting: at most 2,000 of the smallest frames, about 2 ms."""
@@ -368,6 +370,22 @@ class AudioSocketServer:
             )
             address = listener.getsockname()
             self._ports[address[0]] = address[1]
+
+    async def reopen(self) -> None:
+        """Close the port and listen on it again; the calls that run go on.
+
+        Raises:
+            OSError: somebody else has taken it meanwhile; nothing is listened on then.
+        """
+        self.stop_accepting()
+        for pause_s in REOPEN_PAUSES_S:  # an event loop closes a socket some turns after it is told to
+            await asyncio.sleep(pause_s)
+            with contextlib.suppress(OSError):
+                await self.start()
+                break
+        else:
+            await self.start()
+        self.draining = False
 
     def stop_accepting(self) -> None:
         """Take no new call; those that run go on."""

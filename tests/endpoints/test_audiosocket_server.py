@@ -296,6 +296,22 @@ async def test_stopping_refuses_new_calls_lets_old_ones_go_on_and_then_hangs_up(
             await phone.__aexit__(None, None, None)
 
 
+@on_both_loops
+async def test_a_port_is_opened_again_while_a_call_goes_on() -> None:
+    async with serving() as service, undisturbed_call(service):
+        port = service.port
+        for _ in range(3):
+            await service.server.reopen()
+            assert service.server.port == port
+            async with Softphone("127.0.0.1", port, uuid4()) as phone:
+                await service.leg(phone.call_id)
+        service.server.stop_accepting()
+        await asyncio.sleep(0.1)
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match=str(port)):
+            await service.server.reopen()
+        await service.server.reopen()
+
+
 # ---- Peers that break the protocol ---------------------------------------------------------------------
 
 
