@@ -21,6 +21,8 @@ COMMANDS = (
     "retention",
     "db",
     "import",
+    "operator",
+    "key",
     "models",
     "model-server",
     "bench",

@@ -1,7 +1,7 @@
 """Lists of visits and of records, a page at a time: which rows are on a page.
 
-However much there is, a page takes about as long: rows are found along an index in the list's own order, and
-where a condition is rarely so, along an index of that.
+However much there is, a page takes about as long: rows are found along an index in the list's own order, with
+all columns in it that a filter asks for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from storage.steps import Sql, Step, escaped, where
 from visits.audit import KINDS
 
 FEW: Final = 500
-"""Visits that fit a rare condition: up to so many are looked at one by one."""
+"""Visits that a rare tool was called in: up to so many are looked at one by one."""
 CHAINS: Final = 20
 """Up to so many tenants' chains are read side by side; of more, all chains are."""
 
@@ -37,6 +37,14 @@ def visits_on_page(wanted: VisitFilter, after: str | None, limit: int) -> Step[P
     ]
     if wanted.outcomes:
         conditions.append(_outcome(wanted))
+    if wanted.decision == "none":
+        conditions.append(("v.decision IS NULL", ()))
+    elif wanted.decision:
+        conditions.append(("v.decision = ?", wanted.decision))
+    if wanted.reviewed is not None:
+        conditions.append((f"v.verdict IS {'NOT ' if wanted.reviewed else ''}NULL", ()))
+    if wanted.verdict:
+        conditions.append(("v.verdict = ?", wanted.verdict))
     for column, text in (("visitor_words", wanted.visitor), ("resident_words", wanted.resident)):
         for word in text.translate(_ACCENTS).translate(_LOWER).split():
             conditions.append((f"v.{column} LIKE ? ESCAPE '\\'", f"%{escaped(word)}%"))
@@ -45,11 +53,8 @@ def visits_on_page(wanted: VisitFilter, after: str | None, limit: int) -> Step[P
         conditions.append(
             ("(v.apartment = ? OR v.apartment LIKE ? ESCAPE '\\')", (wanted.apartment, of_number))
         )
-    for table, condition, values in _elsewhere(wanted):
-        conditions.append((yield from _of_visits(table, condition, values)))
-    for table, unwanted in (("decisions", wanted.decision == "none"), ("reviews", wanted.reviewed is False)):
-        if unwanted:
-            conditions.append((f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.visit = v.id)", ()))
+    if wanted.tool:
+        conditions.append((yield from _called(wanted.tool)))
     clause, found = where(conditions)
     rows = yield Sql(
         f"SELECT v.started_at, v.id FROM visits v{clause} ORDER BY v.started_at DESC, v.id DESC"
@@ -64,31 +69,17 @@ def _outcome(wanted: VisitFilter) -> tuple[str, Any]:
     places = ", ".join("?" * len(ended))
     parts = [f"v.outcome IN ({places})"] if ended else []
     if "running" in wanted.outcomes:
-        parts.append("v.ended_at IS NULL")
+        parts.append("v.outcome IS NULL")
     return f"({' OR '.join(parts)})", ended
 
 
-def _elsewhere(wanted: VisitFilter) -> list[tuple[str, str, tuple[str, ...]]]:
-    """What has to be so in other tables: the table, the condition, its values."""
-    found: list[tuple[str, str, tuple[str, ...]]] = []
-    if wanted.tool:
-        found.append(("tool_calls", "name = ?", (wanted.tool,)))
-    if wanted.decision not in ("", "none"):
-        found.append(("decisions", "decision = ?", (wanted.decision,)))
-    if wanted.verdict:
-        found.append(("reviews", "verdict = ?", (wanted.verdict,)))
-    elif wanted.reviewed:
-        found.append(("reviews", "visit > ''", ()))
-    return found
-
-
-def _of_visits(table: str, condition: str, values: tuple[str, ...]) -> Step[tuple[str, Any]]:
-    """The condition that a visit has such a row: by naming the visits where they are few."""
-    which = condition.replace("?", "$1")
-    rows = yield Sql(f"SELECT DISTINCT visit FROM {table} WHERE {which} LIMIT {FEW + 1}", values)
+def _called(tool: str) -> Step[tuple[str, Any]]:
+    """The condition that a tool was called: by naming the visits where they are few."""
+    some = f"SELECT DISTINCT visit FROM tool_calls WHERE name = $1 LIMIT {FEW + 1}"
+    rows = yield Sql(some, (tool,))
     if len(rows) <= FEW:
         return "v.id IN ?", tuple(row[0] for row in rows)
-    return f"EXISTS (SELECT 1 FROM {table} x WHERE x.visit = v.id AND x.{condition})", values
+    return "EXISTS (SELECT 1 FROM tool_calls c WHERE c.visit = v.id AND c.name = ?)", tool
 
 
 # --------------------------------------------------------------------------------------------------------

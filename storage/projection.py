@@ -47,7 +47,7 @@ TABLES: Final[Mapping[str, Table]] = {
         _columns(
             "id tenant started_at ended_at outcome reason provider intent visitor_name apartment resident"
             " gate_requested_at gate_answered_at gate_opened gate_detail cost cost_usd currency"
-            " cost_complete service"
+            " cost_complete service decision verdict"
         ),
     ),
     "legs": Table(
@@ -354,6 +354,7 @@ def _decision(record: Draft, seq: int, visit: Row) -> Change:
     data = record.data
     row = {"visit": record.visit, "seq": seq, "at": record.at, "decision": data["decision"]}
     yield Insert("decisions", {**row, "evidence": _json(data["evidence"]), "reason": data.get("reason")})
+    yield Update("visits", (record.visit,), {"decision": data["decision"]})
 
 
 def _gate_requested(record: Draft, seq: int, visit: Row) -> Change:
@@ -414,6 +415,7 @@ def _visit_reviewed(record: Draft, seq: int, visit: Row) -> Change:
         yield Insert("reviews", {"visit": record.visit, **row})
     else:
         yield Update("reviews", (record.visit,), row)
+    yield Update("visits", (record.visit,), {"verdict": data["verdict"]})
 
 
 CHANGES: Final[Mapping[str, Callable[[Draft, int, Row], Change]]] = {

@@ -76,9 +76,8 @@ LAST: Final = "\U0010ffff"
 
 _SUMMARY: Final = (
     "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
-    " v.visitor_name, v.apartment, v.resident, d.decision, v.gate_requested_at, v.gate_answered_at,"
-    " v.gate_opened, v.gate_detail, v.cost, v.currency, v.cost_complete, r.verdict"
-    " FROM visits v LEFT JOIN decisions d ON d.visit = v.id LEFT JOIN reviews r ON r.visit = v.id"
+    " v.visitor_name, v.apartment, v.resident, v.decision, v.gate_requested_at, v.gate_answered_at,"
+    " v.gate_opened, v.gate_detail, v.cost, v.currency, v.cost_complete, v.verdict FROM visits v"
 )
 
 Heads = dict[str, Head | None]

@@ -411,10 +411,12 @@ async def test_a_cut_tail_is_found_with_an_anchor_even_when_the_whole_chain_is_g
         ("truncated", 3, "", ""),
         ("personal-added", 3, "", ""),
         ("row-added", 0, "decisions", visit.id),
+        ("row-changed", 0, "visits.decision", visit.id),
     }
     await shell.run("DELETE FROM audit_personal WHERE seq = 3")
     await shell.run("UPDATE heads SET (seq, hash) = (SELECT seq, hash FROM audit WHERE seq = 2)")
     await shell.run("DELETE FROM decisions")
+    await shell.run("UPDATE visits SET decision = NULL")
     assert await storage.verify() == []
     (fault,) = await storage.verify(expected_heads=heads)
     assert (fault.kind, fault.seq) == ("truncated", 3)
