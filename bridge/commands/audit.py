@@ -22,10 +22,13 @@ from rich.text import Text
 
 from bridge.commands.audit_recordings import look_at_recordings
 from bridge.commands.audit_story import cost_in_words, story
+from bridge.http.console.language import LANGUAGES, read_languages
+from bridge.review.looking import Reviews
+from bridge.review.picture import ZOOMS
 from bridge.settings import SettingsError, load, usable_cpus
 from bridge.showing import safe
 from storage.address import Database, database_of
-from storage.base import Storage, StorageError, VisitSummary
+from storage.base import Storage, StorageError, VisitSummary, VisitView
 from storage.opening import open_storage
 from storage.verifying import verify_all
 from visits.audit import KINDS, AuditError, AuditRecord, Head, Outcome, intact, stamp
@@ -45,7 +48,9 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``audit`` and what is below it. :func:`run` needs ``args.db``: from ``--db``, or set afterwards."""
     audit = subparsers.add_parser("audit", help="read and check the audit log")
-    actions = audit.add_subparsers(dest="action", required=True, metavar="list|show|verify|head|export")
+    actions = audit.add_subparsers(
+        dest="action", required=True, metavar="list|show|picture|verify|head|export"
+    )
 
     common = argparse.ArgumentParser(add_help=False)
     add_database(common)
@@ -62,6 +67,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = actions.add_parser("show", parents=[common], help="one visit's whole story")
     show.add_argument("visit", help="its id, or the beginning of it")
     _add_formats(show, "one JSON object")
+
+    drawn = actions.add_parser("picture", parents=[common], help="one visit's time line as a picture (SVG)")
+    drawn.add_argument("visit", help="its id, or the beginning of it")
+    drawn.add_argument(
+        "--recordings",
+        type=Path,
+        metavar="DIR",
+        help="where they lie (default: where the settings say; with --db, `recordings` beside the file)",
+    )
+    drawn.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="of its words")
+    drawn.add_argument("--zoom", type=int, choices=ZOOMS, default=ZOOMS[0], help="how wide it is")
+    drawn.add_argument("--out", type=Path, metavar="FILE.svg", help="instead of standard output")
 
     verify = actions.add_parser(
         "verify",
@@ -194,6 +211,8 @@ async def _run(args: argparse.Namespace) -> int:
             return await _list(storage, args)
         if args.action == "show":
             return await _show(storage, args)
+        if args.action == "picture":
+            return await _picture(storage, args)
         if args.action == "verify":
             return await _verify(storage, args)
         if args.action == "head":
@@ -293,17 +312,47 @@ def _gate(visit: VisitSummary) -> str:
     return "opened" if visit.gate_opened else "not opened"
 
 
-async def _show(storage: Storage, args: argparse.Namespace) -> int:
+async def _one(storage: Storage, args: argparse.Namespace) -> VisitView | None:
+    """The visit whose id begins as asked for; says why there is none."""
     found = await storage.find_visits(args.visit.lower()) if args.visit else []
     if len(found) != 1:
         several = f"begins {len(found)} visits or more: " + ", ".join(found)
         sys.stderr.write(f"porteiro audit: {safe(args.visit)!r} {several if found else 'is no visit here'}\n")
-        return FAULTY
+        return None
     view = await storage.visit(found[0])
     if view is None or args.tenant not in (None, view.summary.tenant):
         sys.stderr.write(f"porteiro audit: {found[0]} is no visit of tenant {safe(args.tenant or '')!r}\n")
+        return None
+    return view
+
+
+async def _picture(storage: Storage, args: argparse.Namespace) -> int:
+    if (view := await _one(storage, args)) is None:
         return FAULTY
-    records = [record async for record in storage.audit(visit=found[0])]
+    if args.out is not None and _is_the_log(args.out, args.db):
+        sys.stderr.write(f"porteiro audit: --out: found {args.out}, the audit log; allowed: another file\n")
+        return UNUSABLE
+    beside = args.db.file.parent / "recordings" if args.db.file is not None else Path("var/recordings")
+    reviews = Reviews(lambda: storage, args.recordings or beside)
+    looked = await reviews.look(view.summary.id, lambda _: True)
+    if looked is None:  # erased at this moment
+        return FAULTY
+    for leg, reason in looked.missing.items():
+        sys.stderr.write(f"porteiro audit: {safe(leg)} is drawn without its sound: {reason}\n")
+    zone = datetime.now().astimezone().tzinfo or UTC
+    drawn = reviews.draw(looked, read_languages()[args.language], zoom=args.zoom, zone=zone, alone=True)
+    if args.out is None:
+        sys.stdout.write(f"{drawn}\n")
+        return SOUND
+    with _for_the_owner(args.out) as file:
+        file.write(f"{drawn}\n")
+    return SOUND
+
+
+async def _show(storage: Storage, args: argparse.Namespace) -> int:
+    if (view := await _one(storage, args)) is None:
+        return FAULTY
+    records = [record async for record in storage.audit(visit=view.summary.id)]
     sound = all(intact(record) for record in records)
     if args.json:
         write_json({"visit": asdict(view), "records": [asdict(r) for r in records], "intact": sound})
@@ -418,7 +467,8 @@ def _take_usual_places(args: argparse.Namespace) -> None:
     args.db = settings.database
     if args.db.file is not None and not args.db.file.exists():
         raise _Unusable(f"porteiro audit: there is no audit log at {args.db} yet; name another with --db")
-    if args.action == "verify" and args.recordings is None and not args.no_recordings:
+    wanted = args.action == "picture" or (args.action == "verify" and not args.no_recordings)
+    if wanted and args.recordings is None:
         args.recordings = settings.service.recordings_path
 
 
@@ -440,11 +490,15 @@ async def _export(storage: Storage, args: argparse.Namespace) -> int:
     if _is_the_log(args.out, args.db):
         sys.stderr.write(f"porteiro audit: --out: found {args.out}, the audit log; allowed: another file\n")
         return UNUSABLE
-    # People's names and words: for the owner's eyes.
-    handle = os.open(args.out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: ASYNC230 - nothing else runs here
+    with _for_the_owner(args.out) as file:
         await _write_records(file, records, as_csv=args.csv)
     return SOUND
+
+
+def _for_the_owner(path: Path) -> TextIO:
+    """A new file for people's names and words: nobody else may read it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    return open(handle, "w", encoding="utf-8", newline="")
 
 
 def _is_the_log(out: Path | str, database: Database) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol
 from uuid import UUID
@@ -205,9 +206,7 @@ async def judge(service: Behind, visit: str, caller: Caller, review: Review) -> 
     return SaidReview(verdict=review.verdict, note=note, by=caller.by, at=at)
 
 
-async def draw(
-    reviews: Reviews, looked: Looked, t: Language, *, zoom: int, zone: ZoneInfo, alone: bool
-) -> str:
+async def draw(reviews: Reviews, looked: Looked, t: Language, *, zoom: int, zone: tzinfo, alone: bool) -> str:
     """A visit's picture."""
     return await asyncio.to_thread(reviews.draw, looked, t, zoom=zoom, zone=zone, alone=alone)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from bridge.http.console.language import Language
 from bridge.review.model import Timeline
@@ -87,7 +87,7 @@ class Reviews:
         """How loud a leg is, in `width` columns from the visit's start to `length_ms`."""
         return await asyncio.to_thread(self._peaks.columns, track, length_ms, width)
 
-    def draw(self, looked: Looked, t: Language, *, zoom: int, zone: ZoneInfo, alone: bool) -> str:
+    def draw(self, looked: Looked, t: Language, *, zoom: int, zone: tzinfo, alone: bool) -> str:
         """The visit's picture; reads its recordings: for a thread."""
         length, width = max(looked.read.length_ms, 1000.0), columns_for(zoom)
         waves = {track.leg: self._peaks.columns(track, length, width) for track in looked.tracks}

@@ -9,13 +9,12 @@ has a style of its own, so that the page's content security policy may forbid th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from bridge.http.console.language import Language
 from bridge.review.model import Call, Dial, Evidence, Pause, Role, Span, Stretch, Timeline
@@ -72,7 +71,7 @@ def picture(
     t: Language,
     *,
     zoom: int = 1,
-    zone: ZoneInfo | None = None,
+    zone: tzinfo = UTC,
     alone: bool = False,
 ) -> str:
     """The picture of a visit.
@@ -83,10 +82,10 @@ def picture(
         waves: of each leg whose recording is there, as many columns as `columns_for` says, over `length_ms`.
         t: the language of its words.
         zoom: how many times `PLOT` it is wide; one of `ZOOMS`.
-        zone: the tenant's time zone.
+        zone: the time zone of its day and time.
         alone: as a file, with its colours and a title in it.
     """
-    return _Picture(read, summary, waves, t, zoom, zone or ZoneInfo("UTC"), alone).draw()
+    return _Picture(read, summary, waves, t, zoom, zone, alone).draw()
 
 
 @cache
@@ -110,7 +109,7 @@ class _Picture:
         waves: Mapping[str, Peaks],
         t: Language,
         zoom: int,
-        zone: ZoneInfo,
+        zone: tzinfo,
         alone: bool,
     ) -> None:
         self._read = read

@@ -63,10 +63,11 @@ def sentence(rule: Rule, t: Language) -> str:
 def amount(cost: Cost, t: Language) -> str:
     """What a visit cost by then."""
     try:
-        value = Decimal(cost.amount)
+        value: Decimal | None = Decimal(cost.amount)
     except InvalidOperation:
-        return shown(f"{cost.amount} {cost.currency}")
-    told = f"{shown(cost.currency)} {t.number(value, 4)}"
+        value = None
+    told = t.money(value) if value is not None and value.is_finite() else shown(cost.amount)
+    told = f"{shown(cost.currency)} {told}"
     return told if cost.complete else t("review.event.at_least", amount=told)
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from importlib.resources import files
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 LANGUAGES: Final = ("pt-BR", "en")
 """The first one is spoken where nothing is said."""
@@ -64,7 +63,7 @@ class Language:
         value = Decimal(amount)
         return self.number(value, 4 if 0 < abs(value) < Decimal("0.1") else 2)
 
-    def day(self, at: datetime, zone: ZoneInfo) -> str:
+    def day(self, at: datetime, zone: tzinfo) -> str:
         """21/11/2026, or 2026-11-21 in English, where the order of day and month is anybody's guess."""
         return at.astimezone(zone).strftime("%d/%m/%Y" if self.code == "pt-BR" else "%Y-%m-%d")
 
@@ -72,11 +71,11 @@ class Language:
         """A day without a time: `2026-12-31`."""
         return date.fromisoformat(day).strftime("%d/%m/%Y" if self.code == "pt-BR" else "%Y-%m-%d")
 
-    def clock(self, at: datetime, zone: ZoneInfo, *, seconds: bool = False) -> str:
+    def clock(self, at: datetime, zone: tzinfo, *, seconds: bool = False) -> str:
         """17:32, with seconds 17:32:08."""
         return at.astimezone(zone).strftime("%H:%M:%S" if seconds else "%H:%M")
 
-    def moment(self, at: datetime, zone: ZoneInfo, *, seconds: bool = False) -> str:
+    def moment(self, at: datetime, zone: tzinfo, *, seconds: bool = False) -> str:
         """Day and time."""
         return f"{self.day(at, zone)} {self.clock(at, zone, seconds=seconds)}"
 
