@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from storage.base import StorageRefused
 from storage.steps import Sql, Step
@@ -107,11 +107,23 @@ class Update:
     row: Mapping[str, Any]
 
 
+class Told(NamedTuple):
+    """What of a record anything can follow from: a :class:`visits.audit.Draft` that costs little."""
+
+    tenant: str
+    visit: str
+    at: str
+    kind: str
+    data: Mapping[str, Any]
+
+
+Record = Draft | Told
+
 Operation = Get | LatestCall | Insert | Update
 Change = Generator[Operation, Row | None, None]
 
 
-def project(record: Draft, seq: int) -> Change:
+def project(record: Record, seq: int) -> Change:
     """What follows from record number ``seq``. Raises :class:`StorageRefused`, before anything is written."""
     if not record.visit:
         return
@@ -213,7 +225,7 @@ class VisitRows:
     def __init__(self) -> None:
         self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in TABLES}
 
-    def apply(self, record: Draft, seq: int) -> Undo:
+    def apply(self, record: Record, seq: int) -> Undo:
         """What follows from a record; how to undo it. Raises :class:`StorageRefused`: nothing is changed."""
         change = project(record, seq)
         done: Undo = []
@@ -260,12 +272,12 @@ class VisitRows:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _refuse(record: Draft, why: str) -> StorageRefused:
+def _refuse(record: Record, why: str) -> StorageRefused:
     return StorageRefused(f"a {record.kind} record of visit {record.visit} is refused: {why}")
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _ms(data: Mapping[str, Any], name: str) -> float | None:
@@ -278,7 +290,7 @@ def _ms(data: Mapping[str, Any], name: str) -> float | None:
         ) from None
 
 
-def _visit_started(record: Draft) -> Change:
+def _visit_started(record: Record) -> Change:
     about = record.data
     service = about.get("service")
     yield Insert(
@@ -293,7 +305,7 @@ def _visit_started(record: Draft) -> Change:
     )
 
 
-def _leg_connected(record: Draft, seq: int, visit: Row) -> Change:
+def _leg_connected(record: Record, seq: int, visit: Row) -> Change:
     data = record.data
     if (yield Get("legs", (record.visit, data["leg"]))) is not None:
         raise _refuse(record, f"leg {data['leg']!r:.60} connected before")
@@ -302,7 +314,7 @@ def _leg_connected(record: Draft, seq: int, visit: Row) -> Change:
     yield Insert("legs", {**row, "connected_at": record.at})
 
 
-def _leg_ended(record: Draft, seq: int, visit: Row) -> Change:
+def _leg_ended(record: Record, seq: int, visit: Row) -> Change:
     data = record.data
     leg = yield Get("legs", (record.visit, data["leg"]))
     if leg is None or leg["ended_at"] is not None:
@@ -311,20 +323,20 @@ def _leg_ended(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("legs", (record.visit, data["leg"]), row)
 
 
-def _turn(record: Draft, seq: int, visit: Row) -> Change:
+def _turn(record: Record, seq: int, visit: Row) -> Change:
     data = record.data
     row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "speaker", "text")}
     row |= {name: _ms(data, name) for name in ("started_ms", "ended_ms", "response_ms", "heard_ms")}
     yield Insert("turns", {**row, "interrupted": int(bool(data.get("interrupted")))})
 
 
-def _tool_called(record: Draft, seq: int, visit: Row) -> Change:
+def _tool_called(record: Record, seq: int, visit: Row) -> Change:
     data = record.data
     row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "call", "name")}
     yield Insert("tool_calls", {**row, "arguments": _json(data["arguments"]), "called_at": record.at})
 
 
-def _tool_answered(record: Draft, seq: int, visit: Row) -> Change:
+def _tool_answered(record: Record, seq: int, visit: Row) -> Change:
     # Providers number their calls anew in each session: the answer is that of the latest call of this id.
     data = record.data
     call = yield LatestCall(record.visit, data["leg"], data["call"])
@@ -334,18 +346,18 @@ def _tool_answered(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("tool_calls", (record.visit, call["seq"]), {**row, "status": data["status"]})
 
 
-def _dial_started(record: Draft, seq: int, visit: Row) -> Change:
+def _dial_started(record: Record, seq: int, visit: Row) -> Change:
     if known := _known(record):
         yield Update("visits", (record.visit,), known)
 
 
-def _known(record: Draft) -> Row:
+def _known(record: Record) -> Row:
     """What a record says about who came for whom."""
     said = {name: record.data.get(name) for name in ("intent", "visitor_name", "apartment", "resident")}
     return {name: value for name, value in said.items() if isinstance(value, str) and value}
 
 
-def _decision(record: Draft, seq: int, visit: Row) -> Change:
+def _decision(record: Record, seq: int, visit: Row) -> Change:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     decision = yield Get("decisions", (record.visit,))
@@ -357,7 +369,7 @@ def _decision(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("visits", (record.visit,), {"decision": data["decision"]})
 
 
-def _gate_requested(record: Draft, seq: int, visit: Row) -> Change:
+def _gate_requested(record: Record, seq: int, visit: Row) -> Change:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     decision = yield Get("decisions", (record.visit,))
@@ -368,14 +380,14 @@ def _gate_requested(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("visits", (record.visit,), {"gate_requested_at": record.at})
 
 
-def _gate_answered(record: Draft, seq: int, visit: Row) -> Change:
+def _gate_answered(record: Record, seq: int, visit: Row) -> Change:
     if visit["gate_requested_at"] is None or visit["gate_answered_at"] is not None:
         raise _refuse(record, "no request waits for the gate's answer")
     row = {"gate_answered_at": record.at, "gate_opened": int(bool(record.data["opened"]))}
     yield Update("visits", (record.visit,), {**row, "gate_detail": record.data["detail"]})
 
 
-def _visit_cost(record: Draft, seq: int, visit: Row) -> Change:
+def _visit_cost(record: Record, seq: int, visit: Row) -> Change:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     data = record.data
@@ -384,7 +396,7 @@ def _visit_cost(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("visits", (record.visit,), row)
 
 
-def _billionths(record: Draft, name: str) -> int:
+def _billionths(record: Record, name: str) -> int:
     """An amount of money as a whole number."""
     text = record.data[name]
     if not _AMOUNT.fullmatch(text):
@@ -392,13 +404,13 @@ def _billionths(record: Draft, name: str) -> int:
     return int(Decimal(text).scaleb(9))
 
 
-def _visit_recovered(record: Draft, seq: int, visit: Row) -> Change:
+def _visit_recovered(record: Record, seq: int, visit: Row) -> Change:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     yield from ()
 
 
-def _visit_ended(record: Draft, seq: int, visit: Row) -> Change:
+def _visit_ended(record: Record, seq: int, visit: Row) -> Change:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     data = record.data
@@ -406,7 +418,7 @@ def _visit_ended(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("visits", (record.visit,), {**_known(record), **row})
 
 
-def _visit_reviewed(record: Draft, seq: int, visit: Row) -> Change:
+def _visit_reviewed(record: Record, seq: int, visit: Row) -> Change:
     said = yield Get("reviews", (record.visit,))
     data = record.data
     row = {"seq": seq, "at": record.at, "reviewer": data["by"], "verdict": data["verdict"]}
@@ -418,7 +430,7 @@ def _visit_reviewed(record: Draft, seq: int, visit: Row) -> Change:
     yield Update("visits", (record.visit,), {"verdict": data["verdict"]})
 
 
-CHANGES: Final[Mapping[str, Callable[[Draft, int, Row], Change]]] = {
+CHANGES: Final[Mapping[str, Callable[[Record, int, Row], Change]]] = {
     "leg.connected": _leg_connected,
     "leg.ended": _leg_ended,
     "turn": _turn,

@@ -96,6 +96,11 @@ def _differences(table: str, visit: str, tenant: str, kept: Rows, told: Rows) ->
     return faults
 
 
+def same_row(columns: Sequence[str], told: Sequence[Any], kept: Sequence[Any]) -> bool:
+    """Whether a row holds what the records give."""
+    return all(map(_same, columns, told, kept))
+
+
 def _same(column: str, told: object, kept: object) -> bool:
     """Whether a column holds what the records give.
 

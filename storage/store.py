@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, partial
+from itertools import pairwise
 from secrets import token_hex
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -44,6 +45,7 @@ from storage.paging import Page
 from storage.projection import TABLES, in_database, project
 from storage.rebuild import compare
 from storage.records import INSERT, INSERT_PERSONAL, RECORD
+from storage.scan import AT_ONCE, Scan
 from storage.steps import LockChain, Rows, Sql, Step, where
 from visits.audit import (
     Anchors,
@@ -73,6 +75,9 @@ ALONE: Final = 5
 
 LAST: Final = "\U0010ffff"
 """Behind every visit's id."""
+
+CUTS: Final = ("", *"123456789abcdef", LAST)
+"""Of the visits' ids, which are UUIDs: sixteen parts of one size."""
 
 _SUMMARY: Final = (
     "SELECT v.id, v.tenant, v.started_at, v.ended_at, v.outcome, v.reason, v.provider, v.intent,"
@@ -306,11 +311,10 @@ class SqlStorage(Storage):
         chains = sorted({*await self.tenants(), *anchors}) if tenant is None else [tenant]
         if chains:
             faults += await self.verify_chains(chains[0], chains[-1], anchors)
-        # What was not looked at, or is damaged, is looked at again with the rows that rest on it.
-        damaged = {fault.visit for fault in faults} if tenant is None else None
         faults += [fault for fault in await self.verify_ends() if fault.tenant in chains]
-        found = await self.verify_rows("", LAST, damaged)
-        return faults + [fault for fault in found if tenant in (None, fault.tenant)]
+        for after, last in pairwise(CUTS):
+            faults += await self.verify_unfounded(after, last)
+        return [fault for fault in dict.fromkeys(faults) if tenant in (None, fault.tenant)]
 
     async def anchors(
         self, expected: Mapping[str, Anchors] | None = None
@@ -327,34 +331,32 @@ class SqlStorage(Storage):
     async def verify_chains(
         self, first: str, last: str, anchors: Mapping[str, Collection[Head]]
     ) -> list[Fault]:
-        """Check the chains from one tenant's to another's, one after the other in one stream of records."""
-        verifiers = {
-            chain: Verifier(chain, heads) for chain, heads in anchors.items() if first <= chain <= last
-        }
-        checks: dict[str, PersonalCheck] = {}
+        """Check the chains from one tenant's to another's, what is beside them, and what follows from them.
+
+        One after the other in one stream of records; what is not clear then is compared visit by visit.
+        """
+        scan = Scan({name: Verifier(name, heads) for name, heads in anchors.items() if first <= name <= last})
         after: tuple[str, int] | None = (first, -(2**63))  # whatever someone put there, below 1 too
         while after is not None:
-            page = PAGE * self._at_once
-            after = await self._read(partial(_verify_page, verifiers, checks, after, last, page))
-        faults = [fault for chain in sorted(verifiers) for fault in verifiers[chain].finish()]
-        return faults + await self._read(partial(_personal_faults, checks, first, last))
+            after = await self._read(partial(_scan_page, scan, after, last, PAGE * self._at_once))
+        faults = scan.finish()
+        faults += await self._read(partial(_personal_faults, scan.checks, first, last))
+        return faults + await self._compared(sorted(scan.unclear - {""}))
 
     async def verify_ends(self) -> list[Fault]:
         """Ends of chains that the table of heads does not know of."""
         return await self._read(_unnoted)
 
-    async def verify_rows(self, after: str, last: str, damaged: Collection[str] | None) -> list[Fault]:
-        """Compare the visits behind one id, up to another, with their records.
+    async def verify_unfounded(self, after: str, last: str) -> list[Fault]:
+        """Rows of visits behind one id, up to another, that no record names."""
+        return await self._compared(await self._read(partial(_unfounded, after, last)))
 
-        ``damaged``: visits some of whose records do not give their hash; None: any may be.
-        """
+    async def _compared(self, visits: Sequence[str]) -> list[Fault]:
+        """Compare visits with all their records, each at one moment."""
         faults: list[Fault] = []
-        at: str | None = after
-        while at is not None:
-            at, found = await self._read(
-                partial(_compare_page, at, last, damaged, VISITS_PAGE * self._at_once)
-            )
-            faults += found
+        for start in range(0, len(visits), VISITS_PAGE):
+            some = visits[start : start + VISITS_PAGE]
+            faults += await self._read(partial(_compare_visits, some))
         return faults
 
     async def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
@@ -592,31 +594,41 @@ def _heads() -> Step[dict[str, Head]]:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _verify_page(
-    verifiers: dict[str, Verifier],
-    checks: dict[str, PersonalCheck],
-    after: tuple[str, int],
-    last: str,
-    page: int,
-) -> Step[tuple[str, int] | None]:
-    """Check the next page of chains. The tenant and number to go on after; None at the end."""
+def _scan_page(scan: Scan, after: tuple[str, int], last: str, page: int) -> Step[tuple[str, int] | None]:
+    """Check the next page of records. The tenant and number to go on after; None at the end."""
     rows = yield Sql(
         f"{RECORD} WHERE (a.tenant, a.seq) > ($1, $2) AND a.tenant <= $3"
         f" ORDER BY a.tenant, a.seq LIMIT {page}",
         (*after, last),
     )
     for row in rows:
-        record = StoredRecord(*row)
-        verifier = verifiers.get(record.tenant)
-        if verifier is None:
-            verifier = verifiers[record.tenant] = Verifier(record.tenant)
-        public = verifier.feed_stored(record)
-        check = checks.get(record.tenant)
-        if check is None:
-            check = checks[record.tenant] = PersonalCheck(record.tenant)
-        if public is not None:
-            check.feed(record, public)
-    return (rows[-1][1], rows[-1][0]) if len(rows) == page else None
+        scan.feed(row)
+    over = len(rows) < page
+    if over:
+        scan.end_of_chain()
+    while visits := scan.ready(1 if over else AT_ONCE):
+        scan.compare(visits, (yield from _rows_of(visits)))
+    return None if over else (rows[-1][1], rows[-1][0])
+
+
+def _rows_of(visits: list[str]) -> Step[dict[str, dict[str, list[tuple[Any, ...]]]]]:
+    """The rows of at most so many visits, by table and visit."""
+    wanted = tuple(visits + visits[-1:] * (AT_ONCE - len(visits)))  # always one and the same statement
+    tables: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+    for name in TABLES:
+        of: dict[str, list[tuple[Any, ...]]] = {}
+        for row in (yield Sql(_rows_in(name), wanted)):
+            of.setdefault(row[0], []).append(tuple(row))
+        tables[name] = of
+    return tables
+
+
+@cache
+def _rows_in(table: str) -> str:
+    """The rows of :data:`AT_ONCE` visits; the visit's column is the first of each table."""
+    told = TABLES[table]
+    places = ", ".join(f"${n}" for n in range(1, AT_ONCE + 1))
+    return f"SELECT {', '.join(told.columns)} FROM {table} WHERE {told.key[0]} IN ({places})"
 
 
 def _personal_faults(checks: Mapping[str, PersonalCheck], first: str, last: str) -> Step[list[Fault]]:
@@ -670,30 +682,33 @@ def _unnoted() -> Step[list[Fault]]:
     ]
 
 
-def _compare_page(
-    after: str, last: str, damaged: Collection[str] | None, page: int
-) -> Step[tuple[str | None, list[Fault]]]:
-    """Compare the next visits with their records. The visit to go on after, None at the end; the faults."""
-    named = [row[0] for row in (yield Sql(_visits_after(page), (after,)))]
-    visits = [visit for visit in named if visit <= last]
-    if not visits:
-        return None, []
-    span = (after, visits[-1])
-    records: dict[str, list[StoredRecord]] = {}
-    for row in (yield Sql(f"{RECORD} WHERE a.visit > $1 AND a.visit <= $2", span)):
-        records.setdefault(row[2], []).append(StoredRecord(*row))
-    tables: dict[str, dict[str, dict[tuple[Any, ...], dict[str, Any]]]] = {}
+def _unfounded(after: str, last: str) -> Step[list[str]]:
+    """Visits of which there are rows, and no record or no row in the table of visits."""
+    found: set[str] = set()
     for name, table in TABLES.items():
         key = table.key[0]
-        columns = ", ".join(table.columns)
-        rows = yield Sql(f"SELECT {columns} FROM {name} WHERE {key} > $1 AND {key} <= $2", span)
-        tables[name] = _by_visit(table.columns, table.key, rows)
+        there = f"audit WHERE visit = of.{key}" if name == "visits" else f"visits WHERE id = of.{key}"
+        rows = yield Sql(
+            f"SELECT DISTINCT of.{key} FROM {name} of WHERE of.{key} > $1 AND of.{key} <= $2"
+            f" AND NOT EXISTS (SELECT 1 FROM {there})",
+            (after, last),
+        )
+        found.update(row[0] for row in rows)
+    return sorted(found)
+
+
+def _compare_visits(visits: Sequence[str]) -> Step[list[Fault]]:
+    """Compare visits with all the records that name them."""
     faults: list[Fault] = []
     for visit in visits:
-        told = sorted(records.get(visit, ()), key=lambda record: (record.tenant, record.seq))
-        kept = {name: of.get(visit, {}) for name, of in tables.items()}
-        faults += compare(visit, told, kept, sound=damaged is not None and visit not in damaged)
-    return (visits[-1] if len(visits) == page else None), faults
+        rows = yield Sql(f"{RECORD} WHERE a.visit = $1 ORDER BY a.tenant, a.seq", (visit,))
+        kept = {}
+        for name, table in TABLES.items():
+            columns = ", ".join(table.columns)
+            of = yield Sql(f"SELECT {columns} FROM {name} WHERE {table.key[0]} = $1", (visit,))
+            kept[name] = _by_visit(table.columns, table.key, of).get(visit, {})
+        faults += compare(visit, [StoredRecord(*row) for row in rows], kept)
+    return faults
 
 
 def _by_visit(
@@ -705,18 +720,3 @@ def _by_visit(
         row = dict(zip(columns, values, strict=True))
         found.setdefault(row[key[0]], {})[tuple(row[name] for name in key)] = row
     return found
-
-
-@cache
-def _visits_after(most: int) -> str:
-    """The next ids of visits that a record or a row names, in their order.
-
-    The limit is in the text: PostgreSQL, which plans for a parameter's every value, would read the whole log.
-    """
-    named = (("audit", "visit"), *((name, table.key[0]) for name, table in TABLES.items()))
-    parts = [
-        f"SELECT name FROM (SELECT DISTINCT {key} AS name FROM {table} WHERE {key} > $1"
-        f" ORDER BY {key} LIMIT {most}) AS of_{table}"
-        for table, key in named
-    ]
-    return f"{' UNION '.join(parts)} ORDER BY name LIMIT {most}"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from itertools import pairwise
 from typing import Final
 
 from storage.address import Database
 from storage.opening import open_storage
-from storage.store import LAST
+from storage.store import CUTS
 from visits.audit import Anchors, Fault, Head
 
 WORTH_IT: Final = 50_000
 """Records from which on processes cost less than they spare."""
 DEADLINE_S: Final = 60.0
-_CUTS: Final = ("", *"123456789abcdef", LAST)
-"""Of the visits' ids, which are UUIDs: sixteen parts of one size."""
 
 
 async def verify_all(
@@ -42,10 +40,10 @@ async def verify_all(
             faults += await _each(
                 pool, _chains, [(database, a, z, _between(anchors, a, z)) for a, z in spans]
             )
-            damaged = {fault.visit for fault in faults}
             ends = await storage.verify_ends()
-            parts = [(database, a, z, damaged) for a, z in pairwise(_CUTS)]
-            return faults + ends + await _each(pool, _rows, parts)
+            parts = [(database, after, last) for after, last in pairwise(CUTS)]
+            faults += ends + await _each(pool, _unfounded, parts)
+            return list(dict.fromkeys(faults))
 
 
 def _spans(sizes: Mapping[str, int], parts: int) -> list[tuple[str, str]]:
@@ -82,9 +80,9 @@ def _chains(database: Database, first: str, last: str, anchors: Mapping[str, set
     return asyncio.run(run())
 
 
-def _rows(database: Database, after: str, last: str, damaged: Collection[str]) -> list[Fault]:
+def _unfounded(database: Database, after: str, last: str) -> list[Fault]:
     async def run() -> list[Fault]:
         async with await open_storage(database, read_only=True, deadline_s=DEADLINE_S) as storage:
-            return await storage.verify_rows(after, last, damaged)
+            return await storage.verify_unfounded(after, last)
 
     return asyncio.run(run())
