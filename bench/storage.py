@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_hex
 from statistics import median
 from typing import Any
 from uuid import UUID
@@ -36,6 +37,7 @@ from storage.projection import TABLES, VisitRows
 from storage.store import SqlStorage
 from storage.verifying import verify_all
 from visits.audit import AuditRecord, Draft, Head, canonical, stamp
+from visits.personal import COMMITMENT, SALT_BYTES, commitment, split
 
 RECORDS = 1_000_000
 TENANTS = 1_000
@@ -83,7 +85,17 @@ VISIT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("gate.answered", {"opened": True, "detail": "200 OK"}),
     ("visit.ended", {"outcome": "authorized", "reason": "opened", "visitor_name": "João"}),
 )
-TEXTS = [canonical(data) for _, data in VISIT]
+PLACE = "0" * 64
+"""Where a record's commitment to what it says of people is put."""
+
+
+def _prepared(kind: str, data: dict[str, Any]) -> tuple[str, str]:
+    """What a record seals, with a place for the commitment, and what is kept beside it; "" where nothing is."""
+    public, taken = split(kind, data)
+    return canonical({**public, **({COMMITMENT: PLACE} if taken else {})}), canonical(taken) if taken else ""
+
+
+TEXTS = [_prepared(kind, data) for kind, data in VISIT]
 
 
 @dataclass
@@ -93,34 +105,42 @@ class Filler:
     heads: dict[str, Head] = field(default_factory=dict)
     made: int = 0
 
-    def batch(self, visits: int) -> tuple[list[tuple[Any, ...]], VisitRows]:
-        """The next visits' records, in the columns' order, and their rows."""
+    def batch(self, visits: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], VisitRows]:
+        """The next visits' records, in the columns' order, what is kept beside them, and their rows."""
         records: list[tuple[Any, ...]] = []
+        beside: list[tuple[Any, ...]] = []
         rows = VisitRows()
         for _ in range(visits):
             tenant = LARGE if self.made % 20 == 0 else f"t{self.made % TENANTS}"
             visit = str(UUID(int=(self.made * 0x9E3779B97F4A7C15F39CC0605CEDC835) % (1 << 128), version=4))
             start = START + self.made * EVERY
             denied = self.made % 50 == 0
-            for number, ((kind, data), text) in enumerate(zip(VISIT, TEXTS, strict=True)):
+            for number, ((kind, data), (text, personal)) in enumerate(zip(VISIT, TEXTS, strict=True)):
                 if denied and kind in ("gate.requested", "gate.answered"):
-                    kind, data, text = "note", {}, "{}"
+                    kind, data, text, personal = "note", {}, "{}", ""
+                salt = token_hex(SALT_BYTES)
+                if personal:
+                    text = text.replace(PLACE, commitment(salt, personal))
                 at = stamp(start + timedelta(seconds=number))
                 draft = Draft(tenant, visit, at, kind, data, text)
                 sealed = draft.sealed(self.heads.get(tenant))
                 self.heads[tenant] = Head(sealed.seq, sealed.hash)
                 rows.apply(draft, sealed.seq)
                 records.append((tenant, sealed.seq, visit, at, kind, text, sealed.previous, sealed.hash))
+                if personal:
+                    beside.append((tenant, sealed.seq, salt, personal))
             self.made += 1
-        return records, rows
+        return records, beside, rows
 
 
-def batches(filler: Filler, visits: int) -> Iterator[tuple[list[tuple[Any, ...]], VisitRows]]:
+def batches(
+    filler: Filler, visits: int
+) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], VisitRows]]:
     while filler.made < visits:
-        records, rows = filler.batch(min(BATCH, visits - filler.made))
-        yield records, rows
+        yield filler.batch(min(BATCH, visits - filler.made))
 
 
+PERSONAL = ("tenant", "seq", "salt", "data")
 AUDIT = ("tenant", "seq", "visit", "at", "kind", "data", "previous", "hash")
 
 
@@ -132,9 +152,10 @@ def fill_sqlite(file: Path, visits: int) -> None:
     connection.execute("PRAGMA synchronous = OFF")
     for name, _ in guards:
         connection.execute(f"DROP TRIGGER {name}")
-    for records, rows in batches(filler, visits):
+    for records, beside, rows in batches(filler, visits):
         connection.execute("BEGIN")
         connection.executemany(_insert("audit", AUDIT), records)
+        connection.executemany(_insert("audit_personal", PERSONAL), beside)
         for name, table in TABLES.items():
             kept = [tuple(row.values()) for row in rows.tables[name].values()]
             connection.executemany(_insert(name, table.columns), kept)
@@ -157,8 +178,9 @@ async def fill_postgres(database: Database, visits: int) -> None:
     async with session(database.url, database.password, 600) as connection:
         for guarded in ("audit", "heads"):
             await connection.execute(f"ALTER TABLE {guarded} DISABLE TRIGGER USER")
-        for records, rows in batches(filler, visits):
+        for records, beside, rows in batches(filler, visits):
             await connection.copy_records_to_table("audit", records=records, columns=AUDIT)
+            await connection.copy_records_to_table("audit_personal", records=beside, columns=PERSONAL)
             for name, table in TABLES.items():
                 kept = [tuple(row.values()) for row in rows.tables[name].values()]
                 await connection.copy_records_to_table(name, records=kept, columns=table.columns)
