@@ -15,8 +15,16 @@ from storage.projection import TABLES, Row, VisitRows
 from storage.rebuild import told
 from storage.records import RECORD
 from storage.steps import Rows, Sql, Step, where
-from visits.audit import ERASURES, ErasedScope, Fault, FaultKind, StoredRecord
-from visits.personal import TRANSCRIPTS, commitment, committed, is_transcript
+from visits.audit import ERASURES, ErasedScope, Fault, FaultKind, StoredRecord, decode_sound
+from visits.personal import (
+    COMMITMENT,
+    TRANSCRIPTS,
+    blanked,
+    commitment,
+    committed,
+    is_transcript,
+    merged,
+)
 
 SCOPES: Final[tuple[ErasedScope, ...]] = get_args(ErasedScope)
 
@@ -181,24 +189,31 @@ class PersonalCheck:
         """The erasures that the chain tells of, so far."""
         return frozenset(self._told)
 
-    def feed(self, record: StoredRecord, public: Any) -> None:
-        """The next record, and its sealed data, which gives its hash."""
-        self._last = record.seq
-        sealed_on = committed(public)
-        if record.personal is None:
-            if sealed_on is not None:
-                self._gone.setdefault(record.visit, []).append((record.seq, is_transcript(record.kind)))
-            elif record.kind in ERASURES:
-                self._told.update(erasures_in(record.seq, record.at, public))
-        elif sealed_on is None:
+    def feed(self, record: StoredRecord, public: dict[str, Any]) -> dict[str, Any] | None:
+        """The next record, and its sealed data, which gives its hash and is changed in place.
+
+        Returns the data as its readers see it; None where it is not what was sealed.
+        """
+        seq, kept = record.seq, record.personal
+        self._last = seq
+        sealed_on = public.get(COMMITMENT)
+        if kept is None:
+            if sealed_on is not None and committed(public) is not None:
+                self._gone.setdefault(record.visit, []).append((seq, is_transcript(record.kind)))
+                return blanked(record.kind, public)
+            if record.kind in ERASURES:
+                self._told.update(erasures_in(seq, record.at, public))
+            return public
+        try:
+            if commitment(record.salt or "", kept) == sealed_on:
+                return merged(public, decode_sound(kept))
+        except (ValueError, TypeError, AttributeError):  # somebody's edit
+            pass
+        if sealed_on is None:
             self._add("personal-added", record, "nothing of it was sealed")
         else:
-            try:
-                same = commitment(record.salt or "", record.personal) == sealed_on
-            except (ValueError, TypeError, AttributeError):  # somebody's edit
-                same = False
-            if not same:
-                self._add("personal-changed", record, "what is kept of it is not what was sealed")
+            self._add("personal-changed", record, "what is kept of it is not what was sealed")
+        return None
 
     def finish(self, kept: Collection[Erasure], back: Iterable[tuple[str, int]]) -> list[Fault]:
         """All the faults.

@@ -3,24 +3,25 @@
 Here is also refused what cannot follow from what is already on record: a gate request without an authorized
 decision, an answer without a question, anything of a visit that never started.
 
-Without I/O: :func:`project` yields what is to be read and written. A database does it (:func:`in_database`),
-or plain dictionaries (:mod:`storage.rebuild`).
+Without I/O: :func:`project` changes rows that it is handed: a database's, by statements
+(:func:`in_database`), or plain dictionaries (:class:`VisitRows`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from storage.base import StorageRefused
 from storage.steps import Sql, Step
 from visits.audit import Draft
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 _AMOUNT: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 """Money: below what a column can hold in billionths."""
 
@@ -70,43 +71,6 @@ TABLES: Final[Mapping[str, Table]] = {
 Row = dict[str, Any]
 
 
-# Not frozen, which would make them three times dearer: `verify` makes some for each record.
-
-
-@dataclass(slots=True)
-class Get:
-    """The row of that key, or None."""
-
-    table: str
-    key: tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class LatestCall:
-    """The latest unanswered tool call of that leg and id, or None."""
-
-    visit: str
-    leg: str
-    call: str
-
-
-@dataclass(slots=True)
-class Insert:
-    """A new row; columns that it does not name are NULL."""
-
-    table: str
-    row: Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Update:
-    """New values in the row of that key, which is there."""
-
-    table: str
-    key: tuple[Any, ...]
-    row: Mapping[str, Any]
-
-
 class Told(NamedTuple):
     """What of a record anything can follow from: a :class:`visits.audit.Draft` that costs little."""
 
@@ -119,19 +83,32 @@ class Told(NamedTuple):
 
 Record = Draft | Told
 
-Operation = Get | LatestCall | Insert | Update
-Change = Generator[Operation, Row | None, None]
+
+class Rows(Protocol):
+    """The rows that a record may change."""
+
+    def get(self, table: str, key: tuple[Any, ...]) -> Row | None:
+        """The row of that key, or None."""
+
+    def latest_call(self, visit: str, leg: str, call: str) -> Row | None:
+        """The latest unanswered tool call of that leg and id, or None."""
+
+    def insert(self, table: str, row: Row) -> None:
+        """A new row; columns that it does not name are NULL."""
+
+    def update(self, table: str, key: tuple[Any, ...], row: Row) -> None:
+        """New values in the row of that key, which is there."""
 
 
-def project(record: Record, seq: int) -> Change:
-    """What follows from record number ``seq``. Raises :class:`StorageRefused`, before anything is written."""
+def project(record: Record, seq: int, rows: Rows) -> None:
+    """Change what follows from record number ``seq``. Raises :class:`StorageRefused`: nothing is changed."""
     if not record.visit:
         return
-    visit = yield Get("visits", (record.visit,))
+    visit = rows.get("visits", (record.visit,))
     if record.kind == "visit.started":
         if visit is not None:
             raise _refuse(record, "it started before")
-        yield from _visit_started(record)
+        _visit_started(record, rows)
         return
     if visit is None:
         raise StorageRefused(f"a {record.kind} record of visit {record.visit}, which never started")
@@ -139,7 +116,7 @@ def project(record: Record, seq: int) -> Change:
         raise StorageRefused(f"visit {record.visit} is not a visit of tenant {record.tenant!r}")
     change = CHANGES.get(record.kind)
     if change is not None:
-        yield from change(record, seq, visit)
+        change(record, seq, visit, rows)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -147,40 +124,52 @@ def project(record: Record, seq: int) -> Change:
 # --------------------------------------------------------------------------------------------------------
 
 
-def in_database(change: Change) -> Step[None]:
-    """The same as statements."""
-    try:
-        asked = next(change)
-        while True:
-            rows = yield _statement(asked)
-            asked = change.send(_row_of(asked, rows))
-    except StopIteration:
+class _Statements:
+    """The rows that were read for a record, and the statements that change them."""
+
+    def __init__(self) -> None:
+        self.read: dict[tuple[str, tuple[Any, ...]], Row] = {}
+        self.call: Row | None = None
+        self.made: list[Sql] = []
+
+    def get(self, table: str, key: tuple[Any, ...]) -> Row | None:
+        return self.read.get((table, key))
+
+    def latest_call(self, visit: str, leg: str, call: str) -> Row | None:
+        return self.call
+
+    def insert(self, table: str, row: Row) -> None:
+        values = tuple(map(_storable, row.values()))
+        self.made.append(Sql(_insert(table, tuple(row)), values, writes=True))
+
+    def update(self, table: str, key: tuple[Any, ...], row: Row) -> None:
+        values = (*map(_storable, row.values()), *key)
+        self.made.append(Sql(_update(table, tuple(row)), values, writes=True))
+
+
+def in_database(record: Draft, seq: int) -> Step[None]:
+    """The same as statements: first those that read what :func:`project` asks for, then those that change."""
+    if not record.visit:
         return
-
-
-def _row_of(asked: Operation, rows: Any) -> Row | None:
-    if not rows or isinstance(asked, Insert | Update):
-        return None
-    table = TABLES["tool_calls" if isinstance(asked, LatestCall) else asked.table]
-    return dict(zip(table.columns, rows[0], strict=True))
-
-
-def _statement(asked: Operation) -> Sql:
-    match asked:
-        case Get(table, key):
-            return Sql(_select(table), key)
-        case LatestCall(visit, leg, call):
-            columns = ", ".join(TABLES["tool_calls"].columns)
-            return Sql(
-                f"SELECT {columns} FROM tool_calls WHERE visit = $1 AND leg = $2 AND call = $3"
-                " AND answered_at IS NULL ORDER BY seq DESC LIMIT 1",
-                (visit, leg, call),
-            )
-        case Insert(table, row):
-            return Sql(_insert(table, tuple(row)), tuple(map(_storable, row.values())), writes=True)
-        case Update(table, key, row):
-            values = (*map(_storable, row.values()), *key)
-            return Sql(_update(table, tuple(row)), values, writes=True)
+    rows = _Statements()
+    keys: list[tuple[str, tuple[Any, ...]]] = [("visits", (record.visit,))]
+    if (table := READS.get(record.kind)) is not None:
+        keys.append((table, (record.visit, record.data["leg"]) if table == "legs" else (record.visit,)))
+    for name, key in keys:
+        for found in (yield Sql(_select(name), key)):
+            rows.read[name, key] = dict(zip(TABLES[name].columns, found, strict=True))
+    if record.kind == "tool.answered":
+        calls = TABLES["tool_calls"].columns
+        latest = Sql(
+            f"SELECT {', '.join(calls)} FROM tool_calls WHERE visit = $1 AND leg = $2 AND call = $3"
+            " AND answered_at IS NULL ORDER BY seq DESC LIMIT 1",
+            (record.visit, record.data["leg"], record.data["call"]),
+        )
+        for found in (yield latest):
+            rows.call = dict(zip(calls, found, strict=True))
+    project(record, seq, rows)
+    for statement in rows.made:  # noqa: UP028 - a list can't be sent rows
+        yield statement
 
 
 def _storable(value: Any) -> Any:
@@ -224,17 +213,13 @@ class VisitRows:
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in TABLES}
+        self._done: Undo = []
 
     def apply(self, record: Record, seq: int) -> Undo:
         """What follows from a record; how to undo it. Raises :class:`StorageRefused`: nothing is changed."""
-        change = project(record, seq)
-        done: Undo = []
-        try:
-            asked = next(change)
-            while True:
-                asked = change.send(self._do(asked, done))
-        except StopIteration:
-            return done
+        self._done = []
+        project(record, seq, self)
+        return self._done
 
     def undo(self, done: Undo) -> None:
         """Have it as it was before the last :meth:`apply`, which returned this."""
@@ -244,27 +229,41 @@ class VisitRows:
             else:
                 self.tables[table][key] = row
 
-    def _do(self, asked: Operation, done: Undo) -> Row | None:
-        if isinstance(asked, Get):
-            return self.tables[asked.table].get(asked.key)
-        if isinstance(asked, LatestCall):
-            calls = reversed(self.tables["tool_calls"].values())  # in the order of their numbers
-            wanted = (asked.visit, asked.leg, asked.call, None)
-            return next(
-                (c for c in calls if (c["visit"], c["leg"], c["call"], c["answered_at"]) == wanted), None
-            )
-        rows = self.tables[asked.table]
-        new = {name: _storable(value) for name, value in asked.row.items()}
-        if isinstance(asked, Insert):
-            told = TABLES[asked.table]
-            whole = dict.fromkeys(told.columns) | new
-            key = tuple([whole[name] for name in told.key])
-            done.append((asked.table, key, None))
-            rows[key] = whole
-        else:
-            done.append((asked.table, asked.key, rows[asked.key]))
-            rows[asked.key] = rows[asked.key] | new
+    def get(self, table: str, key: tuple[Any, ...]) -> Row | None:
+        """See :class:`Rows`."""
+        return self.tables[table].get(key)
+
+    def latest_call(self, visit: str, leg: str, call: str) -> Row | None:
+        """See :class:`Rows`."""
+        for row in reversed(self.tables["tool_calls"].values()):  # in the order of their numbers
+            if (
+                row["call"] == call
+                and row["leg"] == leg
+                and row["visit"] == visit
+                and row["answered_at"] is None
+            ):
+                return row
         return None
+
+    def insert(self, table: str, row: Row) -> None:
+        """See :class:`Rows`. The columns of what is kept are in the table's order."""
+        whole = _BLANK[table] | row
+        for name, value in row.items():
+            if value.__class__ is str and "\0" in value:
+                whole[name] = _storable(value)
+        key = tuple([whole[name] for name in TABLES[table].key])
+        self._done.append((table, key, None))
+        self.tables[table][key] = whole
+
+    def update(self, table: str, key: tuple[Any, ...], row: Row) -> None:
+        """See :class:`Rows`."""
+        rows = self.tables[table]
+        before = rows[key]
+        self._done.append((table, key, before))
+        rows[key] = before | {name: _storable(value) for name, value in row.items()}
+
+
+_BLANK: Final[Mapping[str, Row]] = {name: dict.fromkeys(table.columns) for name, table in TABLES.items()}
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -277,7 +276,7 @@ def _refuse(record: Record, why: str) -> StorageRefused:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return _ENCODER.encode(value)
 
 
 def _ms(data: Mapping[str, Any], name: str) -> float | None:
@@ -290,10 +289,10 @@ def _ms(data: Mapping[str, Any], name: str) -> float | None:
         ) from None
 
 
-def _visit_started(record: Record) -> Change:
+def _visit_started(record: Record, rows: Rows) -> None:
     about = record.data
     service = about.get("service")
-    yield Insert(
+    rows.insert(
         "visits",
         {
             "id": record.visit,
@@ -305,50 +304,53 @@ def _visit_started(record: Record) -> Change:
     )
 
 
-def _leg_connected(record: Record, seq: int, visit: Row) -> Change:
+def _leg_connected(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
-    if (yield Get("legs", (record.visit, data["leg"]))) is not None:
+    if rows.get("legs", (record.visit, data["leg"])) is not None:
         raise _refuse(record, f"leg {data['leg']!r:.60} connected before")
     row = {"visit": record.visit, "leg": data["leg"], "seq": seq, "role": data["role"]}
     row |= {name: data.get(name) for name in ("endpoint", "peer", "provider")}
-    yield Insert("legs", {**row, "connected_at": record.at})
+    rows.insert("legs", {**row, "connected_at": record.at})
 
 
-def _leg_ended(record: Record, seq: int, visit: Row) -> Change:
+def _leg_ended(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
-    leg = yield Get("legs", (record.visit, data["leg"]))
+    leg = rows.get("legs", (record.visit, data["leg"]))
     if leg is None or leg["ended_at"] is not None:
         raise _refuse(record, f"leg {data['leg']!r:.60} is not connected")
     row = {"ended_at": record.at, "reason": data["reason"], "recording": data.get("recording")}
-    yield Update("legs", (record.visit, data["leg"]), row)
+    rows.update("legs", (record.visit, data["leg"]), row)
 
 
-def _turn(record: Record, seq: int, visit: Row) -> Change:
+def _turn(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
-    row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "speaker", "text")}
-    row |= {name: _ms(data, name) for name in ("started_ms", "ended_ms", "response_ms", "heard_ms")}
-    yield Insert("turns", {**row, "interrupted": int(bool(data.get("interrupted")))})
+    row = {"visit": record.visit, "seq": seq, "leg": data["leg"], "speaker": data["speaker"]}
+    row |= {"text": data["text"], "interrupted": int(bool(data.get("interrupted")))}
+    for name in ("started_ms", "ended_ms", "response_ms", "heard_ms"):
+        if data.get(name) is not None:
+            row[name] = _ms(data, name)
+    rows.insert("turns", row)
 
 
-def _tool_called(record: Record, seq: int, visit: Row) -> Change:
+def _tool_called(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
     row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "call", "name")}
-    yield Insert("tool_calls", {**row, "arguments": _json(data["arguments"]), "called_at": record.at})
+    rows.insert("tool_calls", {**row, "arguments": _json(data["arguments"]), "called_at": record.at})
 
 
-def _tool_answered(record: Record, seq: int, visit: Row) -> Change:
+def _tool_answered(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     # Providers number their calls anew in each session: the answer is that of the latest call of this id.
     data = record.data
-    call = yield LatestCall(record.visit, data["leg"], data["call"])
+    call = rows.latest_call(record.visit, data["leg"], data["call"])
     if call is None:
         raise _refuse(record, f"no call {data['call']!r:.60} waits for an answer")
     row = {"answered_at": record.at, "result": _json(data["result"]), "ms": _ms(data, "ms")}
-    yield Update("tool_calls", (record.visit, call["seq"]), {**row, "status": data["status"]})
+    rows.update("tool_calls", (record.visit, call["seq"]), {**row, "status": data["status"]})
 
 
-def _dial_started(record: Record, seq: int, visit: Row) -> Change:
+def _dial_started(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if known := _known(record):
-        yield Update("visits", (record.visit,), known)
+        rows.update("visits", (record.visit,), known)
 
 
 def _known(record: Record) -> Row:
@@ -357,43 +359,43 @@ def _known(record: Record) -> Row:
     return {name: value for name, value in said.items() if isinstance(value, str) and value}
 
 
-def _decision(record: Record, seq: int, visit: Row) -> Change:
+def _decision(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
-    decision = yield Get("decisions", (record.visit,))
+    decision = rows.get("decisions", (record.visit,))
     if decision is not None:
         raise _refuse(record, f"it was decided before ({decision['decision']})")
     data = record.data
     row = {"visit": record.visit, "seq": seq, "at": record.at, "decision": data["decision"]}
-    yield Insert("decisions", {**row, "evidence": _json(data["evidence"]), "reason": data.get("reason")})
-    yield Update("visits", (record.visit,), {"decision": data["decision"]})
+    rows.insert("decisions", {**row, "evidence": _json(data["evidence"]), "reason": data.get("reason")})
+    rows.update("visits", (record.visit,), {"decision": data["decision"]})
 
 
-def _gate_requested(record: Record, seq: int, visit: Row) -> Change:
+def _gate_requested(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
-    decision = yield Get("decisions", (record.visit,))
+    decision = rows.get("decisions", (record.visit,))
     if decision is None or decision["decision"] != "authorized":
         raise _refuse(record, "no authorized decision is on record")
     if visit["gate_requested_at"] is not None:
         raise _refuse(record, "the gate was requested before")
-    yield Update("visits", (record.visit,), {"gate_requested_at": record.at})
+    rows.update("visits", (record.visit,), {"gate_requested_at": record.at})
 
 
-def _gate_answered(record: Record, seq: int, visit: Row) -> Change:
+def _gate_answered(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if visit["gate_requested_at"] is None or visit["gate_answered_at"] is not None:
         raise _refuse(record, "no request waits for the gate's answer")
     row = {"gate_answered_at": record.at, "gate_opened": int(bool(record.data["opened"]))}
-    yield Update("visits", (record.visit,), {**row, "gate_detail": record.data["detail"]})
+    rows.update("visits", (record.visit,), {**row, "gate_detail": record.data["detail"]})
 
 
-def _visit_cost(record: Record, seq: int, visit: Row) -> Change:
+def _visit_cost(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     data = record.data
     row = {"cost": _billionths(record, "amount"), "cost_usd": _billionths(record, "usd")}
     row |= {"currency": data["currency"], "cost_complete": int(bool(data["complete"] and data["final"]))}
-    yield Update("visits", (record.visit,), row)
+    rows.update("visits", (record.visit,), row)
 
 
 def _billionths(record: Record, name: str) -> int:
@@ -404,33 +406,32 @@ def _billionths(record: Record, name: str) -> int:
     return int(Decimal(text).scaleb(9))
 
 
-def _visit_recovered(record: Record, seq: int, visit: Row) -> Change:
+def _visit_recovered(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
-    yield from ()
 
 
-def _visit_ended(record: Record, seq: int, visit: Row) -> Change:
+def _visit_ended(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     if visit["ended_at"] is not None:
         raise _refuse(record, "the visit is over")
     data = record.data
     row = {"ended_at": record.at, "outcome": data["outcome"], "reason": data.get("reason")}
-    yield Update("visits", (record.visit,), {**_known(record), **row})
+    rows.update("visits", (record.visit,), {**_known(record), **row})
 
 
-def _visit_reviewed(record: Record, seq: int, visit: Row) -> Change:
-    said = yield Get("reviews", (record.visit,))
+def _visit_reviewed(record: Record, seq: int, visit: Row, rows: Rows) -> None:
+    said = rows.get("reviews", (record.visit,))
     data = record.data
     row = {"seq": seq, "at": record.at, "reviewer": data["by"], "verdict": data["verdict"]}
     row["note"] = data.get("note", "")
     if said is None:
-        yield Insert("reviews", {"visit": record.visit, **row})
+        rows.insert("reviews", {"visit": record.visit, **row})
     else:
-        yield Update("reviews", (record.visit,), row)
-    yield Update("visits", (record.visit,), {"verdict": data["verdict"]})
+        rows.update("reviews", (record.visit,), row)
+    rows.update("visits", (record.visit,), {"verdict": data["verdict"]})
 
 
-CHANGES: Final[Mapping[str, Callable[[Record, int, Row], Change]]] = {
+CHANGES: Final[Mapping[str, Callable[[Record, int, Row, Rows], None]]] = {
     "leg.connected": _leg_connected,
     "leg.ended": _leg_ended,
     "turn": _turn,
@@ -446,3 +447,12 @@ CHANGES: Final[Mapping[str, Callable[[Record, int, Row], Change]]] = {
     "visit.reviewed": _visit_reviewed,
 }
 """The kinds that change a table, beside ``visit.started``; all others are in the audit log alone."""
+
+READS: Final[Mapping[str, str]] = {
+    "leg.connected": "legs",
+    "leg.ended": "legs",
+    "decision": "decisions",
+    "gate.requested": "decisions",
+    "visit.reviewed": "reviews",
+}
+"""By kind, the table of which its change reads a row, beside the visit's own; a leg's is its leg's."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from storage.base import StorageRefused
 from storage.erasing import PersonalCheck
-from storage.projection import CHANGES, TABLES, Told, VisitRows
+from storage.projection import CHANGES, TABLES, Told, VisitRows, project
 from storage.rebuild import same_row
 from visits.audit import Fault, StoredRecord, Verifier
 from visits.personal import COMMITMENT
@@ -43,36 +43,36 @@ class Scan:
         self._compared: set[str] = set()
 
     def feed(self, row: Sequence[Any]) -> None:
-        """The next record, in the order of tenants and numbers."""
+        """The next record, in the order of tenants and numbers; as ``storage.records.RECORD`` reads it."""
+        seq, tenant, visit, at, kind, _, _, _, _, personal = row
+        if tenant != self._tenant:
+            self._turn_to(tenant)
         record = StoredRecord(*row)
-        if record.tenant != self._tenant:
-            self._turn_to(record.tenant)
         public = self._verifier.feed_stored(record)
-        visit = record.visit
         if public is None:
             self.unclear.add(visit)
             return
-        if COMMITMENT in public or record.personal is not None or not visit:
-            self._check.feed(record, public)
+        data: dict[str, Any] | None = public
+        if personal is not None or COMMITMENT in public or not visit:
+            data = self._check.feed(record, public)
         if not visit or visit in self.unclear:
             return
-        told = record.told(public)
-        if told.personal == "changed":
+        if data is None:
             self.unclear.add(visit)
             return
         rows = self._begun.get(visit)
         if rows is None:
             if visit in self._compared:
-                if record.kind in CHANGES:
+                if kind in CHANGES:
                     self.unclear.add(visit)
                 return
             rows = self._begun[visit] = VisitRows()
         try:
-            rows.apply(Told(record.tenant, visit, record.at, record.kind, told.data), record.seq)
+            project(Told(tenant, visit, at, kind, data), seq, rows)
         except (StorageRefused, LookupError, TypeError, ValueError, AttributeError):
             self.unclear.add(visit)
             return
-        if record.kind == "visit.ended":
+        if kind == "visit.ended":
             self._ready[visit] = self._begun.pop(visit)
             self._compared.add(visit)
 

@@ -42,7 +42,7 @@ from storage.figures import Figures, add_figures, stretches
 from storage.filters import RecordFilter, VisitFilter
 from storage.lists import records_on_page, visits_on_page
 from storage.paging import Page
-from storage.projection import TABLES, in_database, project
+from storage.projection import TABLES, in_database
 from storage.rebuild import compare
 from storage.records import INSERT, INSERT_PERSONAL, RECORD
 from storage.scan import AT_ONCE, Scan
@@ -392,7 +392,7 @@ def appended(record: Draft, heads: Heads) -> Step[AuditRecord]:
     """The record, sealed behind its chain's head and written with all that follows from it."""
     head = yield from locked(record.tenant, heads)
     sealed = record.sealed(head)
-    yield from in_database(project(record, sealed.seq))
+    yield from in_database(record, sealed.seq)
     fields = (sealed.seq, sealed.tenant, sealed.visit, sealed.at, sealed.kind, record.text)
     yield Sql(INSERT, (*fields, sealed.previous, sealed.hash), writes=True)
     if record.personal is not None:

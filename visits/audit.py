@@ -27,6 +27,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType, UnionType
 from typing import (
@@ -59,6 +60,7 @@ _FORMAT: Final = len(b"porteiro-audit-1").to_bytes(8, "big") + b"porteiro-audit-
 """What every record's hash begins with, its length before it."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SORTED: Final = orjson.OPT_SORT_KEYS
 _LONG_NUMBER: Final = re.compile(r"[:,\[]-?[0-9.]*(?:[0-9]{16}|[0-9][eE])")
 
 
@@ -709,18 +711,48 @@ def _plainly_canonical(text: str) -> dict[str, Any] | None:
         return None
     try:
         data = orjson.loads(text)
-        same = isinstance(data, dict) and orjson.dumps(data, option=orjson.OPT_SORT_KEYS) == text.encode()
+        same = data.__class__ is dict and orjson.dumps(data, option=_SORTED) == text.encode()
     except (ValueError, TypeError):
         return None
     return data if same else None
 
 
+_LENGTHS: Final = tuple(length.to_bytes(8, "big") for length in range(2048))
+"""The lengths of most texts, as they are hashed."""
+
+
 def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str) -> str:
     try:
-        parts = [part.encode() for part in (str(seq), tenant, visit, at, kind, text, previous)]
+        number, when, data, before = str(seq).encode(), at.encode(), text.encode(), previous.encode()
+        whose, which, what = _part(tenant), _part(visit), _part(kind)
     except UnicodeEncodeError as error:
         raise AuditError(f"not storable as UTF-8: {error.object!r:.60}") from error
-    return sha256(_FORMAT + b"".join([len(part).to_bytes(8, "big") + part for part in parts])).hexdigest()
+    long = len(data)
+    return sha256(
+        b"".join(
+            (
+                _FORMAT,
+                _LENGTHS[len(number)],
+                number,
+                whose,
+                which,
+                len(when).to_bytes(8, "big"),
+                when,
+                what,
+                _LENGTHS[long] if long < 2048 else long.to_bytes(8, "big"),
+                data,
+                len(before).to_bytes(8, "big"),
+                before,
+            )
+        )
+    ).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _part(text: str) -> bytes:
+    """A text that many records share, as it is hashed: its length before it."""
+    encoded = text.encode()
+    return len(encoded).to_bytes(8, "big") + encoded
 
 
 def digest(record: AuditRecord) -> str:
@@ -772,7 +804,7 @@ class StoredRecord(NamedTuple):
             state,
         )
 
-    def plain_data(self) -> Mapping[str, Any] | None:
+    def plain_data(self) -> dict[str, Any] | None:
         """``data``, where it gives the hash beyond doubt; where it is None, :func:`intact` knows."""
         try:
             same = _digest(*self[:7]) == self.hash
@@ -1006,7 +1038,7 @@ class Verifier:
         """The last record so far: what to note as an anchor where no fault was found."""
         return self._head
 
-    def feed_stored(self, record: StoredRecord) -> Mapping[str, Any] | None:
+    def feed_stored(self, record: StoredRecord) -> dict[str, Any] | None:
         """The next record as a store keeps it. The same as :meth:`feed`, and quick where nothing is wrong.
 
         Returns what is sealed, None where it does not give the record's hash.
@@ -1021,7 +1053,7 @@ class Verifier:
             or record.seq in self._anchors
         ):
             read = record.read()
-            return (read.data if read.sealed is None else read.sealed) if self.feed(read) else None
+            return dict(read.data if read.sealed is None else read.sealed) if self.feed(read) else None
         self._links = frozenset((record.hash,))
         self._next = record.seq + 1
         self._last_visit = record.visit

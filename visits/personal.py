@@ -186,6 +186,9 @@ def merged(public: dict[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
     public.pop(COMMITMENT, None)
     try:
         for at, value in taken.items():
+            if (name := at[1:]) in public and public[name] is None and "~" not in name:  # most are so
+                public[name] = value
+                continue
             *above, last = map(_unescaped, at.split("/")[1:])
             place: Any = public
             for name in above:
