@@ -90,7 +90,7 @@ PLACE = "0" * 64
 
 
 def _prepared(kind: str, data: dict[str, Any]) -> tuple[str, str]:
-    """What a record seals, with a place for the commitment, and what is kept beside it; "" where nothing is."""
+    """What a record seals, with a place for the commitment; and what is kept beside it, or ""."""
     public, taken = split(kind, data)
     return canonical({**public, **({COMMITMENT: PLACE} if taken else {})}), canonical(taken) if taken else ""
 

@@ -497,8 +497,12 @@ class VisitHost:
             return
         text = self.place.sentences.say(effect.sentence, self.visit.facts, effect.fields)
         recording = self.place.settings.recording
-        if effect.sentence in FIRST_WORDS and recording.enabled:
-            text = f"{text} {recording.notice or self.place.sentences.sentences['recording_notice']}"
+        if recording.enabled:
+            notice = recording.notice or self.place.sentences.sentences["recording_notice"]
+            if effect.sentence in FIRST_WORDS:
+                text = f"{text} {notice}"
+            elif effect.tag == "briefing":  # a resident's first words; they end with the question
+                text = f"{notice} {text}"
         if effect.last and leg.speechless:
             await self._lend_voice(leg)
         leg.say_exactly(text, effect.tag, protected=effect.protected)

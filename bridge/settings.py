@@ -346,7 +346,8 @@ class Recording(Part):
     enabled: bool = False
     """Keep each leg as a stereo WAV file: the caller left, we right."""
     notice: str = ""
-    """Said right after the greeting; for instance "Esta chamada é gravada."."""
+    """Said to each caller at the start: after the greeting, and before a resident is told who is there.
+    Empty: "Esta ligação é gravada."."""
     retention_days: Annotated[int, Field(ge=0, le=36_500)] = 90
     """A recording is removed so many days after its visit began. 0: it is kept for good."""
 

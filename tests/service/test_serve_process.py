@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bridge.softphone import Softphone
+from storage.sqlite import SqliteStorage
 from tests.service.doorman import Cast, Part
 from tests.service.household import ROOT
 from tests.service.served import (
@@ -44,9 +45,34 @@ async def a_signal_lets_the_running_visit_end_and_takes_no_other(tmp_path: Path,
         assert await served.ends(10) == 0
         assert [line["event"] for line in served.lines()][-1] == "service.stopped"
         check_log(served, visit)
+        await check_people(served, tmp_path, visit)
     kinds, last = await read(tmp_path, visit)
     assert kinds.count("gate.answered") == 1
     assert last["outcome"] == "authorized"
+
+
+async def check_people(served: Served, place: Path, visit: UUID) -> None:
+    """What the audit log has of people is in no other; each leg is told first that it is recorded."""
+    log = "\n".join(json.dumps(line, ensure_ascii=False) for line in served.lines())
+    said: list[str] = []
+    first: dict[str, str] = {}
+    async with await SqliteStorage.open(place / "data" / "porteiro.db", read_only=True) as storage:
+        async for record in storage.audit(visit=str(visit)):
+            data = record.data
+            if record.kind == "turn" and data["speaker"] == "agent":
+                first.setdefault(data["leg"], data["text"])
+                assert data["text"] not in log
+            elif record.kind in ("turn", "evidence"):
+                said.append(data.get("text", ""))
+            elif record.kind == "visit.ended":
+                said += [data["visitor_name"], data["resident"]]
+    words = {word for text in said for word in re.findall(r"\w{4,}", text)}
+    assert {"Berenice", "jabuticabas", "Oliveira", "liberar"} <= words
+    assert {word for word in words if re.search(rf"\b{word}\b", log, re.IGNORECASE)} == set()
+    assert first.keys() == {"visitor", "resident-1"}
+    assert all("Esta ligação é gravada." in text for text in first.values())
+    for file in (place / "data").rglob("*"):
+        assert not file.is_file() or b"a-secret-key" not in file.read_bytes()
 
 
 def check_log(served: Served, visit: UUID) -> None:
