@@ -15,7 +15,7 @@ from visits.audit import ErasedScope, Fault, draft, intact, stamp
 from visits.personal import ERASED
 
 AT = stamp(START.replace(year=2027))
-OF_PEOPLE = ("João", "Pode entrar", "quinhentos", "spoken", "127.0.0.1")
+OF_PEOPLE = ("João", "joao", "Pode entrar", "quinhentos", "spoken", "127.0.0.1")
 """What a whole visit says of people."""
 
 
