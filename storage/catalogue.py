@@ -231,6 +231,27 @@ class Catalogue(ABC):
         """
 
     @abstractmethod
+    async def put_all(
+        self,
+        tenants: Mapping[str, tuple[int, Mapping[str, Any] | None]],
+        directories: Mapping[str, tuple[int, Iterable[Apartment]]],
+        *,
+        by: str,
+        at: str,
+        source: str = "",
+    ) -> None:
+        """Many changes in one transaction: all of them, or none. Numbers may move from one to another.
+
+        Args:
+            tenants: by their ids, the version that is expected, and the settings; None: it is to go.
+            directories: likewise, the version and the apartments.
+            source: where they come from, for people.
+
+        Raises:
+            StorageRefused: as :meth:`put_tenant`, :meth:`remove_tenant` and :meth:`replace_directory`.
+        """
+
+    @abstractmethod
     async def tenant(self, tenant: str) -> SettingsVersion | None:
         """The settings in force of a tenant that is kept here; None: it is not, or was removed."""
 

@@ -26,9 +26,11 @@ from storage.catalogue import (
     StoredStanding,
     Verdict,
 )
+from storage.directories import checked_apartments
 from storage.paging import Page
 from storage.steps import CATALOGUE, Sql, Step
 from storage.store import SqlStorage
+from storage.tenants import all_put, content_of
 from visits.audit import AuditRecord, stamp
 from visits.directory import Apartment
 from visits.standing import StandingAuthorisation
@@ -71,11 +73,32 @@ class SqlCatalogue(Catalogue):
         self, tenant: str, content: Mapping[str, Any], *, expected: int | None, by: str, at: str
     ) -> SettingsVersion:
         """See :meth:`Catalogue.put_tenant`."""
-        return await self._change(tenants.put, tenant, tenants.content_of(content), expected, by, at)
+        return await self._change(tenants.put, tenant, content_of(content), expected, by, at)
 
     async def remove_tenant(self, tenant: str, *, expected: int | None, by: str, at: str) -> SettingsVersion:
         """See :meth:`Catalogue.remove_tenant`."""
         return await self._change(tenants.removed, tenant, expected, by, at)
+
+    async def put_all(
+        self,
+        tenants: Mapping[str, tuple[int, Mapping[str, Any] | None]],
+        directories: Mapping[str, tuple[int, Iterable[Apartment]]],
+        *,
+        by: str,
+        at: str,
+        source: str = "",
+    ) -> None:
+        """See :meth:`Catalogue.put_all`."""
+        contents = {
+            name: (expected, None if tree is None else content_of(tree))
+            for name, (expected, tree) in tenants.items()
+        }
+        homes = {
+            name: (expected, await asyncio.to_thread(checked_apartments, tuple(apartments)))
+            for name, (expected, apartments) in directories.items()
+        }
+        _check_texts([*contents, *homes])
+        await self._change(all_put, contents, homes, by, at, source)
 
     async def tenant(self, tenant: str) -> SettingsVersion | None:
         """See :meth:`Catalogue.tenant`."""
@@ -99,7 +122,7 @@ class SqlCatalogue(Catalogue):
         self, tenant: str, content: Mapping[str, Any], source: str, *, at: str
     ) -> SettingsVersion:
         """See :meth:`Catalogue.note_version`."""
-        noted = tenants.content_of(content)
+        noted = content_of(content)
         last = await self._read(tenants.last_version, tenant)
         if last is not None and tenants.is_same(last, noted, source):
             return last  # as at nearly every start: nothing is written
@@ -131,7 +154,7 @@ class SqlCatalogue(Catalogue):
     ) -> int:
         """See :meth:`Catalogue.replace_directory`."""
         # Labels are read as people say them, which takes a while for a thousand: not in the event loop.
-        checked = await asyncio.to_thread(directories.checked_apartments, tuple(apartments))
+        checked = await asyncio.to_thread(checked_apartments, tuple(apartments))
         author = directories.Author(by, at, expected, source)
         return await self._change(directories.replaced, tenant, checked, author)
 
@@ -139,7 +162,7 @@ class SqlCatalogue(Catalogue):
         self, tenant: str, apartment: Apartment, *, expected: int | None, by: str, at: str, was: str = ""
     ) -> int:
         """See :meth:`Catalogue.put_apartment`."""
-        (checked,) = directories.checked_apartments((apartment,))
+        (checked,) = checked_apartments((apartment,))
         author = directories.Author(by, at, expected)
         return await self._change(directories.put, tenant, checked, was, author)
 

@@ -11,11 +11,12 @@ from typing import Any, Final
 from storage.base import StorageRefused
 from storage.catalogue import DATABASE, Changes, Clash, Conflict, NotThere, SettingsVersion
 from storage.counter import counter, moved
-from storage.directories import emptied
+from storage.directories import Author, emptied, replaced
 from storage.paging import Page, checked_limit, key_of, page_of
 from storage.steps import CATALOGUE, LockChain, Sql, Step, insert, loaded
 from storage.store import Heads, appended, checked, locked
 from visits.audit import AuditError, canonical
+from visits.directory import Apartment
 
 _VERSION: Final = "SELECT s.tenant, s.version, s.at, s.author, s.source, s.content, s.digest"
 _IN_FORCE: Final = (
@@ -181,6 +182,32 @@ def removed(tenant: str, expected: int | None, by: str, at: str, heads: Heads) -
     yield Sql("DELETE FROM numbers WHERE tenant = $1", (tenant,), writes=True)
     yield from emptied(tenant, changed, by, at, heads)
     return new
+
+
+def all_put(
+    tenants: Mapping[str, tuple[int, Content | None]],
+    directories: Mapping[str, tuple[int, Sequence[Apartment]]],
+    by: str,
+    at: str,
+    source: str,
+    heads: Heads,
+) -> Step[None]:
+    """Many changes at once."""
+    for name in sorted({*tenants, *directories}):  # in everybody's order, and all before the catalogue
+        yield from locked(name, heads)
+    yield LockChain(CATALOGUE)
+    for name, (_, content) in tenants.items():
+        now = next(iter((yield from in_force(name))), None)
+        if now is not None and (content is None or content.digest != now.digest):
+            # What they had is free before the first takes anything.
+            yield Sql("DELETE FROM numbers WHERE tenant = $1", (name,), writes=True)
+    for name, (expected, content) in tenants.items():
+        if content is None:
+            yield from removed(name, expected, by, at, heads)
+        else:
+            yield from put(name, content, expected, by, at, heads)
+    for name, (expected, apartments) in directories.items():
+        yield from replaced(name, apartments, Author(by, at, expected, source), heads)
 
 
 def noted(tenant: str, content: Content, source: str, at: str, heads: Heads) -> Step[SettingsVersion]:

@@ -75,6 +75,9 @@ ALTER TABLE visits ADD COLUMN resident_words TEXT COLLATE "C" GENERATED ALWAYS A
 CREATE INDEX visits_listed ON visits
     (started_at, id, tenant, outcome, decision, verdict, provider, apartment, visitor_words, resident_words);
 DROP INDEX visits_by_start;
+CREATE INDEX visits_listed_by_tenant ON visits
+    (tenant, started_at, id, outcome, decision, verdict, provider, apartment, visitor_words, resident_words);
+DROP INDEX visits_by_tenant;
 
 CREATE INDEX tool_calls_by_name ON tool_calls (name, visit);
 

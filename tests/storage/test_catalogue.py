@@ -193,6 +193,32 @@ async def test_a_tenant_that_was_removed_comes_back_with_its_history(catalogue: 
     assert [each.content is None for each in page.items] == [False, True, False]
 
 
+async def test_many_changes_are_one(storage: SqlStorage, catalogue: Catalogue) -> None:
+    await put(catalogue, numbers=["1"])
+    await put(catalogue, "sol", visitor_port=9201, resident_port=9202, numbers=["2"])
+    await put(catalogue, "mar", visitor_port=9301, resident_port=9302)
+    counter = await catalogue.counter()
+    swapped: dict[str, tuple[int, dict[str, Any] | None]] = {
+        "jardim": (1, settings(numbers=["2"], visitor_port=9201)),
+        "sol": (1, settings(numbers=["1"], visitor_port=9101, resident_port=9202)),
+        "mar": (1, None),
+        "lua": (0, settings(visitor_port=9301, resident_port=9302)),
+    }
+    said = {"by": ANA, "at": at(1)}
+    with pytest.raises(Conflict):
+        await catalogue.put_all(swapped, {"lua": (3, APARTMENTS)}, **said)
+    assert await catalogue.counter() == counter and await catalogue.owner("number", "1") == "jardim"
+    await catalogue.put_all(swapped, {"lua": (0, APARTMENTS)}, **said, source="clients")
+    assert [each.tenant for each in await catalogue.tenants()] == ["jardim", "lua", "sol"]
+    assert await catalogue.owner("number", "1") == "sol" and await catalogue.owner("port", "9301") == "lua"
+    assert await apartments(catalogue, "lua") == APARTMENTS
+    taken = {"jardim": (2, settings(numbers=["1"]))}
+    with pytest.raises(Clash):
+        await catalogue.put_all(taken, {}, **said)
+    assert await catalogue.owner("number", "2") == "jardim"
+    assert await storage.verify() == []
+
+
 async def test_versions_are_append_only(catalogue: Catalogue, shell: Shell) -> None:
     await put(catalogue)
     for sql in (
