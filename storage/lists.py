@@ -75,11 +75,17 @@ def _outcome(wanted: VisitFilter) -> tuple[str, Any]:
 
 def _called(tool: str) -> Step[tuple[str, Any]]:
     """The condition that a tool was called: by naming the visits where they are few."""
+    few = yield from _few_called(tool)
+    if few is not None:
+        return "v.id IN ?", few
+    return "EXISTS (SELECT 1 FROM tool_calls c WHERE c.visit = v.id AND c.name = ?)", tool
+
+
+def _few_called(tool: str) -> Step[tuple[str, ...] | None]:
+    """The visits that a tool was called in; None: they are many."""
     some = f"SELECT DISTINCT visit FROM tool_calls WHERE name = $1 LIMIT {FEW + 1}"
     rows = yield Sql(some, (tool,))
-    if len(rows) <= FEW:
-        return "v.id IN ?", tuple(row[0] for row in rows)
-    return "EXISTS (SELECT 1 FROM tool_calls c WHERE c.visit = v.id AND c.name = ?)", tool
+    return tuple(row[0] for row in rows) if len(rows) <= FEW else None
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -101,7 +107,8 @@ def records_on_page(wanted: RecordFilter, after: str | None, limit: int) -> Step
     order = "ORDER BY at DESC, tenant DESC, seq DESC"
     parts: list[str] = []
     values: list[Any] = []
-    for branch in _branches(wanted):
+    few = (yield from _few_called(wanted.tool)) if wanted.tool else None
+    for branch in _branches(wanted, few):
         clause, more = where([*branch, *of_all], len(values))
         # A page's worth of each branch is enough, and is read along an index in this order.
         part = f"SELECT at, tenant, seq FROM audit{clause} {order} LIMIT {limit + 1}"
@@ -113,8 +120,10 @@ def records_on_page(wanted: RecordFilter, after: str | None, limit: int) -> Step
     return page_of([(row[0], row[1], row[2]) for row in rows], limit, lambda row: row)
 
 
-def _branches(wanted: RecordFilter) -> list[list[tuple[str, Any]]]:
+def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> list[list[tuple[str, Any]]]:
     """The conditions by which records are found, each along one index: no record is in two.
+
+    ``few``: the visits that a rare tool was called in.
 
     What only filters is a text with '' behind it: neither database takes an index for that, of which each
     would take the wrong one at times.
@@ -127,6 +136,8 @@ def _branches(wanted: RecordFilter) -> list[list[tuple[str, Any]]]:
     only_tenants = ("tenant || '' IN ?", tenants)
     if wanted.visit:
         return [[("visit = ?", wanted.visit), only_kinds, only_tenants]]
+    if few is not None:
+        return [[("visit IN ?", few), only_kinds, only_tenants]]
     if tenants is not None and len(tenants) <= CHAINS:
         return [[("tenant = ?", tenant), only_kinds] for tenant in tenants]
     return [[("kind = ?", kind), only_tenants] for kind in sorted(kinds)]

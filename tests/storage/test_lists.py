@@ -148,11 +148,12 @@ async def test_any_filter_gives_the_visits_that_fit_and_no_others(
     assert await storage.verify() == []
 
 
-@pytest.mark.parametrize("chains", [20, 1], ids=["by-tenant", "by-kind"])
+@pytest.mark.parametrize(("chains", "few"), [(20, 500), (1, 1)], ids=["by-tenant", "by-kind"])
 async def test_any_filter_gives_the_records_that_fit_and_no_others(
-    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, chains: int
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, chains: int, few: int
 ) -> None:
     monkeypatch.setattr(lists, "CHAINS", chains)
+    monkeypatch.setattr(lists, "FEW", few)
     chance = random.Random(8)
     told = [Told(chance, number) for number in range(20)]
     for each in told:
