@@ -125,6 +125,7 @@ async def until(page: Page, holds: str) -> None:
             await asyncio.sleep(0.05)
 
 
+PLAYING = "(({ readyState, paused }) => readyState >= 3 && !paused)(document.querySelector('audio'))"
 SOUND = "() => { const a = document.querySelector('audio'); return [a.currentTime, a.duration, a.paused] }"
 
 
@@ -157,10 +158,7 @@ async def test_a_reviewer_looks_listens_and_judges(
         )
         length_s = float(await svg.get_attribute("data-length") or 0) / 1000
         await svg.click(position={"x": left + plot / 2, "y": 8})
-        await until(
-            page,
-            "!document.querySelector('audio').paused && document.querySelector('audio').currentTime > 0.3",
-        )
+        await until(page, PLAYING)
         now, duration, _ = await page.evaluate(SOUND)
         assert length_s / 2 - 0.5 < now < length_s / 2 + 8
         assert duration == pytest.approx(length_s, abs=1.5)
@@ -183,9 +181,7 @@ async def test_a_reviewer_looks_listens_and_judges(
         await page.select_option("[data-legs]", "resident-1")
         await page.keyboard.press("Escape")
         await page.click("[data-play]")
-        await until(
-            page, "document.querySelector('audio').currentTime > 1 && !document.querySelector('audio').paused"
-        )
+        await until(page, PLAYING)
         assert "leg=resident-1" in await page.evaluate("document.querySelector('audio').src")
 
         # Wider, around what was in the middle.
