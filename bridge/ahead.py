@@ -22,10 +22,15 @@ CLOSE_S = 8.0
 log = structlog.get_logger(__name__)
 
 
+Opens = Callable[[SessionConfig], Session]
+"""A provider's :meth:`providers.base.Provider.open`."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     session: Session
     config: SessionConfig
+    opens: Opens
     expiry: asyncio.TimerHandle
 
 
@@ -36,34 +41,33 @@ class Ahead:
         self._waiting: dict[UUID, _Waiting] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def open(
-        self, call: UUID, within_s: float, config: SessionConfig, opens: Callable[[SessionConfig], Session]
-    ) -> None:
+    def open(self, call: UUID, within_s: float, config: SessionConfig, opens: Opens) -> None:
         """Open a session for a call that comes within so long; where one waits for it already, that one does.
 
         Args:
             opens: the provider's :meth:`providers.base.Provider.open`.
         """
         if (known := self._waiting.get(call)) is not None:
-            if known.config == config and not known.session.over:
+            if (known.config, known.opens) == (config, opens) and not known.session.over:
                 return
             self.close(call)
         expiry = asyncio.get_running_loop().call_later(within_s, self.close, call)
         try:
-            self._waiting[call] = _Waiting(opens(config), config, expiry)
+            self._waiting[call] = _Waiting(opens(config), config, opens, expiry)
         except BaseException:
             expiry.cancel()
             raise
 
-    def take(self, call: UUID, config: SessionConfig) -> Session | None:
+    def take(self, call: UUID, config: SessionConfig, opens: Opens) -> Session | None:
         """A call's session, from now on the caller's to close.
 
-        None: there is none; one that is over, or was told something else than `config`, is closed.
+        None: there is none; one that is over, was told something else than `config`, or is another provider's
+        (the tenant's settings have changed since) is closed.
         """
         waiting = self._waiting.get(call)
         if waiting is None:
             return None
-        if waiting.session.over or waiting.config != config:
+        if waiting.session.over or (waiting.config, waiting.opens) != (config, opens):
             self.close(call)
             return None
         del self._waiting[call]

@@ -18,7 +18,9 @@ import socket
 import struct
 import time
 import urllib.parse
+from collections import Counter
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import aiormq
@@ -261,24 +263,66 @@ class _Sending:
 
 
 class Brokers:
-    """The connections of a service: one for each broker and login, whoever uses it."""
+    """The connections of a service: one for each broker and login, as long as anybody uses it."""
 
     def __init__(self) -> None:
         self._brokers: dict[BrokerAddress, Broker] = {}
+        self._users: Counter[BrokerAddress] = Counter()
+        self._lock = Lock()
+        """Leases are made in threads, and end on the event loop."""
 
-    def at(self, address: BrokerAddress) -> Broker:
-        """The one at an address, started."""
-        broker = self._brokers.get(address)
-        if broker is None:
-            broker = self._brokers[address] = Broker(address)
-        broker.start()
-        return broker
+    def lease(self) -> Lease:
+        """For one user."""
+        return Lease(self)
+
+    def taken(self, address: BrokerAddress) -> Broker:
+        """The one at an address, which has one user more."""
+        with self._lock:
+            self._users[address] += 1
+            broker = self._brokers.get(address)
+            if broker is None:
+                broker = self._brokers[address] = Broker(address)
+            return broker
+
+    async def given_back(self, address: BrokerAddress) -> None:
+        """It has one user less."""
+        with self._lock:
+            self._users[address] -= 1
+            unused = None if self._users[address] > 0 else self._brokers.pop(address, None)
+        if unused is not None:
+            await unused.stop()
 
     async def stop(self) -> None:
         """Let all of them go. More than once is harmless."""
-        brokers = tuple(self._brokers.values())
-        self._brokers.clear()
+        with self._lock:
+            brokers = tuple(self._brokers.values())
+            self._brokers.clear()
         await asyncio.gather(*(broker.stop() for broker in brokers))
+
+
+class Lease:
+    """What one user needs of them."""
+
+    def __init__(self, brokers: Brokers) -> None:
+        self._all = brokers
+        self._taken: dict[BrokerAddress, Broker] = {}
+
+    def at(self, address: BrokerAddress) -> Broker:
+        """The broker at an address, which connects once this lease is started."""
+        if address not in self._taken:
+            self._taken[address] = self._all.taken(address)
+        return self._taken[address]
+
+    def start(self) -> None:
+        """Have them connect."""
+        for broker in self._taken.values():
+            broker.start()
+
+    async def end(self) -> None:
+        """They are not needed any more. More than once is harmless."""
+        taken, self._taken = self._taken, {}
+        for address in taken:
+            await self._all.given_back(address)
 
 
 class Line(TransportFactory):

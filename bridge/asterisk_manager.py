@@ -20,6 +20,7 @@ import httpx2
 
 from bridge.settings import Tenant
 from bridge.settings_problems import SettingsError
+from providers.tls import system_tls
 
 ANSWER_S = 2.0
 """For one action, from connecting to the end of the answer, beside the time that the action itself takes.
@@ -70,9 +71,7 @@ class AsteriskManager:
     def __init__(self, address: ManagerAddress) -> None:
         self._address = address
         # Once: reading the system's certificates takes tens of milliseconds, which running calls would hear.
-        self._tls: ssl.SSLContext | bool = (
-            ssl.create_default_context() if address.url.startswith("https://") else False
-        )
+        self._tls: ssl.SSLContext | bool = system_tls() if address.url.startswith("https://") else False
 
     @property
     def name(self) -> str:

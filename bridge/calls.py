@@ -70,12 +70,17 @@ class CallRegistry:
     """
 
     def __init__(self, numbers: Mapping[str, Sequence[str]], *, expires_s: float, most: int) -> None:
-        self._tenants = tuple(numbers)
-        self._by_number = {number: tenant for tenant, owned in numbers.items() for number in owned}
         self.expires_s = expires_s
         self._most = most
         self._calls: dict[UUID, RegisteredCall] = {}
         """In the order in which they were registered, and so in the order in which they expire."""
+        self.assign(numbers)
+
+    def assign(self, numbers: Mapping[str, Sequence[str]]) -> None:
+        """Whose numbers are whose from now on. Calls that were registered for who is gone are forgotten."""
+        self._tenants = tuple(numbers)
+        self._by_number = {number: tenant for tenant, owned in numbers.items() for number in owned}
+        self._calls = {uuid: call for uuid, call in self._calls.items() if call.tenant in numbers}
 
     def register(
         self,

@@ -39,6 +39,7 @@ from bridge.leg import (
 )
 from bridge.log import bound
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
+from bridge.tenants import Version
 from bridge.watch import Seen
 from providers.base import Provider, Session, SessionConfig, ToolCall
 from storage.base import StorageError
@@ -120,8 +121,14 @@ class VisitHost:
         place: Condominium,
         endpoint: Endpoint,
         call: RegisteredCall | None = None,
+        version: Version | None = None,
     ) -> None:
-        """`call`: what the PBX said of the visitor's call before it came; None where it said nothing."""
+        """
+        Args:
+            call: what the PBX said of the visitor's call before it came; None where it said nothing.
+            version: of the tenant's settings, for the record.
+        """
+        self._version = version
         self._house = house
         self.place = place
         self.call = call
@@ -225,7 +232,7 @@ class VisitHost:
         config = self._session_config(leg.role)
         ahead = None
         if provider is self.place.provider:
-            ahead = self._house.ahead.take(leg.attempt or self.visit.id, config)
+            ahead = self._house.ahead.take(leg.attempt or self.visit.id, config, provider.open)
         leg.log.info("session.joined", opened_ahead=ahead is not None)
         with bound(leg=leg.name):  # the session's own task and its lines belong to this leg
             session = ahead if ahead is not None else provider.open(config)
@@ -299,6 +306,8 @@ class VisitHost:
             "provider": self.place.provider.name,
             "language": self.place.settings.language,
         }
+        if self._version is not None:
+            about["settings"] = self._version.as_record()
         if self.call is not None:
             about |= {
                 "caller_id": self.call.caller_id,

@@ -48,9 +48,9 @@ class House:
     watchers: Sequence[Watcher] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Condominium:
-    """One tenant, ready to take calls."""
+    """One tenant, ready to take calls: with the settings of one version. Running visits keep theirs."""
 
     settings: Tenant
     directory: Directory

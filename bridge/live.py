@@ -373,6 +373,10 @@ class Hub:
         ]
         return max(said, key=lambda one: (one.passed_over_s, one.at), default=None)
 
+    def settings_changed(self, tenants: Collection[str]) -> None:
+        """Tenants have other settings, or are gone: how their providers stood says nothing any more."""
+        self._providers = {key: said for key, said in self._providers.items() if key[0] not in tenants}
+
     @property
     def readers(self) -> int:
         """How many subscriptions there are."""

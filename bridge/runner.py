@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ import structlog
 from audio.hearing import Ears
 from audio.vad import VadModel
 from bridge.ahead import Ahead
-from bridge.amqp import Brokers
+from bridge.amqp import Brokers, Lease
 from bridge.calls import RegisteredCall
 from bridge.clock import Clock
 from bridge.costs.budget import Purse
@@ -35,8 +34,9 @@ from bridge.model_server import ModelServerAddress
 from bridge.recorder import Recorder
 from bridge.rehearsal import rehearsed
 from bridge.sentences import Sentences
-from bridge.settings import Settings, SettingsError, Tenant
+from bridge.settings import Settings, SettingsError
 from bridge.tenant_provider import providers_of
+from bridge.tenants import Problems, TenantInForce, Version
 from bridge.transfer import build_transfer
 from bridge.watch import Seen, Watcher
 from providers.announcer import Announcer, OwnVoice
@@ -44,7 +44,6 @@ from providers.breaker import Standing
 from providers.failover import FailoverProvider, OneMoment
 from storage.base import Storage
 from tools.registry import porteiro_tools
-from visits.directory import Directory
 
 STOP_S = 10.0
 """How long visits may take to end once they are told to."""
@@ -75,21 +74,59 @@ class ResidentPort:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """A tenant, and where its residents' calls come in."""
+
+    one: TenantInForce
+    residents: ResidentPort
+
+
+Places = Mapping[str, Placing | None]
+"""By tenant; None: it is gone."""
+
+
+class Furnished(Protocol):
+    """Tenants for whose visits everything is there, and which are not in force yet."""
+
+    @property
+    def problems(self) -> Problems:
+        """Why some can't be, by tenant."""
+
+    def commit(self) -> None:
+        """The next visits are these tenants'. Those that run keep what they have."""
+
+    async def undo(self) -> None:
+        """Let go of what was made."""
+
+
 class Runner(Protocol):
     """Runs the visits of all tenants. Who is let in, and how many, is decided before it is asked."""
 
     async def start(
-        self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
+        self, storage: Storage, places: Mapping[str, Placing], models: ModelServerAddress | None
     ) -> None:
         """Make all that visits need; no call comes before it is done.
 
         Args:
-            residents: by tenant.
+            places: by tenant.
             models: the embedded model server, where a tenant uses it.
 
         Raises:
             SettingsError: what the settings name can't be used.
         """
+
+    async def furnish(self, places: Places, models: ModelServerAddress | None) -> Furnished:
+        """Make ready what visits of other tenants, or of others versions of them, need."""
+
+    def numbered(self, versions: Mapping[str, Version]) -> None:
+        """Versions of tenants have got their numbers."""
+
+    def visits_of(self, tenant: str | None) -> frozenset[UUID]:
+        """The visits that run, of one tenant or of all."""
+
+    def expects(self, tenant: str, endpoint: Endpoint) -> bool:
+        """Whether a visit of a tenant may wait for this resident's call."""
 
     def expect(self, call: RegisteredCall, within_s: float) -> None:
         """A visitor's call is to come, where it comes at all: its session may be opened meanwhile."""
@@ -146,8 +183,9 @@ class LocalRunner:
     ) -> None:
         """
         Args:
+            settings: the service's; the tenants come with :meth:`start` and :meth:`furnish`.
             watchers: told of everything that happens in visits.
-            dialers: in place of those that the settings name, by tenant.
+            dialers: in place of those that the settings name, by tenant, whatever their version.
             around_dialer: put around each tenant's dialer.
             on_over: told of each visit that is over.
         """
@@ -161,7 +199,7 @@ class LocalRunner:
         self._around_dialer = around_dialer
         self._on_over = on_over
         self._brokers = Brokers()
-        self._make_dialers = Dialers(settings.secret, self._brokers)
+        self._make_dialers = Dialers()
         self._recorder: Recorder | None = None
         self._ahead = Ahead()
         self._coming: dict[UUID, asyncio.Task[None]] = {}
@@ -170,15 +208,19 @@ class LocalRunner:
         self._prices: Prices
         self._voice = OwnVoice(settings.service.model_server.piper_voice)
         self._places: dict[str, Condominium] = {}
+        self._leases: dict[Condominium, Lease] = {}
+        """The brokers that each uses; of those too that are in force no more and whose visits run."""
+        self._versions: dict[str, Version] = {}
+        self._letting_go: set[asyncio.Task[None]] = set()
         self._visits: dict[UUID, VisitHost] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
 
     # ----------------------------------------------------------------------------------------------------
-    # Start
+    # Start, and change
     # ----------------------------------------------------------------------------------------------------
 
     async def start(
-        self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
+        self, storage: Storage, places: Mapping[str, Placing], models: ModelServerAddress | None
     ) -> None:
         """See :class:`Runner`."""
         try:
@@ -196,10 +238,11 @@ class LocalRunner:
             self._ahead,
             self._watchers,
         )
-        for tenant in self.settings.tenants.values():
-            place = self._furnish(tenant, residents[tenant.id], models)
-            self._places[tenant.id] = place
-            await place.dialer.start()
+        made = await self.furnish(places, models)
+        if made.problems:
+            await made.undo()
+            raise SettingsError([line for lines in made.problems.values() for line in lines])
+        made.commit()
         # After all that takes long (clients, certificates): from here on ticks come in time.
         self.clock.start(self._before_each_tick)
 
@@ -209,27 +252,55 @@ class LocalRunner:
         self.intake.run()
         self._house.ears.run()
 
-    def _furnish(
-        self, tenant: Tenant, residents: ResidentPort, models: ModelServerAddress | None
+    async def furnish(self, places: Places, models: ModelServerAddress | None) -> LocallyFurnished:
+        """See :class:`Runner`."""
+        made: dict[str, Condominium | None] = {}
+        problems: Problems = {}
+        for name, placing in places.items():
+            if placing is None:
+                made[name] = None
+                continue
+            lease = self._brokers.lease()
+            try:
+                place = await asyncio.to_thread(self._condominium, placing, models, lease)
+            except SettingsError as error:
+                await lease.end()
+                problems[name] = tuple(error.problems)
+            else:
+                made[name] = place
+                self._leases[place] = lease
+                lease.start()
+                await place.dialer.start()
+        versions = {name: placing.one.version for name, placing in places.items() if placing is not None}
+        return LocallyFurnished(self, made, versions, problems)
+
+    def _condominium(
+        self, placing: Placing, models: ModelServerAddress | None, brokers: Lease
     ) -> Condominium:
-        """All that a tenant's visits need."""
+        """All that a tenant's visits need, made in a thread: certificates and sentences are read.
+
+        Raises:
+            SettingsError: what the settings name can't be used.
+        """
+        one, tenant = placing.one, placing.one.tenant
         sentences = Sentences.load(
             tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye
         )
         apology = sentences.say("sorry_for_the_wait", None, {})
         one_moment = OneMoment(self._voice, sentences.say("one_moment", None, {}))
+        dialer = self._dialers.get(tenant.id) or self._make_dialers.build(tenant, one.secret, brokers)
         return Condominium(
             tenant,
-            Directory.from_records(json.loads(tenant.directory.read_bytes())),
+            one.directory,
             sentences,
-            self._watched(tenant.id, providers_of(tenant, self.settings.secret, models, apology, one_moment)),
-            self._around_dialer(self._dialers.get(tenant.id) or self._make_dialers.build(tenant)),
-            build_gate(tenant, self.settings.secret, self._brokers),
-            residents.hosts,
-            residents.port,
+            self._watched(tenant.id, providers_of(tenant, one.secret, models, apology, one_moment)),
+            self._around_dialer(dialer),
+            build_gate(tenant, one.secret, brokers),
+            placing.residents.hosts,
+            placing.residents.port,
             self._prices.before(tenant.cost.prices),
             Purse.of(tenant),
-            build_transfer(tenant, self.settings.secret),
+            build_transfer(tenant, one.secret),
         )
 
     def _watched(self, tenant: str, provider: FailoverProvider) -> FailoverProvider:
@@ -244,15 +315,49 @@ class LocalRunner:
         provider.watch(told)
         return provider
 
+    def install(self, made: Mapping[str, Condominium | None], versions: Mapping[str, Version]) -> None:
+        """Have the next visits be these tenants'; for :class:`LocallyFurnished`."""
+        for name, place in made.items():
+            old = self._places.pop(name, None)
+            if place is not None:
+                self._places[name] = place
+                self._versions[name] = versions[name]
+            if old is not None:
+                if isinstance(old.provider, FailoverProvider):  # nobody asks any more how that one stands
+                    old.provider.watch(lambda standing: None)
+                self._let_go_if_unused(old)
+
+    def _let_go_if_unused(self, place: Condominium) -> None:
+        """What a place holds open is closed with the last visit of one that is in force no more."""
+        if self._places.get(place.id) is place or place not in self._leases:
+            return
+        if all(host.place is not place for host in self._visits.values()):
+            task = asyncio.get_running_loop().create_task(self.let_go(place), name=f"end of {place.id}")
+            self._letting_go.add(task)
+            task.add_done_callback(self._letting_go.discard)
+
+    async def let_go(self, place: Condominium) -> None:
+        """Close what a place holds open. More than once is harmless."""
+        lease = self._leases.pop(place, None)
+        if lease is not None:
+            if place.id not in self._dialers:
+                await place.dialer.stop()
+            await lease.end()
+
+    def numbered(self, versions: Mapping[str, Version]) -> None:
+        """See :class:`Runner`."""
+        self._versions |= {name: version for name, version in versions.items() if name in self._places}
+
     # ----------------------------------------------------------------------------------------------------
     # Calls
     # ----------------------------------------------------------------------------------------------------
 
     def expect(self, call: RegisteredCall, within_s: float) -> None:
         """See :class:`Runner`."""
-        if self._places[call.tenant].provider.opens_ahead and call.uuid not in self._coming:
+        place = self._places.get(call.tenant)
+        if place is not None and place.provider.opens_ahead and call.uuid not in self._coming:
             task = asyncio.get_running_loop().create_task(
-                self._open_ahead(call, within_s), name=f"opening for {call.uuid}"
+                self._open_ahead(place, call, within_s), name=f"opening for {call.uuid}"
             )
             self._coming[call.uuid] = task
             task.add_done_callback(lambda done: self._opened_ahead(call, done))
@@ -264,9 +369,8 @@ class LocalRunner:
                 "session.not_opened", call_id=str(call.uuid), exc_info=fault
             )  # it is when the call comes
 
-    async def _open_ahead(self, call: RegisteredCall, within_s: float) -> None:
+    async def _open_ahead(self, place: Condominium, call: RegisteredCall, within_s: float) -> None:
         assert self._house is not None
-        place = self._places[call.tenant]
         if await place.purse.why_closed(self._house.storage, datetime.now(UTC)):
             return
         config = place.visitor_session(self._house.tools, channel=call.channel)
@@ -282,10 +386,11 @@ class LocalRunner:
             opening.cancel()  # too late for it: the call is here
         if endpoint.call_id in self._visits:  # two visits of one id would share their records
             return Refusal(f"a visit with the id {endpoint.call_id} is running")
-        place = self._places[tenant]
+        if (place := self._places.get(tenant)) is None:
+            return Refusal(f"there is no tenant {tenant} any more")
         if call is not None and call.tested_by:
             place = rehearsed(place, self._around_dialer)
-        host = VisitHost(self._house, place, endpoint, call)
+        host = VisitHost(self._house, place, endpoint, call, self._versions[tenant])
         self._visits[endpoint.call_id] = host
         with bound(tenant=tenant, visit=host.id):
             task = asyncio.get_running_loop().create_task(host.run(), name=f"visit {endpoint.call_id}")
@@ -294,21 +399,40 @@ class LocalRunner:
         return host.visitor
 
     def _forget(self, visit: UUID) -> None:
-        self._visits.pop(visit, None)
+        host = self._visits.pop(visit, None)
         self._tasks.pop(visit, None)
         self._on_over(visit)
+        if host is not None:
+            self._let_go_if_unused(host.place)
 
     def resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
         """See :class:`Runner`. Never refused for being one too many: it belongs to a running visit."""
-        came = endpoint.call_id
+        expected = self._dial(tenant, endpoint.call_id)
+        if expected is None:
+            return Refusal(f"no running dial of {tenant} expects the id {endpoint.call_id}")
+        host, attempt = expected
+        return host.resident_arrived(endpoint, attempt)
+
+    def expects(self, tenant: str, endpoint: Endpoint) -> bool:
+        """See :class:`Runner`."""
+        return self._dial(tenant, endpoint.call_id) is not None
+
+    def _dial(self, tenant: str, came: UUID) -> tuple[VisitHost, UUID] | None:
+        """The visit that waits for a resident's call with that id, and its dial attempt."""
         for host in self._visits.values():
             attempt = host.visit.attempt
             if host.place.id != tenant or attempt is None:
                 continue
             by_visit = host.place.settings.dialer.visit_uuid_on_resident_port and came == host.visit.id
             if (came == attempt or by_visit) and host.visit.expects(attempt) and not host.claimed(attempt):
-                return host.resident_arrived(endpoint, attempt)
-        return Refusal(f"no running dial of {tenant} expects the id {came}")
+                return host, attempt
+        return None
+
+    def visits_of(self, tenant: str | None) -> frozenset[UUID]:
+        """See :class:`Runner`."""
+        return frozenset(
+            visit for visit, host in self._visits.items() if tenant is None or host.place.id == tenant
+        )
 
     @property
     def visits(self) -> int:
@@ -373,9 +497,13 @@ class LocalRunner:
                 task.cancel()
             await asyncio.wait(opening)
         await self._ahead.end()
-        for place in self._places.values():
-            await place.dialer.stop()
+        if self._letting_go:
+            await asyncio.wait(self._letting_go)
+        for place in tuple(self._leases):
+            await self.let_go(place)
         self._places.clear()
+        for dialer in self._dialers.values():
+            await dialer.stop()
         await self._brokers.stop()
         self._voice.close()
         self.clock.stop()
@@ -385,4 +513,24 @@ class LocalRunner:
             self._recorder = None
 
 
-__all__ = ["STOP_S", "LocalRunner", "ResidentPort", "Runner", "silero_onnx"]
+@dataclass(frozen=True, slots=True)
+class LocallyFurnished:
+    """See :class:`Furnished`."""
+
+    runner: LocalRunner
+    made: Mapping[str, Condominium | None]
+    versions: Mapping[str, Version]
+    problems: Problems
+
+    def commit(self) -> None:
+        """See :class:`Furnished`."""
+        self.runner.install(self.made, self.versions)
+
+    async def undo(self) -> None:
+        """See :class:`Furnished`."""
+        for place in self.made.values():
+            if place is not None:
+                await self.runner.let_go(place)
+
+
+__all__ = ["STOP_S", "Furnished", "LocalRunner", "Places", "Placing", "ResidentPort", "Runner", "silero_onnx"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from bridge.calls import (
 )
 from bridge.clock import Clock
 from bridge.dialing.base import Dialer
+from bridge.doors import ROLES, DoorRole, Doors
 from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
 from bridge.endpoints.asterisk_websocket_server import (
     AsteriskWebsocketServer,
@@ -45,31 +45,26 @@ from bridge.http.application import application
 from bridge.http.bounds import Bounds
 from bridge.http.calls import Registration
 from bridge.http.server import HttpServer
+from bridge.installation import Installation, resident_port
 from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
+from bridge.model_servers import ModelServers, Needs
 from bridge.rehearsal import Rehearsals
 from bridge.retention import RetentionKeeper
-from bridge.runner import LocalRunner, ResidentPort, Runner
+from bridge.runner import LocalRunner, Placing, Runner
 from bridge.settings import Settings, SettingsError, Tenant
-from bridge.tenant_provider import pipelines_of
+from bridge.tenants import IN_DATABASE, Tenancy, TenantInForce
+from bridge.tenants_copy import FILE as COPY
 from bridge.watch import Watcher
 from bridge.workers.lending import LendingAudioSocket, LendingWeb, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
 from storage.base import Storage, StorageError, StorageUnavailable
-from storage.catalogue import Catalogue
+from storage.catalogue import NOTIFICATIONS, Catalogue
 from storage.lock import DatabaseLock
 from storage.opening import open_storage
 from visits.audit import stamp
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Gatehouse:
-    """A tenant's ports."""
-
-    visitors: AudioSocketServer
-    residents: AudioSocketServer
 
 
 class Service:
@@ -105,25 +100,36 @@ class Service:
         """Test calls that were made at the console."""
         if settings.service.worker_count == 1:
             self._local = self._runner = LocalRunner(
-                settings, watchers=(self.hub.watch, *watchers), dialers=dialers, on_over=self.hub.over
+                settings, watchers=(self.hub.watch, *watchers), dialers=dialers, on_over=self._over
             )
         else:
-            self._runner = WorkerPool(settings, self._lock_handle, worker_process, watches=self.hub)
+            self._runner = WorkerPool(
+                settings, self._lock_handle, worker_process, watches=self.hub, on_over=self._over
+            )
         self._following: asyncio.Task[None] | None = None
         self._retention: asyncio.Task[None] | None = None
-        self._model_log = model_log
+        self.tenancy = Tenancy(settings, settings.service.data_dir / COPY)
+        """The tenants in force."""
+        self.tenancy.subscribe(self.hub.settings_changed)
+        self._models = ModelServers(settings, model_log)
         self._lock: DatabaseLock | None = None
         self._storage: Storage | None = None
-        self._model_server: ModelServerProcess | None = None
-        self._gatehouses: dict[str, _Gatehouse] = {}
+        self._doors = Doors(self._server, self._take, lambda *came: self._runner.expects(*came))
         self._websocket: AsteriskWebsocketServer | None = None
         self._http: HttpServer | None = None
         self._open_to_visitors = False
         self._draining = False
         self._calls = CallRegistry(
-            {tenant.id: tenant.numbers for tenant in settings.tenants.values()},
-            expires_s=settings.service.registration_s,
-            most=settings.service.max_registrations,
+            {}, expires_s=settings.service.registration_s, most=settings.service.max_registrations
+        )
+        self._installation = Installation(
+            self._doors,
+            self._runner,
+            self._calls,
+            self._models,
+            self.tenancy.in_force,
+            route=self._route,
+            unroute=self._unroute,
         )
 
     # ----------------------------------------------------------------------------------------------------
@@ -154,21 +160,40 @@ class Service:
         # Before the recovery, which takes every open visit for one that a crash left behind.
         self._lock = await asyncio.to_thread(DatabaseLock.take, settings.service.locked_path)
         self._storage = await open_storage(settings.database, service=settings.service.journal_path)
+        await self.tenancy.open(self.catalogue, self._listening())
         await self._recover(self._storage)
-        for tenant in settings.tenants.values():
-            await self._listen(tenant)
-        await self._runner.start(self._storage, self._resident_ports(), await self._start_models())
+        await self._open_doors("resident")
+        await self.tenancy.number()
+        in_force = self.tenancy.in_force
+        self._calls.assign({name: one.tenant.numbers for name, one in in_force.items()})
+        places = {
+            name: Placing(one, resident_port(self._doors.door(name, "resident")))
+            for name, one in in_force.items()
+        }
+        await self._runner.start(self._storage, places, await self._start_models())
         await self._open_http()
-        for tenant in settings.tenants.values():
-            await self._open(tenant)
+        await self._open_doors("visitor")
+        for name, one in in_force.items():
+            self._installation.say_open(name, one)
         await self._open_websocket()
         self._open_to_visitors = True
         self._following = asyncio.create_task(follow_readiness(self.hub, self), name="readiness")
         keeper = RetentionKeeper(
-            self._storage, lambda: self.settings.tenants, settings.service.recordings_path
+            self._storage, lambda: self.tenancy.current, settings.service.recordings_path
         )
         self._retention = asyncio.create_task(keeper.run(), name="retention")
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
+        self.tenancy.start(self._installation)
+
+    def _listening(self) -> Callable[[Callable[[], None]], Awaitable[None]] | None:
+        """How the database tells of changes; None: it must be asked."""
+        database = self.settings.database
+        if database.file is not None:
+            return None
+        # It loads asyncpg, which most services never need.
+        from storage.notices import listen
+
+        return lambda heard: listen(database, NOTIFICATIONS, heard)
 
     def _lock_handle(self) -> int:
         """The database's lock, for the workers to hold as well."""
@@ -190,7 +215,7 @@ class Service:
         mine = None if storage.service is None else (storage.service,)
         try:
             closed = await storage.recover(
-                stamp(datetime.now(UTC)), tuple(self.settings.tenants), services=mine
+                stamp(datetime.now(UTC)), tuple(self.tenancy.current), services=mine
             )
         except StorageUnavailable as error:
             if not storage.warnings:
@@ -202,57 +227,70 @@ class Service:
 
     async def _start_models(self) -> ModelServerAddress | None:
         """The embedded model server, where a tenant uses it."""
-        settings = self.settings
-        if not settings.needs_model_server:
+        needs = Needs.of(self.tenancy.in_force.values())
+        if not needs.any:
             return None
-        self._model_server = ModelServerProcess(
-            settings.service.model_server,
-            settings.service.models_path,
-            self._model_log,
-            settings.service.log if self._model_log is None else None,
-            pipelines_of(settings),
-            only_pipelines=not settings.needs_local_parts,
-        )
-        return await self._model_server.start()
+        self._models.current = await self._models.start(needs)
+        return self._models.current.address
 
-    async def _listen(self, tenant: Tenant) -> None:
-        """A tenant's ports; visitors are let in later."""
+    async def _open_doors(self, role: DoorRole) -> None:
+        """Listen for one role's calls of all tenants.
+
+        Raises:
+            OSError: a port that the files name can't be had. Who is in the database is refused then.
+        """
+        for name, one in tuple(self.tenancy.in_force.items()):
+            try:
+                await self._doors.open(role, one.tenant)
+            except OSError as error:
+                if one.kept_in != IN_DATABASE or role == "visitor":
+                    raise
+                self.tenancy.refuse(name, f"tenants.{name}.{role}_port: {error.strerror or error}")
+
+    def _server(self, port: int, accept: Callable[[Endpoint], LegSink | Refusal | None]) -> AudioSocketServer:
+        """What listens on a port."""
         service = self.settings.service
-        limits = AudioSocketLimits(handshake_s=service.handshake_s)
-
-        def server(port: int, accept: str) -> AudioSocketServer:
-            take = self._visitor if accept == "visitor" else self._resident
-            return AudioSocketServer(
-                service.listen,
-                port,
-                allowed=service.peers,
-                accept=lambda endpoint: take(tenant.id, endpoint),
-                limits=limits,
-                intake=self._local.intake if self._local else None,
-                endpoint=LendingAudioSocket if self.pool else AudioSocketEndpoint,
-            )
-
-        visitors, residents = server(tenant.visitor_port, "visitor"), server(tenant.resident_port, "resident")
-        self._gatehouses[tenant.id] = _Gatehouse(visitors, residents)
-        await residents.start()
-
-    def _resident_ports(self) -> dict[str, ResidentPort]:
-        """Where each tenant's residents' calls come in."""
-        return {
-            name: ResidentPort(tuple(map(_reachable, each.residents.ports)), each.residents.port)
-            for name, each in self._gatehouses.items()
-        }
-
-    async def _open(self, tenant: Tenant) -> None:
-        gatehouse = self._gatehouses[tenant.id]
-        await gatehouse.visitors.start()
-        log.info(
-            "tenant.open",
-            tenant=tenant.id,
-            visitor_port=gatehouse.visitors.port,
-            resident_port=gatehouse.residents.port,
-            provider=tenant.provider,
+        return AudioSocketServer(
+            service.listen,
+            port,
+            allowed=service.peers,
+            accept=accept,
+            limits=AudioSocketLimits(handshake_s=service.handshake_s),
+            intake=self._local.intake if self._local else None,
+            endpoint=LendingAudioSocket if self.pool else AudioSocketEndpoint,
         )
+
+    def _take(self, role: DoorRole, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
+        """A call came in."""
+        return (self._visitor if role == "visitor" else self._resident)(tenant, endpoint)
+
+    def _over(self, visit: UUID) -> None:
+        """A visit does not run any more."""
+        self.hub.over(visit)
+        self._installation.over(visit)
+
+    def _route(self, name: str, one: TenantInForce | None) -> None:
+        """Have a tenant's WebSocket channels accepted from now on, or (None) no more visitors of it."""
+        if self._websocket is None:
+            return
+        if one is None:
+            self._websocket.remove_route(_websocket_path(name, "visitor"))
+            return
+        tenant = one.tenant
+        credentials = None
+        if tenant.websocket_username_env is not None:
+            credentials = (
+                one.secret(tenant.websocket_username_env) or "",
+                one.secret(tenant.websocket_password_env) or "",
+            )
+        for role in ROLES:
+            route = Route(partial(self._take, role, name), credentials)
+            self._websocket.set_route(_websocket_path(name, role), route)
+
+    def _unroute(self, name: str) -> None:
+        """The last visit of a tenant that is gone is over."""
+        if self._websocket is not None and name not in self.tenancy.in_force:
+            self._websocket.remove_route(_websocket_path(name, "resident"))
 
     async def _open_websocket(self) -> None:
         """The one port for the WebSocket channels of all tenants, where it is set."""
@@ -265,27 +303,18 @@ class Service:
                 tls = tls_of(service.websocket_certificate, service.websocket_key)
             except OSError as error:
                 raise SettingsError([f"service.websocket_certificate: can't be used: {error}"]) from error
-        routes: dict[str, Route] = {}
-        for tenant in self.settings.tenants.values():
-            credentials = None
-            if tenant.websocket_username_env is not None:
-                secret = self.settings.secret
-                credentials = (
-                    secret(tenant.websocket_username_env) or "",
-                    secret(tenant.websocket_password_env) or "",
-                )
-            for role, take in (("visitor", self._visitor), ("resident", self._resident)):
-                routes[_websocket_path(tenant.id, role)] = Route(partial(take, tenant.id), credentials)
         self._websocket = AsteriskWebsocketServer(
             service.listen,
             service.websocket_port,
             allowed=service.peers,
-            routes=routes,
+            routes={},
             limits=AsteriskWebsocketLimits(handshake_s=service.handshake_s),
             tls=tls,
             intake=self._local.intake if self._local else None,
             endpoint=LendingWebsocket if self.pool else IncomingEndpoint,
         )
+        for name, one in self.tenancy.in_force.items():
+            self._route(name, one)
         await self._websocket.start()
         log.info("websocket.open", port=self._websocket.port, tls=tls is not None)
 
@@ -307,7 +336,9 @@ class Service:
 
     def _visitor(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
         """A visitor's call came in."""
-        own = self.settings.tenants[tenant]
+        own = self.tenancy.current.get(tenant)
+        if own is None or self._draining:
+            return Refusal(f"no visitor of {tenant} is taken now")
         if self._runner.runs(endpoint.call_id):
             return Refusal(f"a visit with the id {endpoint.call_id} is running")
         if full := self._why_full(tenant):
@@ -329,7 +360,7 @@ class Service:
         """Why a tenant's visitor can't be let in; "" where one can."""
         if (legs := self.open_legs()) >= self.settings.service.max_calls:
             return f"{legs} calls are running; service.max_calls allows {self.settings.service.max_calls}"
-        allowed = self.settings.tenants[tenant].limits.max_calls
+        allowed = self.tenancy.current[tenant].limits.max_calls
         if (legs := self.open_legs(tenant)) >= allowed:
             return f"{legs} calls of {tenant} are running; tenants.{tenant}.limits.max_calls allows {allowed}"
         return ""
@@ -354,11 +385,11 @@ class Service:
             self._calls.register(call_id, tenant=tenant, dialled=dialled, tested_by=tested_by, now=now)
         except RegistrationError as error:
             raise NotTakenError(str(error)) from None
-        return await self._web_call(self._gatehouses[tenant].visitors, call_id, origin)
+        return await self._web_call(self._doors.of(tenant, "visitor"), call_id, origin)
 
     async def web_resident(self, tenant: str, attempt: UUID, origin: Origin) -> WebLine:
         """A resident's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
-        return await self._web_call(self._gatehouses[tenant].residents, attempt, origin)
+        return await self._web_call(self._doors.of(tenant, "resident"), attempt, origin)
 
     async def _web_call(self, server: AudioSocketServer, call_id: UUID, origin: Origin) -> WebLine:
         made = LendingWeb(server, origin) if self.pool else WebCall(server, origin)
@@ -397,7 +428,7 @@ class Service:
     def _room_for(self, call: RegisteredCall, now: float) -> bool:
         """Whether all calls that are registered could come now: who can't be let in needs no session."""
         legs, waiting = self.open_legs, self._calls.waiting
-        own = self.settings.tenants[call.tenant].limits
+        own = self.tenancy.current[call.tenant].limits
         return (
             legs() + waiting(now=now) <= self.settings.service.max_calls
             and legs(call.tenant) + waiting(call.tenant, now=now) <= own.max_calls
@@ -409,14 +440,16 @@ class Service:
             "draining": self._draining,
             "starting": not self._open_to_visitors and not self._draining,
             "full": self.open_legs() >= self.settings.service.max_calls,
-            "model_server_down": self._model_server is not None and not self._model_server.ready,
+            "no_tenants": not self.tenancy.current,
+            "model_server_down": self.model_server is not None and not self.model_server.ready,
         }
         found = [reason for reason, holds in reasons.items() if holds] + self._runner.not_ready()
         return found + (self._storage.troubles if self._storage is not None else [])
 
     def warnings(self) -> list[str]:
         """What is amiss although visitors are taken; see :class:`bridge.http.health.Readiness`."""
-        return self._storage.warnings if self._storage is not None else []
+        stored = self._storage.warnings if self._storage is not None else []
+        return stored + self.tenancy.warnings
 
     def open_legs(self, tenant: str | None = None) -> int:
         """Calls that run, of one tenant or of all."""
@@ -432,8 +465,7 @@ class Service:
 
     def ports(self, tenant: str) -> tuple[int, int]:
         """A tenant's visitor and resident port, as they are listened on."""
-        gatehouse = self._gatehouses[tenant]
-        return gatehouse.visitors.port, gatehouse.residents.port
+        return self._doors.of(tenant, "visitor").port, self._doors.of(tenant, "resident").port
 
     @property
     def websocket_port(self) -> int | None:
@@ -463,8 +495,8 @@ class Service:
 
     @property
     def tenants(self) -> Mapping[str, Tenant]:
-        """The tenants in force, by their ids."""
-        return self.settings.tenants
+        """The settings of the tenants in force, by their ids."""
+        return self.tenancy.current
 
     @property
     def storage(self) -> Storage:
@@ -481,7 +513,7 @@ class Service:
     @property
     def model_server(self) -> ModelServerProcess | None:
         """The embedded model server, where a tenant uses it."""
-        return self._model_server
+        return self._models.current.process if self._models.current is not None else None
 
     # ----------------------------------------------------------------------------------------------------
     # Stop
@@ -494,9 +526,10 @@ class Service:
     async def drain(self) -> None:
         """Take no new visitor, and let the visits that run come to their end, for `service.drain_s`."""
         self._close_to_visitors()
-        for tenant, gatehouse in self._gatehouses.items():
-            gatehouse.visitors.stop_accepting()
-            if self._websocket is not None:
+        await self.tenancy.stop()
+        self._doors.close_to_visitors()
+        if self._websocket is not None:
+            for tenant in self.tenancy.current:
                 self._websocket.close_route(_websocket_path(tenant, "visitor"))
         if visits := self._runner.visits:
             drain_s = self.settings.service.drain_s
@@ -508,6 +541,7 @@ class Service:
     async def stop(self) -> None:
         """End what is left, closed, and let everything go. More than once is harmless."""
         self._close_to_visitors()
+        await self.tenancy.stop()
         await self._runner.end("the service stops")
         if self._following is not None:
             self._following.cancel()
@@ -523,14 +557,10 @@ class Service:
         if self._websocket is not None:
             await self._websocket.stop()
             self._websocket = None
-        for gatehouse in self._gatehouses.values():
-            await gatehouse.visitors.stop()
-            await gatehouse.residents.stop()
-        self._gatehouses.clear()
+        await self._doors.stop()
         await self._runner.stop()
-        if self._model_server is not None:
-            await self._model_server.stop()
-            self._model_server = None
+        await self._installation.stop()
+        await self._models.stop()
         if self._storage is not None:
             try:
                 await self._record_itself(self._storage, "service.stopped", {})
@@ -546,11 +576,6 @@ class Service:
 def _websocket_path(tenant: str, role: str) -> str:
     """Where Asterisk's WebSocket channels find a tenant."""
     return f"/asterisk/{tenant}/{role}"
-
-
-def _reachable(host: str) -> str:
-    """An address to connect to, for one that is listened on."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 __all__ = ["Service"]

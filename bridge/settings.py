@@ -12,7 +12,9 @@ import json
 import os
 import tomllib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -61,10 +63,14 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Tenant",
+    "Written",
     "build",
+    "clashes_among",
+    "default_ports",
     "fragment_files",
     "fragments_folder",
     "load",
+    "read",
     "read_env_file",
     "settings_file",
     "usable_cpus",
@@ -971,8 +977,8 @@ class Tenant(Part):
     name: str = ""
     """How it is spoken of. Empty: the id. The sentences say "da portaria do NAME", so it begins with a
     masculine word: "Condomínio …", "Edifício …"."""
-    directory: FilePath
-    """JSON: its apartments and residents. See docs/import.md."""
+    directory: FilePath | None = None
+    """JSON: its apartments and residents. See docs/import.md. Not set: they are in the database."""
     language: Literal["pt-BR"] = "pt-BR"
     """What is spoken."""
     timezone: str = "America/Sao_Paulo"
@@ -1172,6 +1178,7 @@ class Settings(Part):
 
     _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr(default="")
+    _written: Written = PrivateAttr(default_factory=lambda: Written({}))
 
     @model_validator(mode="before")
     @classmethod
@@ -1183,11 +1190,7 @@ class Settings(Part):
         data = {"service": {}, **data}
         if not isinstance(data.get("tenants"), dict):
             return data
-        service = data["service"] if isinstance(data["service"], dict) else {}
-        defaults = {
-            "visitor_port": service.get("visitor_port", DEFAULT_VISITOR_PORT),
-            "resident_port": service.get("resident_port", DEFAULT_RESIDENT_PORT),
-        }
+        defaults = default_ports(data["service"])
         filled = {
             name: {**defaults, "id": name, **tenant} if isinstance(tenant, dict) else tenant
             for name, tenant in data["tenants"].items()
@@ -1196,52 +1199,11 @@ class Settings(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        owners: dict[int, str] = {}
-        clashes = []
-        for setting, port in (
-            ("websocket_port", self.service.websocket_port),
-            ("http_port", self.service.http_port),
-        ):
-            if port and port in owners:
-                clashes.append(
-                    f"service.{setting}: found {port}, which {owners[port]} has; allowed: another port"
-                )
-            elif port:
-                owners[port] = f"service.{setting}"
-        clashes += self._registration_clashes()
-        for name, tenant in self.tenants.items():
-            if tenant.id != name:
-                clashes.append(f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out")
-            for role in ("visitor_port", "resident_port"):
-                port = getattr(tenant, role)
-                setting = f"tenants.{name}.{role}"
-                if port and port in owners:
-                    clashes.append(
-                        f"{setting}: found {port}, which {owners[port]} has; allowed: another port"
-                    )
-                owners.setdefault(port, setting)
+        clashes = [line for _, line in clashes_among(self.service, self.tenants)]
         if clashes:
             # Lines, each with its own path: settings_problems takes them apart again.
             raise ValueError("\n".join(clashes))
         return self
-
-    def _registration_clashes(self) -> list[str]:
-        """What keeps calls from being registered for their tenant."""
-        clashes = []
-        owners: dict[str, str] = {}
-        for name, tenant in self.tenants.items():
-            for number in tenant.numbers:
-                if owners.setdefault(number, name) != name:
-                    clashes.append(
-                        f"tenants.{name}.numbers: found {number!r}, which tenants.{owners[number]} has; "
-                        "allowed: a number that is one tenant's alone"
-                    )
-            if tenant.registration == "required" and self.service.http_port is None:
-                clashes.append(
-                    f"tenants.{name}.registration: found 'required', and no service.http_port where a call "
-                    "could be registered; allowed: set the port, or 'optional'"
-                )
-        return clashes
 
     def secret(self, variable: str | None) -> str | None:
         """The value of an environment variable that a setting names; None where it is unset or empty."""
@@ -1278,14 +1240,137 @@ class Settings(Part):
             raise SettingsError([f"service.{line}" for line in problems_of(error, Service, {})]) from None
         return self.model_copy(update={"service": service})
 
+    def with_tenants(self, tenants: Mapping[str, Tenant], environ: Mapping[str, str]) -> Settings:
+        """The same for other tenants, which are taken as they are, and with other secrets."""
+        settings = self.model_copy(update={"tenants": dict(tenants)})
+        settings._environ = dict(environ)
+        return settings
+
     @property
     def source(self) -> str:
         """Where these settings were read from, for people."""
         return self._source
 
+    @property
+    def written(self) -> Written:
+        """What they were made of."""
+        return self._written
+
     def problems_at_start(self) -> list[str]:
         """What keeps the service from starting although the settings are well formed: files, keys, rights."""
         return disk_problems(self)
+
+
+def default_ports(service: Any) -> dict[str, Any]:
+    """The ports of a tenant that names none, out of the table `[service]` as it is written."""
+    table = service if isinstance(service, Mapping) else {}
+    return {
+        "visitor_port": table.get("visitor_port", DEFAULT_VISITOR_PORT),
+        "resident_port": table.get("resident_port", DEFAULT_RESIDENT_PORT),
+    }
+
+
+def clashes_among(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
+    """What tenants have against each other and against the service: (the later one's id, the problem).
+
+    The id is "" where the service's own ports clash.
+    """
+    owners: dict[int, str] = {}
+    clashes: list[tuple[str, str]] = []
+    for setting, port in (("websocket_port", service.websocket_port), ("http_port", service.http_port)):
+        if port and port in owners:
+            clashes.append(
+                ("", f"service.{setting}: found {port}, which {owners[port]} has; allowed: another port")
+            )
+        elif port:
+            owners[port] = f"service.{setting}"
+    clashes += _registration_clashes(service, tenants)
+    for name, tenant in tenants.items():
+        if tenant.id != name:
+            clashes.append((name, f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out"))
+        for role in ("visitor_port", "resident_port"):
+            port = getattr(tenant, role)
+            setting = f"tenants.{name}.{role}"
+            if port and port in owners:
+                clashes.append(
+                    (name, f"{setting}: found {port}, which {owners[port]} has; allowed: another port")
+                )
+            owners.setdefault(port, setting)
+    return clashes
+
+
+def _registration_clashes(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
+    """What keeps calls from being registered for their tenant."""
+    clashes = []
+    owners: dict[str, str] = {}
+    for name, tenant in tenants.items():
+        for number in tenant.numbers:
+            if owners.setdefault(number, name) != name:
+                found = f"found {number!r}, which tenants.{owners[number]} has"
+                allowed = "allowed: a number that is one tenant's alone"
+                clashes.append((name, f"tenants.{name}.numbers: {found}; {allowed}"))
+        if tenant.registration == "required" and service.http_port is None:
+            found = "found 'required', and no service.http_port where a call could be registered"
+            clashes.append(
+                (name, f"tenants.{name}.registration: {found}; allowed: set the port, or 'optional'")
+            )
+    return clashes
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Settings as they are written, unchecked."""
+
+    tree: Mapping[str, Any]
+    origins: Mapping[str, str] = dataclass_field(default_factory=dict)
+    """By dotted path: the variable or the fragment that it comes from, where it is not the file."""
+    source: str = ""
+    """Where they were read, for people."""
+    base: Path = dataclass_field(default_factory=Path.cwd)
+    """Where relative paths begin."""
+    environ: Mapping[str, str] = dataclass_field(default_factory=dict, repr=False)
+    file: Path | None = None
+    """The settings file, which need not be there; None: no file is read."""
+    dotenv: bool = False
+    """Whether the environment is this process's, and beneath it the `.env` beside the file."""
+
+    def kept_in(self, tenant: str) -> str:
+        """The file that a tenant's table is in."""
+        return self.origins.get(f"tenants.{tenant}", self.source)
+
+    def checked(self) -> Settings:
+        """The settings.
+
+        Raises:
+            SettingsError: with every problem there is.
+        """
+        return self._checked(self.tree)
+
+    def one(self, name: str, table: Mapping[str, Any], service: Service) -> Tenant:
+        """One tenant by itself.
+
+        Args:
+            table: what `[tenants.NAME]` holds, with the ports.
+            service: what holds for the whole process.
+
+        Raises:
+            SettingsError: with every problem there is.
+        """
+        problems = found_secrets(table, f"tenants.{name}")
+        return self._checked({"service": service, "tenants": {name: dict(table)}}, problems).tenants[name]
+
+    def _checked(self, tree: Mapping[str, Any], problems: Sequence[str] | None = None) -> Settings:
+        problems = list(found_secrets(tree) if problems is None else problems)
+        try:
+            settings = Settings.model_validate(tree, context={"base": self.base.absolute()})
+        except ValidationError as error:
+            problems += [line for line in problems_of(error, Settings, self.origins) if line not in problems]
+        if problems:
+            raise SettingsError(problems, self.source)
+        settings._environ = dict(self.environ)
+        settings._source = self.source
+        settings._written = self
+        return settings
 
 
 def build(
@@ -1301,7 +1386,8 @@ def build(
     Raises:
         SettingsError: with every problem there is.
     """
-    return _build(tree, {}, "the settings", Path.cwd() if base is None else base, environ or {})
+    base = Path.cwd() if base is None else base
+    return Written(tree, source="the settings", base=base, environ=environ or {}).checked()
 
 
 def load(
@@ -1320,31 +1406,36 @@ def load(
     Raises:
         SettingsError: with every problem there is.
     """
+    return read(path, environ, planned=planned).checked()
+
+
+def read(
+    path: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    planned: Mapping[Path, bytes | None] | None = None,
+    parsed: Callable[[Path], dict[str, Any]] | None = None,
+) -> Written:
+    """What :func:`load` checks.
+
+    Args:
+        parsed: reads a file as TOML; None: each one anew.
+
+    Raises:
+        SettingsError: a file can't be read, or says what no check could take apart.
+    """
+    dotenv = environ is None
     file, given = _settings_file(path, os.environ if environ is None else environ)
     if environ is None:
         environ = {**read_env_file(file.parent / ".env"), **os.environ}
-    by_hand = _parsed(file, _content(file)) if given or file.exists() else {}
-    fragments, written_in = _read_fragments(file, planned or {})
+    parsed = parsed or parsed_file
+    by_hand = parsed(file) if given or file.exists() else {}
+    fragments, written_in = _read_fragments(file, planned or {}, parsed)
     tree = _merged(fragments, by_hand)
     overrides, origins = _from_environment(environ)
     origins = {**_not_in(by_hand, written_in), **origins}
     source = str(file) if given or file.exists() else f"the defaults and the environment (no {file} here)"
-    return _build(_merged(tree, overrides), origins, source, file.parent, environ)
-
-
-def _build(
-    tree: Mapping[str, Any], origins: Mapping[str, str], source: str, base: Path, environ: Mapping[str, str]
-) -> Settings:
-    problems = found_secrets(tree)
-    try:
-        settings = Settings.model_validate(tree, context={"base": base.absolute()})
-    except ValidationError as error:
-        problems += [line for line in problems_of(error, Settings, origins) if line not in problems]
-    if problems:
-        raise SettingsError(problems, source)
-    settings._environ = dict(environ)
-    settings._source = source
-    return settings
+    return Written(_merged(tree, overrides), origins, source, file.parent, environ, file, dotenv)
 
 
 def written_tree(file: Path) -> dict[str, Any]:
@@ -1353,7 +1444,16 @@ def written_tree(file: Path) -> dict[str, Any]:
     Raises:
         SettingsError: it can't be read, or is no TOML.
     """
-    return _parsed(file, _content(file)) if file.exists() else {}
+    return parsed_file(file) if file.exists() else {}
+
+
+def parsed_file(file: Path) -> dict[str, Any]:
+    """What a file of TOML holds.
+
+    Raises:
+        SettingsError: it can't be read, or is no TOML.
+    """
+    return _parsed(file, _content(file))
 
 
 def settings_file(path: str | os.PathLike[str] | None = None) -> Path:
@@ -1389,16 +1489,18 @@ def _settings_file(path: str | os.PathLike[str] | None, environ: Mapping[str, st
 
 
 def _read_fragments(
-    file: Path, planned: Mapping[Path, bytes | None]
+    file: Path, planned: Mapping[Path, bytes | None], parsed: Callable[[Path], dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The tenants of all fragments, and which of them each dotted path came from."""
     folder = fragments_folder(file)
-    contents = {each: _content(each) for each in fragment_files(file) if each not in planned}
-    contents |= {each: new for each, new in planned.items() if each.parent == folder and new is not None}
+    trees = {each: parsed(each) for each in fragment_files(file) if each not in planned}
+    trees |= {
+        each: _parsed(each, new) for each, new in planned.items() if each.parent == folder and new is not None
+    }
     tenants: dict[str, Any] = {}
     owners: dict[str, Path] = {}
-    for each in sorted(contents):
-        tree = _parsed(each, contents[each])
+    for each in sorted(trees):
+        tree = trees[each]
         if set(tree) - {"tenants"} or not isinstance(tree.get("tenants", {}), dict):
             raise SettingsError([f"{each}: a fragment may hold tables [tenants.NAME] alone"], str(each))
         for name, tenant in tree.get("tenants", {}).items():

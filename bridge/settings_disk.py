@@ -25,18 +25,23 @@ KEY_CHARACTERS = 16
 
 def problems(settings: Settings) -> list[str]:
     """One line for each thing that keeps the service from starting."""
-    if not settings.tenants:
-        return ["tenants: none is set; add one as porteiro.example.toml does"]
-    lines = service_problems(settings.service) + key_problems(settings)
+    lines = service_problems(settings.service) + key_problems(settings) + model_problems(settings)
+    for tenant in settings.tenants.values():
+        if tenant.directory is not None and (trouble := directory_problem(tenant.directory)):
+            lines.append(f"tenants.{tenant.id}.directory: {tenant.directory}: {trouble}")
+        lines += tenant_problems(tenant, settings)
+    return lines + prices_problems(settings.service)
+
+
+def model_problems(settings: Settings) -> list[str]:
+    """What the embedded model server lacks, where the tenants need one."""
+    lines = []
     pipelines = [tenant.pipeline for tenant in settings.tenants.values() if tenant.has_pipeline]
     if settings.needs_local_parts or any(one.recognition.kind == "whisper" for one in pipelines):
         lines += weights_problems(settings.service)
     if settings.needs_local_parts:
         lines += voice_problems(settings.service.model_server.piper_voice, "service.model_server.piper_voice")
-    for tenant in settings.tenants.values():
-        lines += [f"tenants.{tenant.id}.{line}" for line in tenant_problems(tenant, settings)]
-        lines += [f"tenants.{tenant.id}.{line}" for line in package_problems(tenant)]
-    return lines + prices_problems(settings.service)
+    return lines
 
 
 def prices_problems(service: Service) -> list[str]:
@@ -115,11 +120,8 @@ def voice_problems(voice: Path | None, setting: str) -> list[str]:
 
 
 def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
-    lines = []
-    trouble = directory_problem(tenant.directory)
-    if trouble:
-        lines.append(f"directory: {tenant.directory}: {trouble}")
-    lines += voice_problems(tenant.pipeline.speech.piper_voice, "pipeline.speech.piper_voice")
+    """What a tenant's settings name that is not there, its directory aside."""
+    lines = voice_problems(tenant.pipeline.speech.piper_voice, "pipeline.speech.piper_voice")
     for setting, variable in tenant.secret_variables:
         if trouble := secret_problem(setting, settings.secret(variable)):
             lines.append(f"{setting}: the environment variable {variable} {trouble}")
@@ -137,7 +139,7 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
                 lines.append(f"{table}.url_env: the environment variable {part.url_env} {error}")
         if part.ca_file is not None and not part.ca_file.is_file():
             lines.append(f"{table}.ca_file: {part.ca_file}: no such file")
-    return lines
+    return [f"tenants.{tenant.id}.{line}" for line in lines + package_problems(tenant)]
 
 
 def secret_problem(setting: str, secret: str | None) -> str:

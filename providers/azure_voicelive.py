@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -10,6 +9,7 @@ from providers.access import Access, azure_headers
 from providers.azure_voicelive_messages import FORMATS, VoiceLiveWire
 from providers.base import SessionConfig
 from providers.openai_realtime import OpenAISession, session_of
+from providers.tls import system_tls
 from providers.websocket import Limits, Listener, connect_websocket, is_secure
 
 API_VERSION = "2026-07-15"
@@ -67,7 +67,7 @@ class VoiceLiveProvider:
             close_s=settings.close_timeout_s,
             stall_s=settings.stall_timeout_s,
         )
-        self._context = ssl.create_default_context() if is_secure(settings.url) else None
+        self._context = system_tls() if is_secure(settings.url) else None
 
     def open(self, config: SessionConfig) -> OpenAISession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

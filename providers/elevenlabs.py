@@ -22,6 +22,7 @@ from providers.connected import Connect, ConnectedSession
 from providers.conversing import SessionOver
 from providers.elevenlabs_conversation import Conversation
 from providers.formats import PCMU, AudioFormat
+from providers.tls import system_tls
 from providers.websocket import (
     Limits,
     Listener,
@@ -86,9 +87,7 @@ class ElevenLabsProvider:
         )
         self._secure = is_secure(settings.base_url)
         # Without TLS there is nobody to be trusted, and no authorities to be loaded.
-        self._context = (
-            ssl.create_default_context() if self._secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        )
+        self._context = system_tls() if self._secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def open(self, config: SessionConfig) -> ElevenLabsSession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

@@ -23,6 +23,7 @@ from providers import gemini_messages as wire
 from providers.base import AudioSent, Capabilities, Event, SessionConfig
 from providers.gemini_conversation import CAPABILITIES, Conversation
 from providers.session import MAX_WAITING, STALE_S, ConversingSession
+from providers.tls import system_tls
 from providers.websocket import (
     Limits,
     Stalled,
@@ -85,7 +86,7 @@ class GeminiProvider:
 
     def __init__(self, settings: GeminiSettings) -> None:
         self._settings = settings
-        self._context = ssl.create_default_context() if is_secure(settings.base_url) else None
+        self._context = system_tls() if is_secure(settings.base_url) else None
 
     def open(self, config: SessionConfig) -> GeminiSession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

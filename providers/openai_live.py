@@ -8,7 +8,6 @@ no resumption, and a session that lost its connection is over.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from providers.conversing import MalformedMessage, SessionOver
 from providers.formats import FormatName
 from providers.openai_live_conversation import Conversation
 from providers.openai_realtime import OPENAI_URL
+from providers.tls import system_tls
 from providers.usage import timed
 from providers.websocket import (
     Limits,
@@ -82,7 +82,7 @@ class LiveProvider:
             close_s=settings.close_timeout_s,
             stall_s=settings.stall_timeout_s,
         )
-        self._context = ssl.create_default_context() if is_secure(settings.base_url) else None
+        self._context = system_tls() if is_secure(settings.base_url) else None
 
     def open(self, config: SessionConfig) -> LiveSession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

@@ -8,7 +8,6 @@ reconnecting here: a session that lost its connection is over.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -23,6 +22,7 @@ from providers.conversing import SessionOver
 from providers.formats import FORMATS, FormatName
 from providers.openai_conversation import Conversation
 from providers.sequencer import Patience, Waiting
+from providers.tls import system_tls
 from providers.websocket import Limits, Listener, connect_options, is_secure, not_opened, reaching
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -102,7 +102,7 @@ class OpenAIProvider:
             close_s=settings.close_timeout_s,
             stall_s=settings.stall_timeout_s,
         )
-        self._context = ssl.create_default_context() if is_secure(settings.base_url) else None
+        self._context = system_tls() if is_secure(settings.base_url) else None
 
     def open(self, config: SessionConfig) -> OpenAISession:
         """See :class:`providers.base.Provider`. Needs a running event loop."""

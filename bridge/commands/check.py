@@ -19,8 +19,10 @@ from bridge.gates.http_check import GateUnfit, reach
 from bridge.ports_check import look_at_ports
 from bridge.settings import AriDialer, HttpGate, Settings, SettingsError, load
 from bridge.tenant_provider import look_at_providers
+from bridge.tenants import Tenancy
 from storage.base import StorageError
 from storage.maintenance import current
+from storage.opening import open_storage
 
 DATABASE_S = 5.0
 """For a PostgreSQL to answer."""
@@ -42,9 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     """Print the problems, one a line, or a summary; 1 where there is a problem."""
     out = sys.stdout if out is None else out
+    empty: list[str] = []
     try:
         settings = load(arguments.config)
-        problems, source = settings.problems_at_start(), settings.source
+        source, problems = settings.source, settings.problems_at_start()
+        if not problems:
+            settings, problems, empty = asyncio.run(with_database(settings))
     except SettingsError as error:
         problems, source = error.problems, error.source
     if problems:
@@ -62,16 +67,52 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     else:
         out.write(f"{source}: all is well\n")
     prices = known_prices(settings.service.prices_file)
-    unseen = [*budget_warnings(settings, prices), *price_warnings(settings)]
+    unseen = [*empty, *budget_warnings(settings, prices), *price_warnings(settings)]
     warnings = [f"warning: {line}" for line in unseen]
     out.writelines(f"  {line}\n" for line in (*summary(settings), *answers, *warnings))
     return 1 if troubles else 0
 
 
+async def with_database(settings: Settings) -> tuple[Settings, list[str], list[str]]:
+    """The settings with the tenants of the database beside those of the files, what is wrong with them, and
+    which directories are empty.
+
+    Where the database can't be read those of the files are all; what it lacks is said elsewhere.
+
+    Raises:
+        SettingsError: a tenant of the files can't be used.
+    """
+    database = settings.database
+    tenancy = Tenancy(settings)
+    if database.file is not None and not database.file.exists():
+        await tenancy.open(None)
+        return tenancy.settings_now, [], empty_directories(tenancy)
+    try:
+        storage = await open_storage(database, read_only=True, deadline_s=DATABASE_S)
+    except StorageError:
+        return settings, [], []
+    try:
+        await tenancy.open(storage.catalogue)
+    finally:
+        await storage.close()
+    problems = [line for lines in tenancy.refused.values() for line in lines]
+    return tenancy.settings_now, problems, empty_directories(tenancy)
+
+
+def empty_directories(tenancy: Tenancy) -> list[str]:
+    """A line for each tenant in whose building nobody lives."""
+    return [
+        f"tenants.{name}.directory: not set, and the database has none: no resident is found"
+        for name, one in tenancy.in_force.items()
+        if not one.directory.apartments
+    ]
+
+
 async def _ask_all(settings: Settings) -> tuple[list[str], list[str]]:
     """One line for each thing that is well, and one for each that is not."""
     near, far = await asyncio.gather(neighbours(settings), look_at_providers(settings))
-    return near[0] + far[0], near[1] + far[1]
+    none = [] if settings.tenants else ["tenants: none is set; add one as porteiro.example.toml does"]
+    return near[0] + far[0], none + near[1] + far[1]
 
 
 async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:

@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
 def unwell(settings: Settings) -> list[str]:
     """One line for each visitor port that does not answer, and one where there is none at all."""
     host = _reachable(settings.service.listen[0])
-    lines = [] if settings.tenants else ["no tenant is set, so no port is open"]
+    lines = []
+    if not settings.tenants and not settings.service.http_port:
+        lines.append("no tenant is set in the files, and no service.http_port: there is nobody to ask")
     for tenant in settings.tenants.values():
         trouble = probe(host, tenant.visitor_port)
         if trouble:

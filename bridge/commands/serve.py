@@ -27,7 +27,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "serve",
         help="run the service",
         description="Answers calls until SIGTERM or Ctrl-C: then no visitor is taken, and the visits that "
-        "run come to their end. A second signal ends them at once, with the gate closed.",
+        "run come to their end. A second signal ends them at once, with the gate closed. SIGHUP has the "
+        "settings read anew, which they are by themselves too when a file or the database changes.",
     )
     parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
     parser.add_argument(
@@ -69,9 +70,10 @@ async def serve(settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop)
     await service.start()
+    loop.add_signal_handler(signal.SIGHUP, service.tenancy.reload_soon)
     collector.settle()
     try:
-        log.info("service.ready", tenants=len(settings.tenants), workers=settings.service.worker_count)
+        log.info("service.ready", tenants=len(service.tenancy.current), workers=settings.service.worker_count)
         await asked.wait()
         drained = asyncio.create_task(service.drain(), name="drain")
         hurry = asyncio.create_task(at_once.wait(), name="second signal")

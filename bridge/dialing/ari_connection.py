@@ -72,6 +72,7 @@ class AriConnection:
         self.address = address
         self.trouble = f"ARI at {address.url} is not connected yet"
         """Why there are no events, for people."""
+        self._verify = certificates(address)
         self._rest: AriRest | None = None
         self._calls: dict[str, Call] = {}
         self._up = asyncio.Event()
@@ -88,10 +89,9 @@ class AriConnection:
         """Connect in the background; an ARI that is down is no error. Each user starts, and stops, once."""
         self._users += 1
         if self._listener is None:
-            verify = certificates(self.address)
-            self._rest = AriRest(self.address, verify)
+            self._rest = AriRest(self.address, self._verify)
             self._listener = asyncio.get_running_loop().create_task(
-                self._listen(verify), name=f"events of {self._rest.name}"
+                self._listen(self._verify), name=f"events of {self._rest.name}"
             )
 
     async def stop(self) -> None:

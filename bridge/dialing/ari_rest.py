@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import orjson
 
+from providers.tls import system_tls
+
 REQUEST_S = 4.0
 """For one request, from connecting to the end of the answer. A well Asterisk needs 50 ms."""
 
@@ -44,7 +46,7 @@ class AriAddress:
 
 def certificates(address: AriAddress) -> ssl.SSLContext | bool:
     """The system's, where they are needed: reading them takes tens of milliseconds."""
-    return ssl.create_default_context() if address.url.startswith("https://") else False
+    return system_tls() if address.url.startswith("https://") else False
 
 
 class AriRest:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
-from bridge.amqp import Brokers
+from bridge.amqp import Lease
 from bridge.amqp_address import BrokerAddress, read_address
 from bridge.dialing.amqp import AmqpDialer
 from bridge.dialing.ari import AriDialer
@@ -24,37 +25,38 @@ Secret = Callable[[str | None], str | None]
 class Dialers:
     """Makes dialers, none of them started."""
 
-    def __init__(self, secret: Secret, brokers: Brokers) -> None:
-        """
+    def __init__(self) -> None:
+        self._connections: WeakValueDictionary[AriAddress, AriConnection] = WeakValueDictionary()
+        """As long as a dialer has them."""
+
+    def build(self, tenant: Tenant, secret: Secret, brokers: Lease) -> Dialer:
+        """The dialer that a tenant's settings name.
+
         Args:
             secret: looks an environment variable up (:meth:`Settings.secret`).
             brokers: the service's connections, which a dialer by click-to-call shares with the gates.
-        """
-        self._secret = secret
-        self._brokers = brokers
-        self._connections: dict[AriAddress, AriConnection] = {}
-
-    def build(self, tenant: Tenant) -> Dialer:
-        """The dialer that a tenant's settings name.
 
         Raises:
             SettingsError: a secret is not set, or not what it should be.
         """
         settings = tenant.dialer
         if isinstance(settings, AriDialerSettings):
-            address = ari_address(tenant, settings, self._secret)
-            connection = self._connections.setdefault(address, AriConnection(address))
+            address = ari_address(tenant, settings, secret)
+            connection = self._connections.get(address)
+            if connection is None:
+                connection = self._connections[address] = AriConnection(address)
             return AriDialer(settings, connection)
         if isinstance(settings, AmqpDialerSettings):
-            return AmqpDialer(settings, self._brokers.at(self._broker(tenant, settings)))
+            return AmqpDialer(settings, brokers.at(_broker(tenant, settings, secret)))
         return SimulatedDialer() if settings.kind == "simulated" else ManualDialer()
 
-    def _broker(self, tenant: Tenant, settings: AmqpDialerSettings) -> BrokerAddress:
-        try:
-            return read_address(self._secret(settings.url_env) or "", settings.ca_file)
-        except ValueError as error:
-            where = f"tenants.{tenant.id}.dialer.url_env"
-            raise SettingsError([f"{where}: the environment variable {settings.url_env} {error}"]) from None
+
+def _broker(tenant: Tenant, settings: AmqpDialerSettings, secret: Secret) -> BrokerAddress:
+    try:
+        return read_address(secret(settings.url_env) or "", settings.ca_file)
+    except ValueError as error:
+        where = f"tenants.{tenant.id}.dialer.url_env"
+        raise SettingsError([f"{where}: the environment variable {settings.url_env} {error}"]) from None
 
 
 def ari_address(tenant: Tenant, settings: AriDialerSettings, secret: Secret) -> AriAddress:

@@ -191,6 +191,15 @@ class AsteriskWebsocketServer:
                 )
             )
 
+    def set_route(self, path: str, route: Route) -> None:
+        """Where a path leads from now on; calls that run go on."""
+        self._routes[path] = route
+
+    def remove_route(self, path: str) -> None:
+        """The path leads nowhere any more (404); calls that run go on."""
+        self._routes.pop(path, None)
+        self._closed_routes.discard(path)
+
     def close_route(self, path: str) -> None:
         """Take no new call there (503); those that run go on."""
         self._closed_routes.add(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from bridge.amqp import Brokers
+from bridge.amqp import Lease
 from bridge.amqp_address import read_address
 from bridge.asterisk_manager import build_manager
 from bridge.gates.amqp import AmqpGate
@@ -20,12 +20,12 @@ from bridge.settings import Tenant
 from bridge.settings_problems import SettingsError
 
 
-def build_gate(tenant: Tenant, secret: Callable[[str | None], str | None], brokers: Brokers) -> Gate:
+def build_gate(tenant: Tenant, secret: Callable[[str | None], str | None], brokers: Lease) -> Gate:
     """The gate of ``tenant``.
 
     Args:
         secret: looks an environment variable up (:meth:`Settings.secret`).
-        brokers: the service's connections; a gate that needs one starts it, which takes a running loop.
+        brokers: the service's connections.
 
     Raises:
         SettingsError: a secret is not set or not what it should be, or a certificate can't be read.

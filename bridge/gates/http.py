@@ -20,6 +20,7 @@ from bridge.gates.base import GateAnswer, GateOrder
 from bridge.gates.template import fill
 from bridge.settings import GateSuccess
 from bridge.settings import HttpGate as HttpGateSettings
+from providers.tls import system_tls
 
 MAX_BODY = 64 * 1024
 """Bytes of an answer that are read; a door has less to say."""
@@ -212,6 +213,8 @@ def tls_context(settings: HttpGateSettings) -> ssl.SSLContext:
     Raises:
         OSError: ca_file can't be used.
     """
+    if settings.verify_tls and settings.ca_file is None:
+        return system_tls()
     context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
     if not settings.verify_tls:
         context.check_hostname = False

@@ -74,6 +74,31 @@ class HangUp(_Message):
     by: str
 
 
+class Furnish(_Message):
+    """Make ready a change of tenants: behind the JSON is a piece of its order (`ChangeOrder`)."""
+
+    kind: Literal["furnish"] = "furnish"
+    serial: Number
+    last: bool
+    """Whether this is the last piece."""
+
+
+class Install(_Message):
+    """The calls that come after this are those of the change; where not (`keep`), it is to be let go."""
+
+    kind: Literal["install"] = "install"
+    serial: Number
+    keep: bool
+
+
+class Numbered(_Message):
+    """Versions of tenants have got their numbers."""
+
+    kind: Literal["numbered"] = "numbered"
+    versions: dict[str, tuple[int, str]]
+    """By tenant: number and digest."""
+
+
 class Stop(_Message):
     """End the visits that run, closed, and go."""
 
@@ -102,6 +127,14 @@ class Failed(_Message):
     kind: Literal["failed"] = "failed"
     problems: list[str]
     of_settings: bool
+
+
+class Furnished(_Message):
+    """A change is ready, or (with problems, by tenant) can't be."""
+
+    kind: Literal["furnished"] = "furnished"
+    serial: Number
+    problems: dict[str, list[str]]
 
 
 class Expects(_Message):
@@ -140,8 +173,8 @@ class Pong(_Message):
     kind: Literal["pong"] = "pong"
 
 
-ToWorker = Take | Expect | Known | HangUp | Stop | Ping
-ToFront = Ready | Failed | Expects | LegGone | VisitOver | Saw | Pong
+ToWorker = Take | Expect | Known | HangUp | Furnish | Install | Numbered | Stop | Ping
+ToFront = Ready | Failed | Furnished | Expects | LegGone | VisitOver | Saw | Pong
 Message = ToWorker | ToFront
 
 _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])

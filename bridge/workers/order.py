@@ -1,4 +1,4 @@
-"""What a worker is told at its start, on its standard input: everything that the front has found out.
+"""What a worker is told at its start, on its standard input, and of each change: what the front found out.
 
 Not in a file and not in the command line, where others could read it: there are secrets in it. And not read
 anew by each worker: one that is started again must not find other settings than the rest have.
@@ -6,29 +6,94 @@ anew by each worker: one that is started again must not find other settings than
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bridge.model_server import ModelServerAddress
-from bridge.runner import ResidentPort
-from bridge.settings import AriDialer, Settings, Tenant, build
+from bridge.runner import Places, Placing, ResidentPort
+from bridge.settings import AriDialer, Service, Settings, Tenant, Written, build
+from bridge.tenants import TenantInForce, Version
+from visits.directory import Directory
 
 
-class WorkerOrder(BaseModel):
-    """The start of one worker."""
-
+class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TenantOrder(_Order):
+    """One tenant."""
+
+    table: dict[str, Any]
+    """Its settings, without what nobody set: some of it counts only where somebody did."""
+    secrets: dict[str, str]
+    """The environment variables that they name, those that are set."""
+    directory: list[dict[str, Any]]
+    version: int | None
+    digest: str
+    residents: ResidentPort
+
+    @classmethod
+    def of(cls, placing: Placing) -> Self:
+        """What the front tells of it."""
+        one = placing.one
+        return cls(
+            table=one.tenant.model_dump(mode="json", exclude_unset=True),
+            secrets=dict(one.secrets),
+            directory=one.directory.records(),
+            version=one.version.number,
+            digest=one.version.digest,
+            residents=placing.residents,
+        )
+
+    def placing(self, name: str, service: Service, worker: int) -> Placing:
+        """The front's tenant, as it is for this worker.
+
+        Raises:
+            SettingsError: it is none.
+        """
+        tenant = _own(Written({}).one(name, self.table, service), worker)
+        directory = Directory.from_records(self.directory) if self.directory else Directory(())
+        one = TenantInForce(tenant, directory, Version(self.version, self.digest), secrets=self.secrets)
+        return Placing(one, self.residents)
+
+
+class ChangeOrder(_Order):
+    """Tenants that are new or changed, or (None) gone."""
+
+    places: dict[str, TenantOrder | None]
+    models: ModelServerAddress | None
+
+    @classmethod
+    def of(cls, places: Places, models: ModelServerAddress | None) -> Self:
+        """What the front tells the workers."""
+        told = {name: None if one is None else TenantOrder.of(one) for name, one in places.items()}
+        return cls(places=told, models=models)
+
+    def as_places(self, service: Service, worker: int) -> dict[str, Placing | None]:
+        """The front's tenants, as they are for this worker.
+
+        Raises:
+            SettingsError: they are none.
+        """
+        return {
+            name: None if one is None else one.placing(name, service, worker)
+            for name, one in self.places.items()
+        }
+
+
+class WorkerOrder(_Order):
+    """The start of one worker."""
 
     worker: Annotated[int, Field(ge=1)]
     control: Annotated[int, Field(ge=3)]
     """The file descriptor of its end of the channel."""
-    tree: dict[str, Any]
-    """The settings."""
+    service: dict[str, Any]
+    """The service's settings."""
     secrets: dict[str, str]
-    """The environment variables that they name, those that are set."""
-    residents: dict[str, ResidentPort]
-    models: ModelServerAddress | None
+    """The environment variables that they name, those that a worker needs and that are set."""
+    tenants: ChangeOrder
 
     @classmethod
     def of(
@@ -36,34 +101,40 @@ class WorkerOrder(BaseModel):
         worker: int,
         control: int,
         settings: Settings,
-        residents: dict[str, ResidentPort],
+        places: Mapping[str, Placing],
         models: ModelServerAddress | None,
     ) -> Self:
         """What the front tells a worker."""
-        # Tenants without what nobody set: some of it counts only where somebody did.
-        tree = settings.model_dump(mode="json", exclude_unset=True)
-        tree["service"] = settings.service.model_dump(mode="json")
-        needed = {name for tenant in settings.tenants.values() for _, name in tenant.secret_variables}
-        needed.add(settings.service.database_password_env)
-        values = {name: settings.secret(name) for name in sorted(needed)}
-        secrets = {name: value for name, value in values.items() if value is not None}
+        password = settings.secret(settings.service.database_password_env)
         return cls(
-            worker=worker, control=control, tree=tree, secrets=secrets, residents=residents, models=models
+            worker=worker,
+            control=control,
+            service=settings.service.model_dump(mode="json"),
+            secrets={} if password is None else {settings.service.database_password_env: password},
+            tenants=ChangeOrder.of(places, models),
         )
 
     def settings(self) -> Settings:
-        """The front's settings, as they are for this worker.
+        """The front's settings, without the tenants.
 
         Raises:
             SettingsError: they are none.
         """
-        settings = build(self.tree, environ=self.secrets)
-        tenants = {name: self._own(tenant) for name, tenant in settings.tenants.items()}
-        return settings.model_copy(update={"tenants": tenants})
+        return build({"service": self.service}, environ=self.secrets)
 
-    def _own(self, tenant: Tenant) -> Tenant:
-        """Asterisk sends the events of a Stasis application to one connection: each worker has its own."""
-        if not isinstance(tenant.dialer, AriDialer):
-            return tenant
-        dialer = tenant.dialer.model_copy(update={"app": f"{tenant.dialer.app}-{self.worker}"})
-        return tenant.model_copy(update={"dialer": dialer})
+    def places(self) -> dict[str, Placing]:
+        """The tenants of the start, as they are for this worker.
+
+        Raises:
+            SettingsError: they are none.
+        """
+        found = self.tenants.as_places(self.settings().service, self.worker)
+        return {name: one for name, one in found.items() if one is not None}
+
+
+def _own(tenant: Tenant, worker: int) -> Tenant:
+    """Asterisk sends the events of a Stasis application to one connection: each worker has its own."""
+    if not isinstance(tenant.dialer, AriDialer):
+        return tenant
+    dialer = tenant.dialer.model_copy(update={"app": f"{tenant.dialer.app}-{worker}"})
+    return tenant.model_copy(update={"dialer": dialer})

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -17,19 +17,25 @@ from bridge.calls import RegisteredCall
 from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import Endpoint, LegSink
 from bridge.model_server import ModelServerAddress
-from bridge.runner import ResidentPort
+from bridge.runner import Places, Placing
 from bridge.settings import Settings, SettingsError
+from bridge.tenants import Problems, Version
 from bridge.watch import Seen
 from bridge.workers.channel import Channel, channel_pair
 from bridge.workers.lending import Given, Lending
 from bridge.workers.messages import (
+    MAX_BYTES,
     Expect,
     Expects,
     Failed,
+    Furnish,
+    Furnished,
     HangUp,
+    Install,
     Known,
     LegGone,
     MessageError,
+    Numbered,
     Ping,
     Pong,
     Ready,
@@ -40,7 +46,7 @@ from bridge.workers.messages import (
     endpoint_kind,
     for_front,
 )
-from bridge.workers.order import WorkerOrder
+from bridge.workers.order import ChangeOrder, WorkerOrder
 from bridge.workers.routes import Routes, RoutesError
 from bridge.workers.sightings import read_batch
 from storage.base import Storage, StorageError
@@ -63,6 +69,12 @@ MOST_WAITING = 64
 """Calls and other things that wait for a worker to read them, before it gets no further call."""
 LAST_WORDS_S = 1.0
 """From a process's end to the end of what it said."""
+FURNISH_S = 20.0
+"""How long a worker may take to make a change of tenants ready."""
+PIECE_BYTES = MAX_BYTES // 2
+"""Of a change's order, in one packet."""
+MOST_NUMBERED = 200
+"""Versions in one packet."""
 RECOVER_PAUSES_S = (0.0, 1.0, 5.0)
 """Before each attempt to close a dead worker's visits in the audit log."""
 
@@ -78,9 +90,6 @@ class Watches(Protocol):
     def missed(self, tenant: str, count: int) -> None:
         """So many things were seen and could not be told."""
 
-    def over(self, visit: UUID) -> None:
-        """A visit does not run any more."""
-
 
 class WorkerError(RuntimeError):
     """A worker did not start; the text says why."""
@@ -95,6 +104,10 @@ class _Worker:
     ready: asyncio.Future[None]
     closed: asyncio.Future[None]
     """Done when its end of the channel is gone."""
+    furnishing: dict[int, asyncio.Future[Problems]] = field(default_factory=dict)
+    """Changes that it has not answered."""
+    installed: set[int] = field(default_factory=set)
+    """Those of them that are in force all the same: it was not ready when they were made."""
     unanswered: int = 0
     """Pings since it last said something."""
 
@@ -109,7 +122,13 @@ class WorkerPool:
     """Runs visits in other processes; see :class:`bridge.runner.Runner`."""
 
     def __init__(
-        self, settings: Settings, lock: Callable[[], int], process: str = PROCESS, *, watches: Watches
+        self,
+        settings: Settings,
+        lock: Callable[[], int],
+        process: str = PROCESS,
+        *,
+        watches: Watches,
+        on_over: Callable[[UUID], None] = lambda visit: None,
     ) -> None:
         """
         Args:
@@ -117,9 +136,11 @@ class WorkerPool:
                 front is killed, no other service may begin before the last of them is gone.
             process: the module that a worker runs.
             watches: told of what is seen in the workers' visits.
+            on_over: told of each visit that is over.
         """
         self._settings = settings
         self._watches = watches
+        self._on_over = on_over
         self._lock = lock
         self._module = process
         self.routes = Routes()
@@ -131,8 +152,11 @@ class WorkerPool:
         """Workers that died, and what they left is closed."""
         self._pinging: asyncio.Task[None] | None = None
         self._storage: Storage | None = None
-        self._residents: dict[str, ResidentPort] = {}
+        self._places: dict[str, Placing] = {}
         self._models: ModelServerAddress | None = None
+        self._changing = asyncio.Lock()
+        """Held while a change is made ready and decided on: no worker is started in between."""
+        self._serial = 0
         self._ending = False
         self._no_visits = asyncio.Event()
         self._no_visits.set()
@@ -142,7 +166,7 @@ class WorkerPool:
     # ----------------------------------------------------------------------------------------------------
 
     async def start(
-        self, storage: Storage, residents: Mapping[str, ResidentPort], models: ModelServerAddress | None
+        self, storage: Storage, places: Mapping[str, Placing], models: ModelServerAddress | None
     ) -> None:
         """See :class:`bridge.runner.Runner`.
 
@@ -151,7 +175,7 @@ class WorkerPool:
             WorkerError: a worker did not start.
             OSError: no process could be made.
         """
-        self._storage, self._residents, self._models = storage, dict(residents), models
+        self._storage, self._places, self._models = storage, dict(places), models
         numbers = range(1, self._settings.service.worker_count + 1)
         started = await asyncio.gather(*map(self._begin, numbers), return_exceptions=True)
         for failure in started:
@@ -168,26 +192,27 @@ class WorkerPool:
         """Start a worker, and wait until it takes calls."""
         ours, theirs = channel_pair()
         try:
+            control = theirs.fileno()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self._module),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(), self._lock()),
+                pass_fds=(control, self._lock()),
                 start_new_session=True,  # Ctrl-C is for the front, which tells the workers
             )
         except BaseException:
             ours.close()
             raise
-        else:
-            order = WorkerOrder.of(number, theirs.fileno(), self._settings, self._residents, self._models)
         finally:
             theirs.close()
         loop = asyncio.get_running_loop()
         worker = _Worker(number, process, loop.create_future(), loop.create_future())
-        self._channels[number] = Channel(
-            ours,
-            lambda packet, given: self._heard(worker, packet, given),
-            lambda why: self._hung_up(worker, why),
-        )
+        async with self._changing:  # what changes after the order comes over the channel
+            order = WorkerOrder.of(number, control, self._settings, self._places, self._models)
+            self._channels[number] = Channel(
+                ours,
+                lambda packet, given: self._heard(worker, packet, given),
+                lambda why: self._hung_up(worker, why),
+            )
         self._workers[number] = worker
         try:
             await self._until_ready(worker, order)
@@ -243,7 +268,7 @@ class WorkerPool:
             channel.close()
         lost = self.routes.lost(worker.number)
         for visit in lost:
-            self._watches.over(visit)
+            self._on_over(visit)
         visits = [str(visit) for visit in lost]
         if visits:
             await self._recover(worker.number, visits)
@@ -256,9 +281,7 @@ class WorkerPool:
         for pause in RECOVER_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                closed = await self._storage.recover(
-                    stamp(datetime.now(UTC)), tuple(self._settings.tenants), visits=visits, why=why
-                )
+                closed = await self._storage.recover(stamp(datetime.now(UTC)), visits=visits, why=why)
             except StorageError as error:
                 log.error("visits.not_recovered", number=number, visits=visits, reason=str(error))
             else:
@@ -291,8 +314,10 @@ class WorkerPool:
         number = worker.number
         match message:
             case Ready():
-                self.routes.joined(number)
                 worker.ready.set_result(None)
+                self._join(worker)
+            case Furnished(serial=serial, problems=problems):
+                self._furnished(worker, serial, problems)
             case Failed(problems=problems, of_settings=of_settings):
                 text = f"worker {number}: {'; '.join(problems)}"
                 worker.ready.set_exception(SettingsError(problems) if of_settings else WorkerError(text))
@@ -302,7 +327,7 @@ class WorkerPool:
             case LegGone(number=leg):
                 self.routes.leg_gone(number, leg)
             case VisitOver(number=leg):
-                self._watches.over(self.routes.visit_over(number, leg))
+                self._on_over(self.routes.visit_over(number, leg))
                 self._look_for_visits()
             case Saw(dropped=dropped):
                 for tenant, count in dropped.items():
@@ -321,6 +346,9 @@ class WorkerPool:
         self.routes.left(worker.number)
         if not worker.closed.done():
             worker.closed.set_result(None)
+        for answer in worker.furnishing.values():
+            if not answer.done():
+                answer.set_result({})  # the next one begins with it
         if not worker.ready.done():
             worker.ready.set_exception(
                 WorkerError(f"worker {worker.number} ended ({why}); its log above says more")
@@ -329,9 +357,107 @@ class WorkerPool:
             log.warning("worker.hung_up", number=worker.number, reason=why)
         asyncio.get_running_loop().call_later(LAST_WORDS_S, worker.kill)
 
+    def _join(self, worker: _Worker) -> None:
+        """Give a worker calls, once it has every change that it was told of."""
+        if worker.ready.done() and not worker.furnishing and not worker.closed.done():
+            self.routes.joined(worker.number)
+
+    def _furnished(self, worker: _Worker, serial: int, problems: dict[str, list[str]]) -> None:
+        answer = worker.furnishing.pop(serial, None)
+        if answer is None:
+            raise MessageError(f"found an answer to the change {serial}; allowed: one, to what was asked")
+        if not answer.done():
+            answer.set_result({name: tuple(lines) for name, lines in problems.items()})
+        if problems and serial in worker.installed:
+            log.error("worker.change_failed", number=worker.number, problems=problems)
+            worker.kill()  # it started while the others took it; the next one begins with it
+            return
+        self._join(worker)
+
     def _look_for_visits(self) -> None:
         if not self.routes.visits:
             self._no_visits.set()
+
+    # ----------------------------------------------------------------------------------------------------
+    # Changes
+    # ----------------------------------------------------------------------------------------------------
+
+    async def furnish(self, places: Places, models: ModelServerAddress | None) -> PoolFurnished:
+        """See :class:`bridge.runner.Runner`. Every worker that takes calls must have it ready."""
+        order = await asyncio.to_thread(lambda: ChangeOrder.of(places, models).model_dump_json().encode())
+        await self._changing.acquire()
+        try:
+            self._serial += 1
+            serial = self._serial
+            asked = {}
+            for worker in tuple(self._workers.values()):
+                answer = self._ask_to_furnish(worker, serial, order)
+                if worker.ready.done():
+                    asked[worker.number] = answer
+                await asyncio.sleep(0)  # a large one is many packets
+            return PoolFurnished(self, serial, places, models, await self._answers(asked))
+        except BaseException:
+            self.decided(serial, keep=False)
+            raise
+
+    def _ask_to_furnish(self, worker: _Worker, serial: int, order: bytes) -> asyncio.Future[Problems]:
+        answer: asyncio.Future[Problems] = asyncio.get_running_loop().create_future()
+        worker.furnishing[serial] = answer
+        try:
+            for begin in range(0, len(order), PIECE_BYTES):
+                piece, last = order[begin : begin + PIECE_BYTES], begin + PIECE_BYTES >= len(order)
+                self._channels[worker.number].send(Furnish(serial=serial, last=last), piece)
+        except ConnectionError:  # it is gone; the next one begins with the change
+            answer.set_result({})
+        return answer
+
+    @staticmethod
+    async def _answers(asked: Mapping[int, asyncio.Future[Problems]]) -> Problems:
+        if asked:
+            await asyncio.wait(asked.values(), timeout=FURNISH_S)
+        problems: Problems = {}
+        for number, answer in asked.items():
+            if not answer.done():
+                return {"": (f"worker {number} did not have it ready in {FURNISH_S:g} s",)}
+            problems |= answer.result()
+        return problems
+
+    def decided(self, serial: int, *, keep: bool) -> None:
+        """Have a change in force in every worker, or let go; for :class:`PoolFurnished`."""
+        for worker in tuple(self._workers.values()):
+            if keep and serial in worker.furnishing:
+                worker.installed.add(serial)
+            with contextlib.suppress(ConnectionError):  # it is gone, and its keeper is on the way
+                self._channels[worker.number].send(Install(serial=serial, keep=keep))
+        self._changing.release()
+
+    def install(self, places: Places, models: ModelServerAddress | None) -> None:
+        """What workers begin with from now on; for :class:`PoolFurnished`."""
+        self._models = models
+        for name, placing in places.items():
+            self._places.pop(name, None)
+            if placing is not None:
+                self._places[name] = placing
+
+    def numbered(self, versions: Mapping[str, Version]) -> None:
+        """See :class:`bridge.runner.Runner`."""
+        for name, version in versions.items():
+            if (placing := self._places.get(name)) is not None:
+                self._places[name] = replace(placing, one=replace(placing.one, version=version))
+        told = [(name, (each.number or 0, each.digest)) for name, each in versions.items()]
+        for begin in range(0, len(told), MOST_NUMBERED):
+            message = Numbered(versions=dict(told[begin : begin + MOST_NUMBERED]))
+            for channel in tuple(self._channels.values()):
+                with contextlib.suppress(ConnectionError):  # it is gone, and its keeper is on the way
+                    channel.send(message)
+
+    def visits_of(self, tenant: str | None) -> frozenset[UUID]:
+        """See :class:`bridge.runner.Runner`."""
+        return self.routes.visits_of(tenant)
+
+    def expects(self, tenant: str, endpoint: Endpoint) -> bool:
+        """See :class:`bridge.runner.Runner`."""
+        return self.routes.owner(tenant, endpoint.call_id) is not None
 
     # ----------------------------------------------------------------------------------------------------
     # Calls
@@ -357,7 +483,7 @@ class WorkerPool:
         self._no_visits.clear()
         refusal = self._give(worker, number, "visitor", tenant, endpoint, call)
         if refusal is not None:
-            self.routes.visit_over(worker, number)
+            self._on_over(self.routes.visit_over(worker, number))
             self._look_for_visits()
         return refusal
 
@@ -478,3 +604,23 @@ class WorkerPool:
         if self._keepers:
             await asyncio.wait(set(self._keepers.values()))
         self._keepers.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFurnished:
+    """See :class:`bridge.runner.Furnished`."""
+
+    pool: WorkerPool
+    serial: int
+    places: Places
+    models: ModelServerAddress | None
+    problems: Problems
+
+    def commit(self) -> None:
+        """See :class:`bridge.runner.Furnished`. A worker hears of it before it gets the next call."""
+        self.pool.install(self.places, self.models)
+        self.pool.decided(self.serial, keep=True)
+
+    async def undo(self) -> None:
+        """See :class:`bridge.runner.Furnished`."""
+        self.pool.decided(self.serial, keep=False)

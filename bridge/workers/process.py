@@ -10,7 +10,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -23,8 +23,9 @@ from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer
 from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer, Refusal
 from bridge.endpoints.base import Endpoint, LegSink
-from bridge.runner import LocalRunner
+from bridge.runner import LocallyFurnished, LocalRunner
 from bridge.settings import Settings, SettingsError
+from bridge.tenants import Version
 from bridge.watch import Watcher
 from bridge.workers.adopting import Adopted, AdoptedAudioSocket, AdoptedWeb, AdoptedWebsocket
 from bridge.workers.channel import Channel, end_of
@@ -33,11 +34,15 @@ from bridge.workers.messages import (
     Expect,
     Expects,
     Failed,
+    Furnish,
+    Furnished,
     HangUp,
+    Install,
     Known,
     LegGone,
     Message,
     MessageError,
+    Numbered,
     Ping,
     Pong,
     Ready,
@@ -47,12 +52,14 @@ from bridge.workers.messages import (
     VisitOver,
     for_worker,
 )
-from bridge.workers.order import WorkerOrder
+from bridge.workers.order import ChangeOrder, WorkerOrder
 from bridge.workers.sightings import Sightings
 from storage.base import Storage, StorageError
 from storage.opening import open_storage
 from visits.events import DialOutcome
 
+MOST_LINES = 20
+"""Problems of a change that the front is told."""
 MOST_QUEUED = 32
 """Packets that wait for the front to read them, before what was seen waits as well, and is let go."""
 KNOWN_S = 1.0
@@ -127,6 +134,13 @@ class Worker:
         self._announced: dict[UUID, asyncio.Future[None]] = {}
         self._adopting: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Future[str] = self._loop.create_future()
+        self._started = asyncio.Event()
+        """From here on changes can be made ready."""
+        self._pieces: list[bytes] = []
+        self._furnishing: dict[int, asyncio.Task[None]] = {}
+        self._furnished: dict[int, LocallyFurnished] = {}
+        self._decided: dict[int, bool] = {}
+        """Changes that the front has decided on before they were ready here."""
         self._channel = Channel(end_of(order.control), self._heard, self._front_gone)
 
     async def run(self, started: Callable[[LocalRunner], None] = lambda runner: None) -> int:
@@ -137,6 +151,9 @@ class Worker:
         """
         try:
             await self._start()
+            self._started.set()
+            while self._furnishing:  # what changed since our order was given
+                await asyncio.wait(set(self._furnishing.values()))
             self._tell(Ready())
             collector.settle()
             started(self.runner)
@@ -155,10 +172,10 @@ class Worker:
         self._storage = await open_storage(
             self._settings.database, service=self._settings.service.journal_path, front=False
         )
-        await self.runner.start(self._storage, self._order.residents, self._order.models)
+        await self.runner.start(self._storage, self._order.places(), self._order.tenants.models)
 
     async def _stop(self) -> None:
-        for task in self._adopting:
+        for task in (*self._adopting, *self._furnishing.values()):
             task.cancel()
         await self._audiosocket.stop()
         await self._websocket.stop()
@@ -181,6 +198,17 @@ class Worker:
                 self.runner.expect(call, within_s)
             case HangUp(visit=visit, leg=leg, by=by):
                 self.runner.hang_up(visit, leg, by)
+            case Furnish(serial=serial, last=last):
+                self._pieces.append(raw)
+                if last:
+                    pieces, self._pieces = self._pieces, []
+                    task = self._loop.create_task(self._furnish(serial, b"".join(pieces)), name="change")
+                    self._furnishing[serial] = task
+                    task.add_done_callback(lambda _: self._furnishing.pop(serial))
+            case Install(serial=serial, keep=keep):
+                self._decide(serial, keep=keep)
+            case Numbered(versions=versions):
+                self.runner.numbered({name: Version(*each) for name, each in versions.items()})
             case Known(attempt=attempt):
                 known = self._announced.get(attempt)
                 if known is not None and not known.done():
@@ -189,6 +217,37 @@ class Worker:
                 self._stop_for(reason)
             case Ping():
                 self._tell(Pong())
+
+    async def _furnish(self, serial: int, order: bytes) -> None:
+        """Make a change of tenants ready."""
+        await self._started.wait()
+        problems: Mapping[str, Sequence[str]] = {}
+        try:
+            change = await asyncio.to_thread(ChangeOrder.model_validate_json, order)
+            service = self._settings.service
+            places = await asyncio.to_thread(change.as_places, service, self._order.worker)
+            furnished = await self.runner.furnish(places, change.models)
+        except SettingsError as error:  # the front has the same settings, and took them
+            problems = {"": error.problems}
+        else:
+            self._furnished[serial] = furnished
+            problems = furnished.problems
+        told = {name: list(lines)[:MOST_LINES] for name, lines in list(problems.items())[:MOST_LINES]}
+        self._tell(Furnished(serial=serial, problems=told))
+        if serial in self._decided:
+            self._decide(serial, keep=self._decided.pop(serial))
+
+    def _decide(self, serial: int, *, keep: bool) -> None:
+        """The front has decided: a change is in force from now on, or is not to be."""
+        furnished = self._furnished.pop(serial, None)
+        if furnished is None and serial in self._furnishing:
+            self._decided[serial] = keep
+        elif furnished is not None and keep:
+            furnished.commit()
+        elif furnished is not None:
+            task = self._loop.create_task(furnished.undo(), name="undo of a change")
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
 
     def _front_gone(self, why: str) -> None:
         log.error("worker.front_gone", reason=why)

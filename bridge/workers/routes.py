@@ -197,6 +197,12 @@ class Routes:
         """Whether a visit of this id runs."""
         return visit in self._numbers
 
+    def visits_of(self, tenant: str | None) -> frozenset[UUID]:
+        """The visits that run, of one tenant or of all."""
+        return frozenset(
+            visit.id for visit in self._visits.values() if tenant is None or visit.tenant == tenant
+        )
+
     def runs_at(self, visit: UUID) -> int | None:
         """The worker that runs a visit of this id; None where none runs."""
         found = self._visits.get(self._numbers.get(visit, 0))

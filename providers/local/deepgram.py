@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from providers.local.listening import Expected, Fail, TurnListener, Words
 from providers.local.recognition import Recognised, RecognitionError
 from providers.local.stage import Bill, StageError, payee, refusal, stage_at
 from providers.local.turns import PAUSE_MS, RATE
+from providers.tls import system_tls
 from providers.websocket import Limits, WebSocket, connect_websocket, is_secure, lost_in_words, not_opened
 
 KEEP_ALIVE_S: Final = 4.0
@@ -105,7 +105,7 @@ class Deepgram:
         self.settings = settings
         self.stage = stage_at("speech recognition", settings.base_url)
         self.limits = Limits(open_s=settings.connect_s, close_s=1.0, ping_s=None)
-        self._context = ssl.create_default_context() if is_secure(settings.base_url) else None
+        self._context = system_tls() if is_secure(settings.base_url) else None
 
     def listener(self, tasks: asyncio.TaskGroup, fail: Fail, bill: Bill) -> TurnListener:
         """See :class:`providers.local.listening.Hears`. Sound is paid by its seconds, once it is sent."""

@@ -228,15 +228,23 @@ async def test_why_there_is_no_connection_is_said_in_words(rabbit: Rabbit, where
 
 async def test_those_who_name_the_same_broker_share_one_connection(rabbit: Rabbit) -> None:
     brokers = Brokers()
-    one = brokers.at(read_address(rabbit.url()))
-    assert brokers.at(read_address(rabbit.url())) is one
-    assert brokers.at(read_address(rabbit.url("other"))) is not one
+    first, second = brokers.lease(), brokers.lease()
+    one = first.at(read_address(rabbit.url()))
+    assert first.at(read_address(rabbit.url())) is one
+    assert second.at(read_address(rabbit.url())) is one
+    assert second.at(read_address(rabbit.url("other"))) is not one
+    first.start()
     await up(one)
     listed = await asyncio.to_thread(rabbit.ctl, "--silent", "list_connections", "client_properties")
     assert listed.count("porteiro") == 1
+    await first.end()
+    await first.end()
+    assert one.connected, "somebody else uses it"
+    await second.end()
+    assert one.trouble
+    assert brokers.lease().at(read_address(rabbit.url())) is not one
     await brokers.stop()
     await brokers.stop()
-    assert not one.connected
     posted = await one.post(letter(), 0.1)
     assert (posted.confirmed, posted.detail) == (False, "the service stops")
 

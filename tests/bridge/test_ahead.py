@@ -44,14 +44,14 @@ def test_each_session_is_taken_once_or_closed(walk: list[tuple[Any, ...]], fates
                 case ("open", UUID() as call, SessionConfig() as config):
                     ahead.open(call, 10.0, config, provider.open)
                 case ("take", UUID() as call, SessionConfig() as config):
-                    found = ahead.take(call, config)
+                    found = ahead.take(call, config, provider.open)
                     if found is not None:
                         assert isinstance(found, ScriptedSession) and found not in taken
                         assert found.config == config and not found.over and not found.closed
                         taken.append(found)
                 case ("close", UUID() as call):
                     ahead.close(call)
-                    assert ahead.take(call, CONFIG) is None
+                    assert ahead.take(call, CONFIG, provider.open) is None
                 case ("wait", float() as seconds):
                     await asyncio.sleep(seconds)
             alive = [one for one in provider.sessions if not one.over and one not in taken]
@@ -73,7 +73,7 @@ def test_one_that_nobody_takes_is_closed_when_its_call_is_not_expected_any_more(
         assert [one.closed for one in provider.sessions] == [False]
         await asyncio.sleep(0.2)
         assert [one.closed for one in provider.sessions] == [True]
-        assert ahead.take(CALLS[0], CONFIG) is None
+        assert ahead.take(CALLS[0], CONFIG, provider.open) is None
 
     run_virtually(play())
 
@@ -108,7 +108,7 @@ def test_a_session_that_was_taken_is_the_takers_to_close() -> None:
         ahead, provider = Ahead(), FailoverProvider([Candidate(ScriptedProvider("first"))])
         ahead.open(CALLS[0], 10.0, CONFIG, provider.open)
         await asyncio.sleep(1)
-        session = ahead.take(CALLS[0], CONFIG)
+        session = ahead.take(CALLS[0], CONFIG, provider.open)
         assert isinstance(session, FailoverSession)
         await asyncio.sleep(20)
         await ahead.end()

@@ -85,11 +85,13 @@ def test_check_without_any_file_says_what_it_checks(tmp_path: Path, monkeypatch:
     out = io.StringIO()
     assert check.run(argparse.Namespace(config=None), out) == 1
     first = out.getvalue().splitlines()[0]
-    assert first == f"the defaults and the environment (no {tmp_path / 'porteiro.toml'} here): 1 problem"
+    where = f"the defaults and the environment (no {tmp_path / 'porteiro.toml'} here)"
+    assert first == f"{where}: the settings are well, but 1 thing they need would not work now"
+    assert "tenants: none is set" in out.getvalue()
     (tmp_path / "porteiro.toml").write_text("")
     out = io.StringIO()
     assert check.run(argparse.Namespace(config=None), out) == 1
-    assert out.getvalue().startswith(f"{tmp_path / 'porteiro.toml'}: 1 problem")
+    assert out.getvalue().startswith(f"{tmp_path / 'porteiro.toml'}: the settings are well, but 1 thing")
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ MANAGER = {"password_env": "AMI_PASSWORD"}
 
 def test_the_gate_is_made_with_the_tenants_manager() -> None:
     made = tenant({"AMI_PASSWORD": "x"}, gate=GATE, manager=MANAGER)
-    assert isinstance(build_gate(made.tenants["jardim"], made.secret, Brokers()), DtmfGate)
+    assert isinstance(build_gate(made.tenants["jardim"], made.secret, Brokers().lease()), DtmfGate)
 
 
 def test_the_manager_that_is_needed_is_asked_for() -> None:
@@ -132,7 +132,7 @@ def test_the_manager_that_is_needed_is_asked_for() -> None:
         tenant({}, attendant={"extension": "attendant"})
     missing = tenant({}, gate=GATE, manager=MANAGER)
     with pytest.raises(SettingsError, match=r"jardim\.manager\.password_env.*AMI_PASSWORD is not set"):
-        build_gate(missing.tenants["jardim"], missing.secret, Brokers())
+        build_gate(missing.tenants["jardim"], missing.secret, Brokers().lease())
     assert any("manager.password_env: the environment" in line for line in missing.problems_at_start())
 
 

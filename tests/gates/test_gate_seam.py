@@ -35,21 +35,21 @@ async def test_the_recording_gate_keeps_each_order_and_no_more_than_it_should() 
 
 def test_without_a_gate_nothing_but_a_record_is_made() -> None:
     settings = build({"tenants": {"jardim": {"directory": "x.json"}}}, base=Path("/"))
-    assert isinstance(build_gate(settings.tenants["jardim"], settings.secret, Brokers()), RecordGate)
+    assert isinstance(build_gate(settings.tenants["jardim"], settings.secret, Brokers().lease()), RecordGate)
 
 
 def test_an_http_gate_is_made_with_its_secrets() -> None:
     auth = {"kind": "digest", "username_env": "U", "password_env": "P"}
     gate = {"kind": "http", "url": "http://10.0.0.9/", "auth": auth}
     settings = settings_with(gate, {"U": "porteiro", "P": "x"})
-    assert isinstance(build_gate(settings.tenants["jardim"], settings.secret, Brokers()), HttpGate)
+    assert isinstance(build_gate(settings.tenants["jardim"], settings.secret, Brokers().lease()), HttpGate)
 
 
 def test_a_gate_without_its_secret_is_not_made() -> None:
     auth = {"kind": "digest", "username_env": "U", "password_env": "P"}
     settings = settings_with({"kind": "http", "url": "http://10.0.0.9/", "auth": auth}, {"U": "porteiro"})
     with pytest.raises(SettingsError, match=r"tenants\.jardim\.gate\.auth\.password_env.*P is not set"):
-        build_gate(settings.tenants["jardim"], settings.secret, Brokers())
+        build_gate(settings.tenants["jardim"], settings.secret, Brokers().lease())
 
 
 def test_a_gate_whose_certificate_is_rubbish_is_not_made(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_gate_whose_certificate_is_rubbish_is_not_made(tmp_path: Path) -> None
     gate = {"kind": "http", "url": "https://10.0.0.9/", "ca_file": str(tmp_path / "ca.pem")}
     settings = settings_with(gate)
     with pytest.raises(SettingsError, match=r"ca_file.*PEM"):
-        build_gate(settings.tenants["jardim"], settings.secret, Brokers())
+        build_gate(settings.tenants["jardim"], settings.secret, Brokers().lease())
 
 
 @pytest.mark.parametrize("template", ["{apartament}", "{visit}{door}"])
