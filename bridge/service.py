@@ -440,7 +440,7 @@ class Service:
             "draining": self._draining,
             "starting": not self._open_to_visitors and not self._draining,
             "full": self.open_legs() >= self.settings.service.max_calls,
-            "no_tenants": not self.tenancy.current,
+            "no_tenants": self._open_to_visitors and not self.tenancy.current,
             "model_server_down": self.model_server is not None and not self.model_server.ready,
         }
         found = [reason for reason, holds in reasons.items() if holds] + self._runner.not_ready()

@@ -284,8 +284,8 @@ class Tenancy:
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._watch(), name="watch over the settings"))
         if self._listening is not None:
-            listening = self._listening(self._told.set)
-            self._tasks.append(loop.create_task(_forever(listening), name="the database's notices"))
+            work = _forever(self._listening, self._told.set)
+            self._tasks.append(loop.create_task(work, name="the database's notices"))
 
     async def stop(self) -> None:
         """Change nothing any more. More than once is harmless."""
@@ -418,7 +418,8 @@ class Tenancy:
         """What is to be in force now that is not, and what can't be."""
         candidates: dict[str, TenantInForce | None] = {}
         problems: Problems = {}
-        for name in dict.fromkeys((*self._read.tables, *self._stored)):
+        # By id: where two want the same, every service gives it to the same one.
+        for name in sorted({*self._read.tables, *self._stored}):
             try:
                 found = self._found(name)
             except SettingsError as error:
@@ -520,8 +521,18 @@ class Tenancy:
     def _without_clashes(
         self, candidates: Mapping[str, TenantInForce | None]
     ) -> tuple[dict[str, TenantInForce | None], Problems]:
-        """Those that have nothing against each other and against the rest, which comes first."""
-        fitting = dict(candidates)
+        """Those that have nothing against each other and against the rest, which comes first.
+
+        Who has a port or a number keeps it before all who want it.
+        """
+
+        def wants_more(name: str) -> bool:
+            new, old = candidates[name], self._current.get(name)
+            return new is not None and (old is None or not _claims(new.tenant) <= _claims(old))
+
+        fitting = {
+            name: candidates[name] for name in sorted(candidates, key=lambda one: (wants_more(one), one))
+        }
         problems: dict[str, list[str]] = {}
         while True:
             kept = {name: tenant for name, tenant in self._current.items() if name not in fitting}
@@ -545,9 +556,7 @@ class Tenancy:
         while changed and self._installer is not None:
             prepared = await self._installer.prepare(changed)
             if not prepared.problems:
-                self._install(changed)
-                prepared.commit()
-                self._tell(changed)
+                await self._bring_into_force(self._installer, prepared, changed)
                 break
             await prepared.undo()
             refused |= prepared.problems
@@ -570,11 +579,6 @@ class Tenancy:
                 version = {} if one is None else one.version.as_record()
                 log.info(f"settings.tenant_{what}", tenant=name, **version)
 
-    def _tell(self, changed: Changed) -> None:
-        self._keep_copy()
-        for subscriber in tuple(self._subscribers):
-            subscriber(frozenset(changed))
-
     def _say_refused(self, refused: Problems) -> None:
         for name, lines in refused.items():
             if self._refused.get(name) != lines:
@@ -582,12 +586,30 @@ class Tenancy:
                 log.error("settings.refused", tenant=name, problems=list(lines), old_stays=stays)
         self._refused = dict(refused)
 
+    async def _bring_into_force(self, installer: Installer, prepared: Prepared, changed: Changed) -> None:
+        try:
+            new = {name: one for name, one in changed.items() if one is not None}
+            versions = await self._noted(new)
+        except BaseException:
+            await prepared.undo()
+            raise
+        self._install(changed)
+        prepared.commit()
+        self._have_numbers(versions)
+        self._keep_copy()
+        for subscriber in tuple(self._subscribers):
+            subscriber(frozenset(changed))
+
     async def number(self) -> None:
-        """Have the database note the versions that files hold, as soon as it can."""
+        """Have the database note those versions of the files that it has not, where it can."""
+        self._have_numbers(await self._noted(self._in_force))
+
+    async def _noted(self, tenants: Mapping[str, TenantInForce]) -> dict[str, Version]:
+        """Versions with the numbers that the database gives them; none of those that have theirs."""
         versions: dict[str, Version] = {}
         if self._catalogue is None or self._away:
-            return
-        for name, one in self._in_force.items():
+            return versions
+        for name, one in tenants.items():
             if one.version.number is not None:
                 continue
             try:
@@ -598,6 +620,9 @@ class Tenancy:
                 log.warning("settings.version_not_noted", tenant=name, reason=str(error))
                 break
             versions[name] = Version(noted.version, noted.digest)
+        return versions
+
+    def _have_numbers(self, versions: Mapping[str, Version]) -> None:
         for name, version in versions.items():
             self._in_force[name] = replace(self._in_force[name], version=version)
         if versions and self._installer is not None:
@@ -661,12 +686,17 @@ def _line(one: TenantInForce) -> str:
     return entry(one.id, (one.version.number, one.version.digest), content, directory)
 
 
+def _claims(tenant: Tenant) -> set[int | str]:
+    """What no two tenants may have."""
+    return {tenant.visitor_port, tenant.resident_port, *tenant.numbers}
+
+
 def _in_both(name: str, file: str) -> str:
     return f"tenants.{name}: found in {file} and in the database; allowed: in one of them"
 
 
-async def _forever(listening: Awaitable[None]) -> None:
-    await listening
+async def _forever(listening: Listening, told: Callable[[], None]) -> None:
+    await listening(told)
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

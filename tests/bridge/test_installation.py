@@ -143,10 +143,11 @@ class Model:
         """What is well comes into force."""
         new = {
             name: table
-            for name, table in self.wanted.items()
+            for name, table in sorted(self.wanted.items())
             if table != self.in_force.get(name) and not wrong(table)
         }
         gone = [name for name in self.in_force if name not in self.wanted]
+        new = dict(sorted(new.items(), key=lambda item: self.wants_more(*item)))
         while True:
             kept = {name: one for name, one in self.in_force.items() if name not in new and name not in gone}
             clashing = clashes(kept, new)
@@ -158,14 +159,24 @@ class Model:
             new = {name: table for name, table in new.items() if name not in clashing}
         self.in_force = {**kept, **new}
 
+    def wants_more(self, name: str, table: Mapping[str, Any]) -> bool:
+        """Whether it wants a port or a number that it has not."""
+        old = self.in_force.get(name)
+        return old is None or not claims(table) <= claims(old)
+
     def ports(self) -> set[int]:
         """Which are listened on, of those with a number."""
         own = {table[role] for table in self.in_force.values() for role in ("visitor_port", "resident_port")}
         return (own | {port for _, port in self.visits.values()}) - {0}
 
 
+def claims(table: Mapping[str, Any]) -> set[Any]:
+    return {table["visitor_port"], table["resident_port"], *table["numbers"]}
+
+
 def wrong(table: Mapping[str, Any]) -> bool:
-    return table["timezone"] == "Nowhere"
+    """Whether it can't be used whatever the others have."""
+    return bool(table["timezone"] == "Nowhere" or table["visitor_port"] == table["resident_port"] != 0)
 
 
 def clashes(kept: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

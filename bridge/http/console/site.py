@@ -25,7 +25,8 @@ from bridge.http.console.page import ROOT, Notice, Pages, see
 from bridge.http.problems import Problem
 from bridge.live import Hub
 from bridge.rehearsal import Rehearsals
-from bridge.settings import Settings, Tenant
+from bridge.settings import Tenant
+from bridge.tenants import Tenancy
 from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue, KeyRole
 
@@ -40,7 +41,7 @@ log = structlog.get_logger(__name__)
 class Behind(Protocol):
     """What the pages need of the service."""
 
-    settings: Settings
+    tenancy: Tenancy
     hub: Hub
     rehearsals: Rehearsals
 
@@ -215,7 +216,7 @@ class Site:
 
     def tenants(self) -> Mapping[str, Tenant]:
         """The tenants in force."""
-        return self.service.settings.tenants
+        return self.service.tenancy.current
 
     def title_of(self, tenant: str) -> str:
         """How a tenant is spoken of."""
