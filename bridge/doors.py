@@ -7,6 +7,8 @@ such a port stays open, and knows them by the id of their call, until the visits
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,6 +19,9 @@ from bridge.settings import Tenant
 
 DoorRole = Literal["visitor", "resident"]
 ROLES: tuple[DoorRole, DoorRole] = ("visitor", "resident")
+CLOSING_S = (0.01, 0.05, 0.2)
+"""Pauses before a port that is taken is tried again: an event loop closes a socket some turns after it is told
+to, and the change before this one may have left it."""
 Take = Callable[[DoorRole, str, Endpoint], "LegSink | Refusal | None"]
 """Takes a call of a role for a tenant."""
 Expects = Callable[[str, Endpoint], bool]
@@ -104,7 +109,16 @@ class Doors:
 
     async def _listen(self, port: int) -> Door:
         door = Door(self._make(port, lambda endpoint: self._came(door, endpoint)))
-        await door.server.start()
+        for pause_s in CLOSING_S:
+            try:
+                await door.server.start()
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            await asyncio.sleep(pause_s)
+        else:
+            await door.server.start()
         self._listening.add(door)
         return door
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol
@@ -28,7 +28,8 @@ from bridge.review.looking import Judgement, Looked, Reviews
 from bridge.review.model import Timeline
 from bridge.review.peaks import WIDEST
 from bridge.review.sound import Mix, Track
-from bridge.settings import Settings
+from bridge.settings import Tenant
+from bridge.tenants import Tenancy
 from storage.base import Storage
 from storage.catalogue import Catalogue, Verdict
 
@@ -55,7 +56,7 @@ Legs = Annotated[
 class Behind(Protocol):
     """What the review needs of the service."""
 
-    settings: Settings
+    tenancy: Tenancy
 
     @property
     def storage(self) -> Storage:
@@ -106,7 +107,7 @@ class SaidReviews(BaseModel):
 
 def reviews_of(service: Behind) -> Reviews:
     """What looks a service's visits up."""
-    root: Path = service.settings.service.recordings_path
+    root: Path = service.tenancy.settings.service.recordings_path
     return Reviews(lambda: service.storage, root)
 
 
@@ -142,7 +143,7 @@ def router(service: Behind, reviews: Reviews) -> APIRouter:
     ) -> Response:
         """The time line as a picture, in a file of its own (SVG)."""
         looked = await look(visit, caller)
-        zone = zone_of(service.settings, looked.view.summary.tenant)
+        zone = zone_of(service.tenancy.current, looked.view.summary.tenant)
         drawn = await draw(reviews, looked, languages[language], zoom=int(zoom), zone=zone, alone=True)
         # Opened by itself it is a document: its own style, and nothing else.
         guard = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
@@ -211,9 +212,9 @@ async def draw(reviews: Reviews, looked: Looked, t: Language, *, zoom: int, zone
     return await asyncio.to_thread(reviews.draw, looked, t, zoom=zoom, zone=zone, alone=alone)
 
 
-def zone_of(settings: Settings, tenant: str) -> ZoneInfo:
+def zone_of(tenants: Mapping[str, Tenant], tenant: str) -> ZoneInfo:
     """A tenant's time zone; São Paulo's where the tenant is gone."""
-    known = settings.tenants.get(tenant)
+    known = tenants.get(tenant)
     return ZoneInfo(known.timezone if known is not None else "America/Sao_Paulo")
 
 

@@ -141,7 +141,7 @@ async def test_the_tenant_by_its_id_by_the_number_or_not_at_all(tmp_path: Path) 
         wrong = await register(client, uuid4(), tenant="praia")
         assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
         assert wrong.json()["status"] == 422 and wrong.json()["title"]
-        assert wrong.json()["detail"] == "tenant: found 'praia'; allowed: jardim, bosque"
+        assert wrong.json()["detail"] == "tenant: found 'praia'; allowed: bosque, jardim"
         assert (await register(client, uuid4(), dialled="9001")).status_code == 422
         uuid = uuid4()
         said = {"uuid": str(uuid), "tenant": "jardim", "channel": CHANNEL}

@@ -48,7 +48,7 @@ def kept(home: Path) -> dict[str, bytes]:
 
 def residents_found(tenant: str) -> int:
     """How many residents are found, in the directory that the service reads, by their apartment and name."""
-    directory = Directory.from_records(json.loads(load().tenants[tenant].directory.read_bytes()))
+    directory = Directory.from_records(json.loads(Path(load().tenants[tenant].directory or "").read_bytes()))
     found = 0
     for home in directory.apartments:
         match = directory.find_apartment(f"apartamento {home.label}")
