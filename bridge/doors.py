@@ -20,8 +20,8 @@ from bridge.settings import Tenant
 DoorRole = Literal["visitor", "resident"]
 ROLES: tuple[DoorRole, DoorRole] = ("visitor", "resident")
 CLOSING_S = (0.01, 0.05, 0.2)
-"""Pauses before a port that is taken is tried again: an event loop closes a socket some turns after it is told
-to, and the change before this one may have left it."""
+"""Pauses before a port that is taken is tried again: the change before may have left it, and an event loop
+closes a socket some turns after it is told to."""
 Take = Callable[[DoorRole, str, Endpoint], "LegSink | Refusal | None"]
 """Takes a call of a role for a tenant."""
 Expects = Callable[[str, Endpoint], bool]
