@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage.base import StorageRefused
+from storage.sqlite import SqliteStorage
 from storage.store import SqlStorage
 from tests.storage.places import Edited, Place, Shell
 from tests.storage.test_store import START, TENANT, Visit, records, whole_visit
@@ -96,6 +98,17 @@ async def test_an_erased_visit_is_gone_and_the_chain_is_sound(
     # Twice is once.
     assert (await erase(storage, visit)).visits == ()
     assert len([r async for r in storage.audit(kinds=["person.erased"])]) == 1
+
+
+async def test_an_erased_word_is_nowhere_on_the_disk(tmp_path: Path) -> None:
+    file = tmp_path / "porteiro.db"
+    async with await SqliteStorage.open(file) as storage:
+        visit = await whole_visit(storage)
+    assert b"quinhentos" in file.read_bytes()
+    async with await SqliteStorage.open(file) as storage:
+        await erase(storage, visit)
+    assert [path.name for path in tmp_path.iterdir()] == ["porteiro.db"]
+    assert not any(words.encode() in file.read_bytes() for words in OF_PEOPLE)
 
 
 async def test_transcripts_go_first_and_names_later(shell: Shell, storage: SqlStorage) -> None:
