@@ -50,6 +50,7 @@ from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.model_servers import ModelServers, Needs
 from bridge.rehearsal import Rehearsals
+from bridge.reopening import Reopening
 from bridge.retention import RetentionKeeper
 from bridge.runner import LocalRunner, Placing, Runner
 from bridge.settings import Settings, SettingsError, Tenant
@@ -115,6 +116,7 @@ class Service:
         self._lock: DatabaseLock | None = None
         self._storage: Storage | None = None
         self._doors = Doors(self._server, self._take, lambda *came: self._runner.expects(*came))
+        self._reopening = Reopening(self._doors, self.open_legs)
         self._websocket: AsteriskWebsocketServer | None = None
         self._http: HttpServer | None = None
         self._open_to_visitors = False
@@ -467,6 +469,10 @@ class Service:
         """A tenant's visitor and resident port, as they are listened on."""
         return self._doors.of(tenant, "visitor").port, self._doors.of(tenant, "resident").port
 
+    async def reopen(self, tenant: str) -> bool:
+        """Close a tenant's ports and open them again; see :meth:`bridge.reopening.Reopening.reopen`."""
+        return await self._reopening.reopen(tenant)
+
     @property
     def websocket_port(self) -> int | None:
         """The port for WebSocket channels, as it is listened on."""
@@ -527,6 +533,7 @@ class Service:
         """Take no new visitor, and let the visits that run come to their end, for `service.drain_s`."""
         self._close_to_visitors()
         await self.tenancy.stop()
+        await self._reopening.stop()
         self._doors.close_to_visitors()
         if self._websocket is not None:
             for tenant in self.tenancy.current:
@@ -542,6 +549,7 @@ class Service:
         """End what is left, closed, and let everything go. More than once is harmless."""
         self._close_to_visitors()
         await self.tenancy.stop()
+        await self._reopening.stop()
         await self._runner.end("the service stops")
         if self._following is not None:
             self._following.cancel()

@@ -15,6 +15,7 @@ from bridge.http import (
     calls,
     events,
     health,
+    older,
     providers,
     rehearsals,
     review,
@@ -36,6 +37,7 @@ class Behind(
     health.Readiness,
     running.Follows,
     providers.Behind,
+    older.Behind,
     rehearsals.Behind,
     review.Behind,
     site.Behind,
@@ -85,6 +87,7 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
         review.router(service, reviews),
     ):
         app.include_router(router, prefix="/v1")
+    app.include_router(older.router(service))
     made: dict[str, Any] = {}
 
     async def openapi(_: Request) -> Response:
