@@ -21,7 +21,6 @@ COMMANDS = (
     "retention",
     "db",
     "import",
-    "tenant",
     "operator",
     "key",
     "models",

@@ -50,7 +50,6 @@ from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.model_servers import ModelServers, Needs
 from bridge.rehearsal import Rehearsals
-from bridge.reopening import Reopening
 from bridge.retention import RetentionKeeper
 from bridge.runner import LocalRunner, Placing, Runner
 from bridge.settings import Settings, SettingsError, Tenant
@@ -116,7 +115,6 @@ class Service:
         self._lock: DatabaseLock | None = None
         self._storage: Storage | None = None
         self._doors = Doors(self._server, self._take, lambda *came: self._runner.expects(*came))
-        self._reopening = Reopening(self._doors, self.open_legs)
         self._websocket: AsteriskWebsocketServer | None = None
         self._http: HttpServer | None = None
         self._open_to_visitors = False
@@ -380,6 +378,8 @@ class Service:
         """A visitor's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
         if not self._open_to_visitors:
             raise NotTakenError("found a service that takes no calls now; /ready says why")
+        if tenant not in self.tenancy.current:
+            raise NotTakenError(f"found the tenant {tenant}, which is gone; allowed: one that is there")
         if full := self._why_full(tenant):
             raise NotTakenError(full)
         now = asyncio.get_running_loop().time()
@@ -387,13 +387,17 @@ class Service:
             self._calls.register(call_id, tenant=tenant, dialled=dialled, tested_by=tested_by, now=now)
         except RegistrationError as error:
             raise NotTakenError(str(error)) from None
-        return await self._web_call(self._doors.of(tenant, "visitor"), call_id, origin)
+        return await self._web_call(tenant, "visitor", call_id, origin)
 
     async def web_resident(self, tenant: str, attempt: UUID, origin: Origin) -> WebLine:
         """A resident's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
-        return await self._web_call(self._doors.of(tenant, "resident"), attempt, origin)
+        return await self._web_call(tenant, "resident", attempt, origin)
 
-    async def _web_call(self, server: AudioSocketServer, call_id: UUID, origin: Origin) -> WebLine:
+    async def _web_call(self, tenant: str, role: DoorRole, call_id: UUID, origin: Origin) -> WebLine:
+        try:
+            server = self._doors.of(tenant, role)
+        except KeyError:
+            raise NotTakenError(f"found no {role} port of {tenant}: it is gone, or changes now") from None
         made = LendingWeb(server, origin) if self.pool else WebCall(server, origin)
         line = WebLine(await connect(made), call_id)
         await line.open()
@@ -469,10 +473,6 @@ class Service:
         """A tenant's visitor and resident port, as they are listened on."""
         return self._doors.of(tenant, "visitor").port, self._doors.of(tenant, "resident").port
 
-    async def reopen(self, tenant: str) -> bool:
-        """Close a tenant's ports and open them again; see :meth:`bridge.reopening.Reopening.reopen`."""
-        return await self._reopening.reopen(tenant)
-
     @property
     def websocket_port(self) -> int | None:
         """The port for WebSocket channels, as it is listened on."""
@@ -533,7 +533,6 @@ class Service:
         """Take no new visitor, and let the visits that run come to their end, for `service.drain_s`."""
         self._close_to_visitors()
         await self.tenancy.stop()
-        await self._reopening.stop()
         self._doors.close_to_visitors()
         if self._websocket is not None:
             for tenant in self.tenancy.current:
@@ -549,7 +548,6 @@ class Service:
         """End what is left, closed, and let everything go. More than once is harmless."""
         self._close_to_visitors()
         await self.tenancy.stop()
-        await self._reopening.stop()
         await self._runner.end("the service stops")
         if self._following is not None:
             self._following.cancel()

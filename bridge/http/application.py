@@ -15,7 +15,6 @@ from bridge.http import (
     calls,
     events,
     health,
-    older,
     providers,
     rehearsals,
     review,
@@ -37,7 +36,6 @@ class Behind(
     health.Readiness,
     running.Follows,
     providers.Behind,
-    older.Behind,
     rehearsals.Behind,
     review.Behind,
     site.Behind,
@@ -87,7 +85,6 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
         review.router(service, reviews),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(older.router(service))
     made: dict[str, Any] = {}
 
     async def openapi(_: Request) -> Response:
