@@ -2,7 +2,7 @@
 #
 #   docker build -t porteiro .                                with the speech models inside (about 150 MB)
 #   docker build -t porteiro --build-arg WEIGHTS=none .       without: mount them at /models
-#   docker run -p 8080:8080 -p 8081:8081 --stop-timeout 90 --env-file .env \
+#   docker run -p 8080:8080 -p 8081:8081 -p 127.0.0.1:8082:8082 --stop-timeout 90 --env-file .env \
 #     -v ./porteiro.toml:/etc/porteiro/porteiro.toml:ro -v porteiro:/var/lib/porteiro porteiro
 #
 # Paths in that porteiro.toml start at /etc/porteiro: mount the directory files there too. Calls come from the
@@ -57,6 +57,7 @@ COPY --from=build --chown=10001:10001 /models /models
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PORTEIRO_SERVICE__LISTEN=0.0.0.0,:: \
+    PORTEIRO_SERVICE__HTTP_LISTEN=0.0.0.0,:: \
     PORTEIRO_SERVICE__DATA_DIR=/var/lib/porteiro \
     PORTEIRO_SERVICE__MODELS_DIR=/models
 
@@ -64,7 +65,7 @@ USER 10001:10001
 # Where ./porteiro.toml is looked for; without one `porteiro models fetch` and the like still run.
 WORKDIR /etc/porteiro
 VOLUME ["/var/lib/porteiro"]
-EXPOSE 8080 8081
+EXPOSE 8080 8081 8082
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=90s --retries=3 CMD ["porteiro", "health"]
 ENTRYPOINT ["porteiro"]

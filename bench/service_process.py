@@ -49,6 +49,7 @@ def settings(
         "visitor_port": 0,
         "resident_port": 0,
         "listen": ["127.0.0.1"],
+        "http_port": None,
         "max_calls": calls + 1,
         "drain_s": 0,
     }

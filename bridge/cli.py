@@ -21,6 +21,7 @@ COMMANDS = (
     "retention",
     "db",
     "import",
+    "tenant",
     "operator",
     "key",
     "models",

@@ -14,10 +14,11 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridge.endpoints.asterisk_websocket_server import tls_of
 from bridge.endpoints.listening import open_listeners
-from bridge.settings import Service, Settings, Tenant
+from bridge.settings import Settings, Tenant
 from storage.lock import in_use
 
 ANSWER_S = 3.0
@@ -73,7 +74,7 @@ def _ports(settings: Settings) -> Iterator[_Port]:
     if service.websocket_port:
         of = "Asterisk's WebSocket channels"
         yield _Port(of, service.websocket_port, "service.websocket_port", service.listen)
-    if service.http_port:
+    if service.http_on and service.http_port:
         of, listen = "the HTTP API", "service.http_listen"
         yield _Port(of, service.http_port, "service.http_port", service.http_listen, listen)
 
@@ -156,9 +157,13 @@ async def _ask_http(settings: Settings, host: str, port: int) -> None:
     variable = settings.service.http_key_env
     key = settings.secret(variable)
     authorization = f"Authorization: Bearer {key}\r\n" if key else ""
-    status = await _status(host, port, WHO, None, authorization)
+    service = settings.service
+    tls = _tls("service.http_certificate", service.http_certificate, service.http_key_file)
+    status = await _status(host, port, WHO, tls, authorization)
     if status == http.HTTPStatus.OK:
         return
+    if status == http.HTTPStatus.UNAUTHORIZED and not key and service.http_public:
+        return  # whoever registers calls has an API key, which we have not
     if status == http.HTTPStatus.UNAUTHORIZED:
         holds = f"{variable} as it is now" if variable else "service.http_key_env as it is now"
         raise _Unwell(f"the running service refuses the key; restart it with {holds}")
@@ -176,7 +181,9 @@ async def _ask_websocket(settings: Settings, tenant: Tenant, host: str, port: in
         OSError: it can't be asked.
     """
     path = f"/asterisk/{tenant.id}/visitor"
-    status = await _status(host, port, path, _tls(settings.service), _authorization(settings, tenant))
+    service = settings.service
+    tls = _tls("service.websocket_certificate", service.websocket_certificate, service.websocket_key)
+    status = await _status(host, port, path, tls, _authorization(settings, tenant))
     if status in OURS:
         return
     if status == http.HTTPStatus.UNAUTHORIZED:
@@ -213,20 +220,18 @@ def _authorization(settings: Settings, tenant: Tenant) -> str:
     return f"Authorization: Basic {b64encode(f'{user}:{password}'.encode()).decode()}\r\n"
 
 
-def _tls(service: Service) -> ssl.SSLContext | None:
+def _tls(setting: str, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     """For a connection to ourselves: whose certificate it is, we know.
 
     Raises:
         _Unwell: the service's certificate can't be used.
     """
-    if service.websocket_certificate is None or service.websocket_key is None:
+    if certificate is None or key is None:
         return None
     try:
-        tls_of(service.websocket_certificate, service.websocket_key)
+        tls_of(certificate, key)
     except OSError as error:
-        raise _Unwell(
-            f"service.websocket_certificate can't be used: {_plain(error)}; name a PEM file and its key"
-        ) from None
+        raise _Unwell(f"{setting} can't be used: {_plain(error)}; name a PEM file and its key") from None
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -12,6 +12,7 @@ from typing import Any, TextIO, cast
 from uuid import UUID
 
 import structlog
+from starlette.types import ASGIApp
 
 from bridge.calls import (
     AlreadyRegisteredError,
@@ -44,12 +45,14 @@ from bridge.host import VisitHost
 from bridge.http.application import application
 from bridge.http.bounds import Bounds
 from bridge.http.calls import Registration
-from bridge.http.server import HttpServer
+from bridge.http.description import Methods
+from bridge.http.server import HttpServer, behind_proxies
 from bridge.installation import Installation, resident_port
 from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
 from bridge.model_servers import ModelServers, Needs
 from bridge.rehearsal import Rehearsals
+from bridge.reopening import Reopening
 from bridge.retention import RetentionKeeper
 from bridge.runner import LocalRunner, Placing, Runner
 from bridge.settings import Settings, SettingsError, Tenant
@@ -115,6 +118,7 @@ class Service:
         self._lock: DatabaseLock | None = None
         self._storage: Storage | None = None
         self._doors = Doors(self._server, self._take, lambda *came: self._runner.expects(*came))
+        self._reopening = Reopening(self._doors, self.open_legs)
         self._websocket: AsteriskWebsocketServer | None = None
         self._http: HttpServer | None = None
         self._open_to_visitors = False
@@ -321,14 +325,22 @@ class Service:
     async def _open_http(self) -> None:
         """The HTTP API, where its port is set."""
         service = self.settings.service
-        if service.http_port is None:
+        if service.http_port is None or not service.http_on:
             return
         key = self.settings.secret(service.http_key_env)
-        api = application(self, key, local=True)
-        app = Bounds(api, api.state.access)
-        self._http = HttpServer(app, service.http_listen, service.http_port)
-        await self._http.start()
-        log.info("http.open", port=self._http.port, key=key is not None)
+        api = application(self, key, local=not service.http_public)
+        app: ASGIApp = Bounds(api, api.state.access, Methods(api))
+        if service.http_proxies:
+            app = behind_proxies(app, service.http_proxies)
+        tls = None
+        if service.http_certificate is not None and service.http_key_file is not None:
+            tls = (service.http_certificate, service.http_key_file)
+        self._http = HttpServer(app, service.http_listen, service.http_port, tls)
+        try:
+            await self._http.start()
+        except ValueError as error:
+            raise SettingsError([f"service.http_certificate: can't be used: {error}"]) from error
+        log.info("http.open", port=self._http.port, tls=tls is not None)
 
     # ----------------------------------------------------------------------------------------------------
     # Calls
@@ -378,8 +390,6 @@ class Service:
         """A visitor's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
         if not self._open_to_visitors:
             raise NotTakenError("found a service that takes no calls now; /ready says why")
-        if tenant not in self.tenancy.current:
-            raise NotTakenError(f"found the tenant {tenant}, which is gone; allowed: one that is there")
         if full := self._why_full(tenant):
             raise NotTakenError(full)
         now = asyncio.get_running_loop().time()
@@ -387,17 +397,13 @@ class Service:
             self._calls.register(call_id, tenant=tenant, dialled=dialled, tested_by=tested_by, now=now)
         except RegistrationError as error:
             raise NotTakenError(str(error)) from None
-        return await self._web_call(tenant, "visitor", call_id, origin)
+        return await self._web_call(self._doors.of(tenant, "visitor"), call_id, origin)
 
     async def web_resident(self, tenant: str, attempt: UUID, origin: Origin) -> WebLine:
         """A resident's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
-        return await self._web_call(tenant, "resident", attempt, origin)
+        return await self._web_call(self._doors.of(tenant, "resident"), attempt, origin)
 
-    async def _web_call(self, tenant: str, role: DoorRole, call_id: UUID, origin: Origin) -> WebLine:
-        try:
-            server = self._doors.of(tenant, role)
-        except KeyError:
-            raise NotTakenError(f"found no {role} port of {tenant}: it is gone, or changes now") from None
+    async def _web_call(self, server: AudioSocketServer, call_id: UUID, origin: Origin) -> WebLine:
         made = LendingWeb(server, origin) if self.pool else WebCall(server, origin)
         line = WebLine(await connect(made), call_id)
         await line.open()
@@ -473,6 +479,10 @@ class Service:
         """A tenant's visitor and resident port, as they are listened on."""
         return self._doors.of(tenant, "visitor").port, self._doors.of(tenant, "resident").port
 
+    async def reopen(self, tenant: str) -> bool:
+        """Close a tenant's ports and open them again; see :meth:`bridge.reopening.Reopening.reopen`."""
+        return await self._reopening.reopen(tenant)
+
     @property
     def websocket_port(self) -> int | None:
         """The port for WebSocket channels, as it is listened on."""
@@ -533,6 +543,7 @@ class Service:
         """Take no new visitor, and let the visits that run come to their end, for `service.drain_s`."""
         self._close_to_visitors()
         await self.tenancy.stop()
+        await self._reopening.stop()
         self._doors.close_to_visitors()
         if self._websocket is not None:
             for tenant in self.tenancy.current:
@@ -548,6 +559,7 @@ class Service:
         """End what is left, closed, and let everything go. More than once is harmless."""
         self._close_to_visitors()
         await self.tenancy.stop()
+        await self._reopening.stop()
         await self._runner.end("the service stops")
         if self._following is not None:
             self._following.cancel()

@@ -55,6 +55,7 @@ CONFIG_VARIABLE = "PORTEIRO_CONFIG"
 DEFAULT_FILE = Path("porteiro.toml")
 DEFAULT_VISITOR_PORT = 8080
 DEFAULT_RESIDENT_PORT = 8081
+DEFAULT_HTTP_PORT = 8082
 DTMF_PAUSE_S = 0.5
 """Seconds of a `w` among a gate's digits, as in Asterisk's SendDTMF()."""
 
@@ -148,9 +149,11 @@ Milliseconds = Annotated[int, Field(ge=0, le=10_000)]
 Addresses = Annotated[
     tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_split), Field(min_length=1)
 ]
+OptionalAddresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_split)]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split), Field(min_length=1)
 ]
+OptionalNetworks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 FilePath = Annotated[Path, AfterValidator(_from_base)]
 Url = Annotated[str, AfterValidator(_http_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -238,14 +241,23 @@ class Service(Part):
     """PEM, with the chain: the WebSocket port then speaks TLS, `wss://`. Together with websocket_key."""
     websocket_key: FilePath | None = None
     """The certificate's key."""
-    http_port: Port | None = None
-    """For the HTTP API: the PBX registers calls there before they come (`POST /v1/calls`), and whoever
-    watches over the service asks `/ready` and `/health`. Not set: none is listened on."""
-    http_listen: Addresses = ("127.0.0.1", "::1")
-    """The addresses for it. Others than this machine's own need http_key_env."""
+    http_port: Port | None = DEFAULT_HTTP_PORT
+    """For the console and the HTTP API (docs/api.md): people log in there, the PBX registers calls before
+    they come (`POST /v1/calls`), and whoever watches over the service asks `/ready` and `/health`."""
+    http_listen: OptionalAddresses = ("127.0.0.1", "::1")
+    """The addresses for it; none (`[]`): it is not listened on. With others than this machine's own, set
+    http_certificate as well, or have a proxy before it: passwords travel here."""
+    http_certificate: FilePath | None = None
+    """PEM, with the chain: the port then speaks TLS, `https://`. Together with http_key_file."""
+    http_key_file: FilePath | None = None
+    """The certificate's key."""
+    http_proxies: OptionalNetworks = ()
+    """Addresses of proxies that stand before it: whom they pass on (`X-Forwarded-For`), and whether that was
+    over TLS (`X-Forwarded-Proto`), counts for the connection. They must pass on `Host` as well."""
     http_key_env: EnvName | None = None
-    """The environment variable that holds the key which every request under `/v1` must bring, as
-    `Authorization: Bearer KEY`. Not set: whoever is on this machine may ask."""
+    """The environment variable that holds a key for registering calls, and nothing else, as
+    `Authorization: Bearer KEY`; API keys with the role `pbx` do the same. Not set: programs on this machine
+    register without a key, where only this machine's addresses are listened on and no proxies are named."""
     registration_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """How long a registered call may take to come."""
     max_registrations: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -284,17 +296,20 @@ class Service(Part):
     def _tls_pair(self) -> Self:
         if (self.websocket_certificate is None) != (self.websocket_key is None):
             raise ValueError("websocket_certificate and websocket_key go together")
+        if (self.http_certificate is None) != (self.http_key_file is None):
+            raise ValueError("http_certificate and http_key_file go together")
         return self
 
-    @model_validator(mode="after")
-    def _http_guarded(self) -> Self:
-        public = [host for host in self.http_listen if not ipaddress.ip_address(host).is_loopback]
-        if self.http_port is not None and public and self.http_key_env is None:
-            raise ValueError(
-                f"http_key_env as well: http_listen names {public[0]}, where others can ask, and they must "
-                "bring a key; or 127.0.0.1 and ::1 alone"
-            )
-        return self
+    @property
+    def http_on(self) -> bool:
+        """Whether the HTTP port is listened on."""
+        return self.http_port is not None and bool(self.http_listen)
+
+    @property
+    def http_public(self) -> bool:
+        """Whether others than programs on this machine can ask there."""
+        own = all(ipaddress.ip_address(host).is_loopback for host in self.http_listen)
+        return not own or bool(self.http_proxies)
 
     @property
     def worker_count(self) -> int:
@@ -1277,7 +1292,8 @@ def clashes_among(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple
     """
     owners: dict[int, str] = {}
     clashes: list[tuple[str, str]] = []
-    for setting, port in (("websocket_port", service.websocket_port), ("http_port", service.http_port)):
+    http_port = service.http_port if service.http_on else None
+    for setting, port in (("websocket_port", service.websocket_port), ("http_port", http_port)):
         if port and port in owners:
             clashes.append(
                 ("", f"service.{setting}: found {port}, which {owners[port]} has; allowed: another port")
@@ -1309,10 +1325,10 @@ def _registration_clashes(service: Service, tenants: Mapping[str, Tenant]) -> li
                 found = f"found {number!r}, which tenants.{owners[number]} has"
                 allowed = "allowed: a number that is one tenant's alone"
                 clashes.append((name, f"tenants.{name}.numbers: {found}; {allowed}"))
-        if tenant.registration == "required" and service.http_port is None:
-            found = "found 'required', and no service.http_port where a call could be registered"
+        if tenant.registration == "required" and not service.http_on:
+            found = "found 'required', and no service.http_listen where a call could be registered"
             clashes.append(
-                (name, f"tenants.{name}.registration: {found}; allowed: set the port, or 'optional'")
+                (name, f"tenants.{name}.registration: {found}; allowed: set an address, or 'optional'")
             )
     return clashes
 

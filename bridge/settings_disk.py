@@ -125,10 +125,10 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
     for setting, variable in tenant.secret_variables:
         if trouble := secret_problem(setting, settings.secret(variable)):
             lines.append(f"{setting}: the environment variable {variable} {trouble}")
-    if settings.service.http_port is None and tenant.manager is not None:
+    if not settings.service.http_on and tenant.manager is not None:
         lines += [
             f"{table}: works on calls that the PBX has registered with their channel, and there is nowhere "
-            "to register them; allowed: set service.http_port, and have the dialplan register its calls"
+            "to register them; allowed: set service.http_listen, and have the dialplan register its calls"
             for table in tenant.tables_that_need_a_channel
         ]
     for table, part in tenant.amqp_parts:

@@ -50,6 +50,9 @@ class RecordFilter:
         kinds: of one of these kinds.
         tool: a call or an answer of the tool of this name.
         visit: of this visit.
+        outcomes: of visits that ended so; as :attr:`VisitFilter.outcomes`.
+        resident: of visits to somebody in whose name this is; as :attr:`VisitFilter.resident`.
+        visitor: of visits of somebody in whose name this is.
     """
 
     tenants: Collection[str] | None = None
@@ -58,6 +61,9 @@ class RecordFilter:
     kinds: Collection[str] = ()
     tool: str = ""
     visit: str = ""
+    outcomes: Collection[str] = ()
+    resident: str = ""
+    visitor: str = ""
 
 
 __all__ = ["RecordFilter", "VisitFilter"]

@@ -35,8 +35,7 @@ def visits_on_page(wanted: VisitFilter, after: str | None, limit: int) -> Step[P
         ("v.provider = ?", wanted.provider or None),
         ("(v.started_at, v.id) < (?, ?)", None if after is None else key_of(after, str, str)),
     ]
-    if wanted.outcomes:
-        conditions.append(_outcome(wanted))
+    conditions += _outcome_and_names(wanted)
     if wanted.decision == "none":
         conditions.append(("v.decision IS NULL", ()))
     elif wanted.decision:
@@ -45,9 +44,6 @@ def visits_on_page(wanted: VisitFilter, after: str | None, limit: int) -> Step[P
         conditions.append((f"v.verdict IS {'NOT ' if wanted.reviewed else ''}NULL", ()))
     if wanted.verdict:
         conditions.append(("v.verdict = ?", wanted.verdict))
-    for column, text in (("visitor_words", wanted.visitor), ("resident_words", wanted.resident)):
-        for word in text.translate(_ACCENTS).translate(_LOWER).split():
-            conditions.append((f"v.{column} LIKE ? ESCAPE '\\'", f"%{escaped(word)}%"))
     if wanted.apartment:
         of_number = f"{escaped(wanted.apartment)} %"
         conditions.append(
@@ -64,7 +60,15 @@ def visits_on_page(wanted: VisitFilter, after: str | None, limit: int) -> Step[P
     return page_of([(row[0], row[1]) for row in rows], limit, lambda row: row)
 
 
-def _outcome(wanted: VisitFilter) -> tuple[str, Any]:
+def _outcome_and_names(wanted: VisitFilter | RecordFilter) -> list[tuple[str, Any]]:
+    conditions = [_outcome(wanted)] if wanted.outcomes else []
+    for column, text in (("visitor_words", wanted.visitor), ("resident_words", wanted.resident)):
+        for word in text.translate(_ACCENTS).translate(_LOWER).split():
+            conditions.append((f"v.{column} LIKE ? ESCAPE '\\'", f"%{escaped(word)}%"))
+    return conditions
+
+
+def _outcome(wanted: VisitFilter | RecordFilter) -> tuple[str, Any]:
     ended = tuple(sorted(set(wanted.outcomes) - {"running"}))
     places = ", ".join("?" * len(ended))
     parts = [f"v.outcome IN ({places})"] if ended else []
@@ -104,10 +108,17 @@ def records_on_page(wanted: RecordFilter, after: str | None, limit: int) -> Step
     if wanted.tool:
         called = "SELECT 1 FROM tool_calls c WHERE c.visit = audit.visit AND c.seq = audit.seq AND c.name = ?"
         of_all.append((f"EXISTS ({called})", wanted.tool))
+    visits: tuple[str, ...] | None = None
+    if of_visits := _outcome_and_names(wanted):
+        visits = yield from _few_visits(wanted, of_visits)
+        if visits is None:
+            of_all.append(_of_such_a_visit(of_visits))
     order = "ORDER BY at DESC, tenant DESC, seq DESC"
     parts: list[str] = []
     values: list[Any] = []
     few = (yield from _few_called(wanted.tool)) if wanted.tool else None
+    if visits is not None:
+        few = visits if few is None else tuple(sorted({*visits} & {*few}))
     for branch in _branches(wanted, few):
         clause, more = where([*branch, *of_all], len(values))
         # A page's worth of each branch is enough, and is read along an index in this order.
@@ -120,10 +131,25 @@ def records_on_page(wanted: RecordFilter, after: str | None, limit: int) -> Step
     return page_of([(row[0], row[1], row[2]) for row in rows], limit, lambda row: row)
 
 
+def _few_visits(wanted: RecordFilter, conditions: list[tuple[str, Any]]) -> Step[tuple[str, ...] | None]:
+    """The visits that records are wanted of, where they are few; else None."""
+    tenants = None if wanted.tenants is None else tuple(sorted(set(wanted.tenants)))
+    clause, values = where([("v.tenant IN ?", tenants), *conditions])
+    rows = yield Sql(f"SELECT v.id FROM visits v{clause} LIMIT {FEW + 1}", values)
+    return tuple(row[0] for row in rows) if len(rows) <= FEW else None
+
+
+def _of_such_a_visit(conditions: list[tuple[str, Any]]) -> tuple[str, tuple[str, ...]]:
+    """The condition that a record's visit is so."""
+    texts = " AND ".join(text for text, _ in conditions)
+    values = [each for _, value in conditions for each in (value if isinstance(value, tuple) else (value,))]
+    return f"EXISTS (SELECT 1 FROM visits v WHERE v.id = audit.visit AND {texts})", tuple(values)
+
+
 def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> list[list[tuple[str, Any]]]:
     """The conditions by which records are found, each along one index: no record is in two.
 
-    ``few``: the visits that a rare tool was called in.
+    ``few``: the visits that they can be of, where those are few.
 
     What only filters is a text with '' behind it: neither database takes an index for that, of which each
     would take the wrong one at times.
@@ -134,10 +160,10 @@ def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> list[list[tu
     only_kinds = ("kind || '' IN ?", tuple(sorted(kinds)) if wanted.kinds or wanted.tool else None)
     tenants = None if wanted.tenants is None else tuple(sorted(set(wanted.tenants)))
     only_tenants = ("tenant || '' IN ?", tenants)
+    if few is not None:
+        return [[("visit IN ?", few), ("visit = ?", wanted.visit or None), only_kinds, only_tenants]]
     if wanted.visit:
         return [[("visit = ?", wanted.visit), only_kinds, only_tenants]]
-    if few is not None:
-        return [[("visit IN ?", few), only_kinds, only_tenants]]
     if tenants is not None and len(tenants) <= CHAINS:
         return [[("tenant = ?", tenant), only_kinds] for tenant in tenants]
     return [[("kind = ?", kind), only_tenants] for kind in sorted(kinds)]

@@ -17,7 +17,7 @@ from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
 from bridge.gates.http_check import GateUnfit, reach
 from bridge.ports_check import look_at_ports
-from bridge.settings import AriDialer, HttpGate, Settings, SettingsError, load
+from bridge.settings import AriDialer, HttpGate, Service, Settings, SettingsError, load
 from bridge.tenant_provider import look_at_providers
 from bridge.tenants import Tenancy
 from storage.base import StorageError
@@ -167,6 +167,12 @@ async def database_trouble(settings: Settings) -> str | None:
     return f"found schema {version}, this program knows up to {wanted}" if version > wanted else ""
 
 
+def _registering(service: Service) -> str:
+    if service.http_key_env:
+        return "with the key, or an API key"
+    return "with an API key" if service.http_public else "without a key, by this machine"
+
+
 def summary(settings: Settings) -> list[str]:
     """What these settings will do, one line each."""
     service = settings.service
@@ -174,9 +180,12 @@ def summary(settings: Settings) -> list[str]:
         f"listening on {', '.join(service.listen)}, for peers in {', '.join(service.allowed_peers)}",
         f"audit log in {settings.database}",
     ]
-    if service.http_port is not None:
-        guarded = "for whoever has the key" if service.http_key_env else "without a key, for this machine"
-        lines.append(f"HTTP API on {', '.join(service.http_listen)}, port {service.http_port}, {guarded}")
+    if service.http_on:
+        how = "HTTPS" if service.http_certificate else "HTTP"
+        lines.append(
+            f"console and {how} API on {', '.join(service.http_listen)}, port {service.http_port}; calls are "
+            f"registered {_registering(service)}"
+        )
     for tenant in settings.tenants.values():
         recorded = "recorded" if tenant.recording.enabled else "not recorded"
         providers = " then ".join(account.provider for _, account in tenant.accounts)

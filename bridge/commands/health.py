@@ -7,6 +7,7 @@ import http
 import http.client
 import ipaddress
 import socket
+import ssl
 import sys
 from typing import TextIO
 
@@ -47,15 +48,16 @@ def unwell(settings: Settings) -> list[str]:
     """One line for each visitor port that does not answer, and one where there is none at all."""
     host = _reachable(settings.service.listen[0])
     lines = []
-    if not settings.tenants and not settings.service.http_port:
-        lines.append("no tenant is set in the files, and no service.http_port: there is nobody to ask")
+    if not settings.tenants and not (settings.service.http_on and settings.service.http_port):
+        lines.append("no tenant is set in the files, and no service.http_listen: there is nobody to ask")
     for tenant in settings.tenants.values():
         trouble = probe(host, tenant.visitor_port)
         if trouble:
             lines.append(f"tenants.{tenant.id}: port {tenant.visitor_port} on {host}: {trouble}")
-    if port := settings.service.http_port:
-        host = _reachable(settings.service.http_listen[0])
-        if trouble := ask(host, port):
+    service = settings.service
+    if service.http_on and (port := service.http_port):
+        host = _reachable(service.http_listen[0])
+        if trouble := ask(host, port, tls=service.http_certificate is not None):
             lines.append(f"service.http_port: port {port} on {host}: {trouble}")
     return lines
 
@@ -80,9 +82,14 @@ def probe(host: str, port: int) -> str:
     return ""
 
 
-def ask(host: str, port: int) -> str:
+def ask(host: str, port: int, *, tls: bool = False) -> str:
     """What is wrong with the HTTP API; empty where its /health answers 200."""
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
+    if tls:
+        unchecked = ssl.create_default_context()
+        # It is asked by its address, which no certificate names; nothing is told to it.
+        unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, port, timeout=ANSWER_S, context=unchecked)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status

@@ -49,6 +49,7 @@ def stage_settings(out: Path, models: Path | None = None, **tenant: Any) -> Sett
         "visitor_port": 0,
         "resident_port": 0,
         "listen": ["127.0.0.1"],
+        "http_port": None,
     }
     if models is not None:
         service["models_dir"] = str(models.resolve())

@@ -360,6 +360,9 @@ class Guard:
             if "porteiro.ends" in connection.scope:
                 connection.scope["porteiro.ends"].append(access.begin(caller))
             connection.scope["porteiro.caller"] = caller
+        refused = not caller.may(*self.scopes) or not caller.at_least(self.role)
+        if refused and caller.kind == "local":
+            raise unknown()
         if not caller.may(*self.scopes):
             needed = ", ".join(scope for scope in self.scopes if scope not in caller.scopes)
             raise Problem(403, f"found a {caller.role} without {needed}; allowed: whoever has it")

@@ -12,14 +12,21 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from bridge.http import (
     audio,
+    audit,
     calls,
+    directory,
     events,
     health,
+    keys,
+    older,
+    operators,
     providers,
     rehearsals,
     review,
     running,
     sessions,
+    tenants,
+    visits,
 )
 from bridge.http.access import Access
 from bridge.http.console import site
@@ -27,6 +34,9 @@ from bridge.http.console.application import console
 from bridge.http.console.page import ROOT
 from bridge.http.description import PATH, describe
 from bridge.http.problems import Problem, of_fault, of_problem, of_routing, of_storage, of_validation
+from bridge.http.recordings import Recordings
+from bridge.http.verifying import Verifying
+from bridge.tenants import Tenancy
 from storage.base import Storage, StorageError
 from storage.catalogue import Catalogue
 
@@ -36,12 +46,15 @@ class Behind(
     health.Readiness,
     running.Follows,
     providers.Behind,
+    older.Behind,
     rehearsals.Behind,
     review.Behind,
     site.Behind,
     Protocol,
 ):
     """What the API needs of the service."""
+
+    tenancy: Tenancy
 
     @property
     def storage(self) -> Storage:
@@ -75,6 +88,8 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     app.state.access = Access(lambda: service.catalogue, key, local=local)
     app.state.log_ins = log_ins = sessions.LogIns(service)
     reviews = review.reviews_of(service)
+    houses = tenants.Tenants(service)
+    recordings = Recordings(lambda: service.settings.service.recordings_path)
     app.include_router(health.router(service))
     for router in (
         sessions.router(log_ins),
@@ -83,8 +98,15 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
         events.router(service),
         providers.router(service),
         review.router(service, reviews),
+        tenants.router(houses),
+        directory.router(directory.Directories(houses)),
+        visits.router(lambda: service.storage, recordings),
+        audit.router(audit.Log(lambda: service.storage), Verifying(lambda: service.settings.database)),
+        keys.router(keys.Keys(houses)),
+        operators.router(operators.Operators(houses, log_ins)),
     ):
         app.include_router(router, prefix="/v1")
+    app.include_router(older.router(service))
     made: dict[str, Any] = {}
 
     async def openapi(_: Request) -> Response:

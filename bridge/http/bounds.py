@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.http.access import Access
+from bridge.http.description import Methods
 from bridge.http.problems import Problem
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -24,8 +25,8 @@ UPLOAD_S = 60.0
 """Likewise, of a file."""
 ANSWER_S = 30.0
 """Until an answer begins, from the end of the body on."""
-UPLOAD_PATH: Final = "/import"
-"""How the paths end that take files."""
+UPLOAD_PATHS: Final = ("/import", "/directory")
+"""How the paths end that take whole directories."""
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -49,15 +50,18 @@ class Bounds:
 
     Args:
         access: who may ask; whatever is mounted finds it in the scope.
+        methods: which there are of each path.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, methods: Methods) -> None:
         self._app = app
         self._access = access
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         scope["porteiro.access"] = self._access
+        scope["porteiro.methods"] = self._methods
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -78,7 +82,7 @@ class _Exchange:
     """One request and its answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = scope["path"].endswith(UPLOAD_PATH)
+        upload = scope["path"].endswith(UPLOAD_PATHS)
         self._scope, self._receive, self._send = scope, receive, send
         self._most_bytes = MAX_UPLOAD_BYTES if upload else MAX_BODY_BYTES
         self._body_s = UPLOAD_S if upload else BODY_S

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.routing import compile_path
 
-from bridge.http.access import COOKIE
+from bridge.http.access import COOKIE, Guard
 from bridge.http.problems import MEDIA_TYPE
 from bridge.http.route import GuardedRoute
 
@@ -45,6 +47,7 @@ _WHY: Final = {
     409: "It contradicts what is there",
     412: "Somebody else changed it meanwhile",
     413: "The body is too long",
+    414: "The query is too long",
     415: "The body is of another type",
     416: "No such part",
     422: "A field is not what it may be",
@@ -88,33 +91,71 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas["Problem"] = copy.deepcopy(_PROBLEM)
     whole["components"]["securitySchemes"] = copy.deepcopy(_SCHEMES)
-    for route in routes_of(app):
-        if route.include_in_schema:
-            for method in route.methods or ():
-                _complete(whole["paths"][route.path_format][method.lower()], route)
+    for resource in resources(app):
+        if resource.route.include_in_schema:
+            _complete(whole["paths"][resource.path][resource.method.lower()], resource)
     return whole
 
 
-def routes_of(app: FastAPI) -> Iterator[APIRoute]:
-    """The resources of an application."""
-    yield from (route for route in app.routes if isinstance(route, APIRoute))
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One method of one path."""
+
+    method: str
+    path: str
+    route: APIRoute
+
+    @property
+    def guards(self) -> list[Guard]:
+        """What stands before it; nothing where anybody may use it."""
+        return self.route.guards if isinstance(self.route, GuardedRoute) else []
 
 
-def _complete(operation: dict[str, Any], route: APIRoute) -> None:
-    guarded = isinstance(route, GuardedRoute) and bool(route.guards)
-    always = [429, 503] if guarded else [503]
+def resources(app: FastAPI) -> Iterator[Resource]:
+    """All resources of an application, but for the pages."""
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if isinstance(route, APIRoute) and context.path_format is not None:
+            for method in sorted(context.methods or ()):
+                yield Resource(method, context.path_format, route)
+
+
+class Methods:
+    """Which methods each path has: a router knows those of one route alone, and each method has one."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._paths: dict[str, set[str]] = {}
+        for resource in resources(app):
+            self._paths.setdefault(resource.path, set()).add(resource.method)
+        self._patterns = {path: compile_path(path)[0] for path in self._paths}
+
+    def of(self, path: str) -> list[str]:
+        """Those of what is asked for by this path; none where it leads nowhere."""
+        for of_path, pattern in self._patterns.items():
+            if pattern.match(path):
+                return sorted(self._paths[of_path])
+        return []
+
+
+def _complete(operation: dict[str, Any], resource: Resource) -> None:
+    guarded = bool(resource.guards)
+    always: list[int] = []
     if guarded:
-        always += [401, 403]
+        always += [401, 403, 429, 503]
         operation["security"] = [{"key": []}, {"session": []}]
-        scopes = [scope for guard in getattr(route, "guards", ()) for scope in guard.scopes]
-        roles = [guard.role for guard in getattr(route, "guards", ()) if guard.role != "pbx"]
+        scopes = [scope for guard in resource.guards for scope in guard.scopes]
+        roles = [guard.role for guard in resource.guards if guard.role != "pbx"]
         needs = ", ".join([*(f"scope `{scope}`" for scope in scopes), *(f"role `{role}`" for role in roles)])
         if needs:
             operation["description"] = f"{operation.get('description', '')}\n\nNeeds {needs}.".strip()
     if "requestBody" in operation:
         always += [400, 408, 413, 415, 422]
     if operation.get("parameters"):
-        always += [414, 422] if 414 in _WHY else [422]
-    responses: Mapping[str, Any] = {str(k): v for k, v in problems(*always).items()}
+        always += [400, 414, 422]
+    common = {str(status): said for status, said in problems(*always).items()}
+    own = {str(status) for status in resource.route.responses}
     # FastAPI's own 422 is of a shape that we never send.
-    operation["responses"] = {**operation["responses"], **responses}
+    told = {
+        status: said for status, said in operation["responses"].items() if status != "422" or status in own
+    }
+    operation["responses"] = {**common, **told}

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from storage.base import StorageError, StorageTimeout, StorageUnavailable
+from storage.base import StorageError, StorageRefused, StorageTimeout, StorageUnavailable
+from storage.catalogue import AlreadyThere, Conflict, NotThere
 
 MEDIA_TYPE = "application/problem+json"
 """RFC 9457."""
@@ -88,9 +89,11 @@ async def of_problem(_: Request, error: Exception) -> Response:
 async def of_routing(request: Request, error: Exception) -> Response:
     """The answer to a request that leads nowhere: 404, 405."""
     assert isinstance(error, HTTPException)
-    headers = error.headers
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (methods := request.scope["porteiro.methods"].of(request.url.path)):
+        headers["Allow"] = ", ".join(methods)
     found = f"found {request.method} {request.url.path[:_SHOWN]!r}"
-    allowed = f"; allowed: {headers['Allow']}" if headers and "Allow" in headers else ""
+    allowed = f"; allowed: {headers['Allow']}" if "Allow" in headers else ""
     return Problem(error.status_code, f"{found}{allowed}", headers).answer()
 
 
@@ -104,8 +107,12 @@ async def of_validation(_: Request, error: Exception) -> Response:
 
 
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
-    place = ".".join(str(part)[:_SHOWN] for part in error["loc"] if part != "body")
-    said = error["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part)[:_SHOWN] for part in error["loc"][1:])
+    said = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "extra_forbidden":
+        return {"field": place, "detail": "there is no such field; allowed: those of /v1/openapi.json"}
+    if error["type"] == "missing":
+        return {"field": place, "detail": "found nothing; it must be given"}
     found = error.get("input")
     named_secret = any(word in place.lower() for word in _SECRET)
     if isinstance(found, (str, int, float, bool)) and not named_secret:
@@ -114,14 +121,28 @@ def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
 
 
 async def of_storage(_: Request, error: Exception) -> Response:
-    """The answer where the database can't be asked, or nobody knows what came of it."""
+    """The answer where the database can't be asked, or refuses."""
     assert isinstance(error, StorageError)
+    if isinstance(error, StorageRefused):
+        return Problem(_refusal(error), str(error)).answer()
     log.warning("http.storage_failed", error=str(error))
     if isinstance(error, StorageTimeout):
         return Problem(503, "the database did not answer in time; whether it was done is not known").answer()
     if isinstance(error, StorageUnavailable):
         return Problem(503, "the database can't be reached now", {"Retry-After": "5"}).answer()
     return await of_fault(_, error)
+
+
+def _refusal(error: StorageRefused) -> int:
+    match error:
+        case NotThere():
+            return 404
+        case AlreadyThere():
+            return 409
+        case Conflict():
+            return 412
+        case _:
+            return 422
 
 
 async def of_fault(_: Request, __: Exception) -> Response:

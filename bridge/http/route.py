@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 import orjson
 from fastapi.routing import APIRoute
@@ -13,7 +14,9 @@ from starlette.responses import Response
 from bridge.http.access import Guard
 from bridge.http.problems import Problem
 
-JSON = "application/json"
+JSON: Final = "application/json"
+LARGE: Final = 64 * 1024
+"""Bytes of JSON that take longer to read than anybody's audio may wait."""
 
 
 class StrictRequest(Request):
@@ -21,7 +24,9 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:
         """The body. Raises :class:`orjson.JSONDecodeError`."""
-        return orjson.loads(await self.body())
+        body = await self.body()
+        # The event loop may carry calls.
+        return orjson.loads(body) if len(body) < LARGE else await asyncio.to_thread(orjson.loads, body)
 
 
 class GuardedRoute(APIRoute):
@@ -43,13 +48,14 @@ class GuardedRoute(APIRoute):
             for guard in guards:
                 await guard(strict)
             if takes_json:
-                _check_type(strict)
+                check_type(strict, (JSON,))
             return await handle(strict)
 
         return handle_guarded
 
 
-def _check_type(request: Request) -> None:
+def check_type(request: Request, allowed: Sequence[str]) -> None:
+    """See to it that a body is of one of these types. Raises :class:`Problem`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != JSON:
-        raise Problem(415, f"content-type: found {kind[:80]!r}; allowed: {JSON}")
+    if kind not in allowed:
+        raise Problem(415, f"content-type: found {kind[:80]!r}; allowed: {', '.join(allowed)}")

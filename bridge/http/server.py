@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bridge.endpoints.listening import open_listeners
@@ -103,9 +105,12 @@ class HttpServer:
         app: answers the requests.
         hosts: addresses; IPv4 and IPv6 may be mixed.
         port: 0 takes a free one; :attr:`port` then says which.
+        tls: certificate and key, in PEM; None: the port speaks HTTP in clear.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Sequence[str], port: int, tls: tuple[Path, Path] | None = None
+    ) -> None:
         self.port = port
         self._hosts = tuple(hosts)
         self._sockets: list[socket.socket] = []
@@ -129,6 +134,8 @@ class HttpServer:
             "backlog": BACKLOG,
             "timeout_graceful_shutdown": STOP_S,
         }
+        if tls is not None:
+            config["ssl_certfile"], config["ssl_keyfile"] = tls
         self._server = uvicorn.Server(uvicorn.Config(app, **config))
         self._running: asyncio.Task[None] | None = None
 
@@ -136,13 +143,17 @@ class HttpServer:
         """Listen.
 
         Raises:
+            ValueError: the certificate or its key can't be used.
             OSError: an address can't be listened on; its text names the address and the port.
         """
-        self._sockets = await open_listeners(self._hosts, self.port)
-        self.port = self._sockets[0].getsockname()[1]
         # What uvicorn's serve() does, less its signal handlers: the process has its own (`porteiro serve`).
         config = self._server.config
-        config.load()
+        try:
+            config.load()
+        except OSError as error:
+            raise ValueError(str(error)) from error
+        self._sockets = await open_listeners(self._hosts, self.port)
+        self.port = self._sockets[0].getsockname()[1]
         self._server.lifespan = config.lifespan_class(config)
         try:
             await self._server.startup(self._sockets)
@@ -161,3 +172,8 @@ class HttpServer:
         await asyncio.wait({running}, timeout=STOP_S)
         running.cancel()
         await self._server.shutdown(self._sockets)
+
+
+def behind_proxies(app: ASGIApp, networks: Sequence[str]) -> ASGIApp:
+    """The application, to which whoever a proxy in these networks passes on is who asks."""
+    return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, app), trusted_hosts=list(networks)))

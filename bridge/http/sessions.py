@@ -23,10 +23,11 @@ from bridge.http.access import (
     is_secure,
     new_secret,
 )
+from bridge.http.description import problems
 from bridge.http.problems import Problem
 from bridge.http.route import GuardedRoute
 from bridge.http.throttle import ACCOUNT, ADDRESS, Throttle, address_name
-from bridge.passwords import LONGEST, matches
+from bridge.passwords import LONGEST, hashed, matches
 from storage.catalogue import Catalogue, KeyRole, Operator
 from visits.audit import stamp
 
@@ -119,6 +120,10 @@ class LogIns:
         log.info("http.login", operator=found[0].login, peer=address)
         return found[0]
 
+    async def hashed(self, password: str) -> str:
+        """What is to be kept of a password."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, hashed, password)
+
     async def begin(self, request: Request, response: Response, login: str, password: str) -> Me:
         """Log an operator in: a new session, whose cookie goes with the response.
 
@@ -167,7 +172,7 @@ def router(log_ins: LogIns) -> APIRouter:
     """The resources of this file."""
     routes = APIRouter(tags=["access"], route_class=GuardedRoute)
 
-    @routes.post("/login")
+    @routes.post("/login", responses=problems(401, 403, 429, 503))
     async def login(request: Request, response: Response, who: LogIn) -> Me:
         """Log in: the answer brings the session's cookie, and the token for whatever changes something."""
         return await log_ins.begin(request, response, who.login, who.password)

@@ -6,7 +6,7 @@ A directory of JSON is read here, entry by entry; spreadsheets in `sheet.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,26 @@ def plan_directory(sheet: Sheet, tenant: str, file: Path, *, replacing: bool) ->
         old = _old(file)
     except (OSError, ValueError) as error:
         return Plan(problems=(Problem(str(file), "", f"the tenant's directory can't be read: {error}"),))
+    changes, whole = taken_over(sheet, tenant, old, replacing=replacing)
+    files = {}
+    if any(change.action != "leave" for change in changes) or not file.exists():
+        text = json.dumps(Directory(whole).records(), ensure_ascii=False, indent=1)
+        files[file] = f"{text}\n".encode()
+    return Plan(changes, notes=sheet.notes, files=files)
+
+
+def taken_over(
+    sheet: Sheet, tenant: str, old: Sequence[Apartment], *, replacing: bool
+) -> tuple[tuple[Change, ...], tuple[Apartment, ...]]:
+    """What changes where a sheet without problems is taken over, and the apartments that there are then.
+
+    Args:
+        old: those that there are. What becomes of them, :func:`plan_directory` says.
+    """
     known = {one.label: one for one in old}
     new = {one.label: one if replacing else _merged(known.get(one.label), one) for one in sheet.apartments}
     whole = new if replacing else {**known, **new}
-    changes = [*_changes(tenant, known, whole)]
-    files = {}
-    if any(change.action != "leave" for change in changes) or not file.exists():
-        text = json.dumps(Directory(tuple(whole.values())).records(), ensure_ascii=False, indent=1)
-        files[file] = f"{text}\n".encode()
-    return Plan(tuple(changes), notes=sheet.notes, files=files)
+    return tuple(_changes(tenant, known, whole)), tuple(whole.values())
 
 
 def _old(file: Path) -> tuple[Apartment, ...]:
@@ -128,4 +139,4 @@ def _differences(old: Apartment, new: Apartment) -> tuple[str, ...]:
     return tuple(names or ("details of a resident, or the order",))
 
 
-__all__ = ["plan_directory", "read_directory", "read_entries"]
+__all__ = ["plan_directory", "read_directory", "read_entries", "taken_over"]

@@ -30,6 +30,7 @@ data_dir = "data"
 listen = ["127.0.0.1"]
 visitor_port = 0
 resident_port = 0
+http_listen = []
 log = {{ format = "json" }}
 
 [tenants.jardim]

@@ -293,7 +293,8 @@ def listener() -> Iterator[socket.socket]:
 
 def run_health(config: Path, port: int) -> tuple[int, str]:
     config.write_text(
-        f'[service]\nlisten = ["0.0.0.0"]\n[tenants.jardim]\ndirectory = "x"\nvisitor_port = {port}\n'
+        '[service]\nlisten = ["0.0.0.0"]\nhttp_listen = []\n'
+        f'[tenants.jardim]\ndirectory = "x"\nvisitor_port = {port}\n'
     )
     out = io.StringIO()
     return health.run(argparse.Namespace(config=str(config)), out), out.getvalue()

@@ -223,8 +223,8 @@ def test_a_port_belongs_to_one_tenant_and_role(folder: Path) -> None:
         for role, port in (("visitor_port", 8080), ("resident_port", 8081))
     ]
     assert len(problems(folder, MINIMAL + "visitor_port = 9000\nresident_port = 9000\n")) == 1
-    settings = read(folder, two + "visitor_port = 8082\nresident_port = 8083\n")
-    assert settings.tenants["bosque"].visitor_port == 8082
+    settings = read(folder, two + "visitor_port = 8084\nresident_port = 8083\n")
+    assert settings.tenants["bosque"].visitor_port == 8084
 
 
 # ------------------------------------------------------------------------------------------ secrets

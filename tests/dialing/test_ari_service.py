@@ -70,7 +70,13 @@ async def test_tenants_of_one_ari_share_one_connection_and_the_service_ends_it(t
             "serra": with_cast(cast, dialer={**ari, "app": "porteiro-2"}),
         }
         usual = {"directory": str(ROOT / "data" / "apartamentos.json"), "provider": "openai"}
-        listen = {"data_dir": str(tmp_path), "listen": ["127.0.0.1"], "visitor_port": 0, "resident_port": 0}
+        listen = {
+            "data_dir": str(tmp_path),
+            "listen": ["127.0.0.1"],
+            "visitor_port": 0,
+            "resident_port": 0,
+            "http_port": None,
+        }
         service = Service(
             build(
                 {"service": listen, "tenants": {name: usual | own for name, own in tenants.items()}},

@@ -138,12 +138,12 @@ def test_the_manager_that_is_needed_is_asked_for() -> None:
 
 def test_what_needs_registered_calls_says_so_where_none_can_be_registered() -> None:
     tree = {"gate": GATE, "manager": MANAGER, "attendant": {"extension": "attendant"}}
-    lines = tenant({"AMI_PASSWORD": "x"}, **tree).problems_at_start()
+    tenants = {"jardim": {"directory": "x.json", **tree}}
+    nowhere = build({"service": {"http_listen": []}, "tenants": tenants}, base=Path("/"))
+    lines = nowhere.problems_at_start()
     for table in ("gate", "attendant"):
-        assert any(f"jardim.{table}: works on calls" in one and "service.http_port" in one for one in lines)
-    there = build(
-        {"service": {"http_port": 0}, "tenants": {"jardim": {"directory": "x.json", **tree}}}, base=Path("/")
-    )
+        assert any(f"jardim.{table}: works on calls" in one and "service.http_listen" in one for one in lines)
+    there = tenant({"AMI_PASSWORD": "x"}, **tree)
     assert not any("works on calls" in line for line in there.problems_at_start())
 
 

@@ -11,7 +11,7 @@ import pytest
 from bridge.commands.check import neighbours, summary
 from bridge.commands.health import ask, unwell
 from bridge.service import Service
-from bridge.settings import Settings, SettingsError
+from bridge.settings import Settings, SettingsError, build
 from tests.pbx.asterisk import free_port
 from tests.service.household import settings as settings_for
 
@@ -31,17 +31,28 @@ def problems(data: Path, tenants: dict[str, dict[str, Any]], **service: Any) -> 
     return caught.value.problems
 
 
-def test_without_a_port_there_is_no_api(tmp_path: Path) -> None:
-    service = settings_for(tmp_path, {"jardim": {}}, {}).service
-    assert service.http_port is None and service.http_listen == ("127.0.0.1", "::1")
+def test_the_port_is_open_to_this_machine_unless_somebody_says_otherwise() -> None:
+    service = build({}).service
+    assert (service.http_port, service.http_listen) == (8082, ("127.0.0.1", "::1"))
+    assert service.http_on and not service.http_public
+    assert not build({"service": {"http_listen": []}}).service.http_on
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5"])
-def test_where_others_can_ask_they_must_bring_a_key(host: str, tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, {"jardim": {}}, http_port=8083, http_listen=["127.0.0.1", host])
-    assert f"http_key_env as well: http_listen names {host}" in problem
-    settings = house(tmp_path, http_listen=[host], http_key_env="API_KEY")
-    assert settings.service.http_listen == (host,)
+@pytest.mark.parametrize(
+    "said", [{"http_listen": ["0.0.0.0"]}, {"http_listen": ["127.0.0.1", "::"]}, {"http_proxies": ["::1"]}]
+)
+def test_where_others_can_ask_nobody_registers_calls_without_a_key(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = house(tmp_path, **said)
+    assert settings.service.http_public
+    assert any("calls are registered with an API key" in line for line in summary(settings))
+
+
+@pytest.mark.parametrize("name", ["http_certificate", "http_key_file"])
+def test_a_certificate_and_its_key_go_together(name: str, tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, {"jardim": {}}, **{name: "x.pem"})
+    assert problem.endswith("http_certificate and http_key_file go together")
 
 
 @pytest.mark.parametrize("key", ["", "short", "with a space in between", "ção-ção-ção-ção-ção"])
@@ -64,17 +75,15 @@ def test_a_port_a_number_and_a_tenant_are_one_owners(tmp_path: Path) -> None:
 
 
 def test_what_must_be_registered_needs_a_place_to_register(tmp_path: Path) -> None:
-    (said,) = problems(tmp_path, {"jardim": {"registration": "required"}})
-    assert said.startswith("tenants.jardim.registration: found 'required', and no service.http_port")
+    (said,) = problems(tmp_path, {"jardim": {"registration": "required"}}, http_listen=[])
+    assert said.startswith("tenants.jardim.registration: found 'required', and no service.http_listen")
 
 
 async def test_check_and_health_know_a_service_that_runs_and_one_that_does_not(tmp_path: Path) -> None:
     settings = house(tmp_path, http_key_env="API_KEY")
     port = settings.service.http_port
-    assert any(
-        line == f"HTTP API on 127.0.0.1, ::1, port {port}, for whoever has the key"
-        for line in summary(settings)
-    )
+    where = f"console and HTTP API on 127.0.0.1, ::1, port {port}"
+    assert f"{where}; calls are registered with the key, or an API key" in summary(settings)
     answers, troubles = await neighbours(settings)
     assert not troubles
     assert f"the HTTP API, port {port}: is free; `porteiro serve` will listen on it" in answers

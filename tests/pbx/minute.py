@@ -33,6 +33,7 @@ SETTINGS = """
 [service]
 data_dir = "{out}"
 listen = ["127.0.0.1"]
+http_listen = []
 
 [tenants.clock]
 name = "Condomínio Jardim das Flores"

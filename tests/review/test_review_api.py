@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 from bridge.http.access import COOKIE, digest, new_key, now, whole_key
 from bridge.http.application import Behind, application
 from bridge.http.bounds import Bounds
+from bridge.http.description import Methods
 from bridge.live import Hub
 from bridge.review.timeline import timeline
 from bridge.settings import build
@@ -41,12 +43,13 @@ class House:
         }
         ports = {"visitor_port": 0, "resident_port": 0, "listen": ["127.0.0.1"]}
         self.settings = build({"service": {"data_dir": str(data), **ports}, "tenants": tenants}, environ={})
+        self.tenancy = SimpleNamespace(settings=self.settings, current=self.settings.tenants)
         self.storage = storage
         self.catalogue = cast(Any, storage).catalogue
         self.hub = Hub(lambda *_: False)
         self.recordings = data / "recordings"
         api = application(cast(Behind, self), None)
-        self.app = Bounds(api, api.state.access)
+        self.app = Bounds(api, api.state.access, Methods(api))
 
     async def tell(self, tenant: str, visit: str, told: list[Told]) -> None:
         for seconds, kind, data in told:
@@ -302,7 +305,7 @@ async def test_a_reviewer_judges_on_the_page(house: House, client: httpx2.AsyncC
     assert (done.status_code, done.headers["location"]) == (303, f"{where}?done=reviewed")
     page = (await client.get(f"{where}?done=reviewed", headers=headers)).text
     assert "Avaliação registrada." in page and "linha um<br>&lt;b&gt;dois&lt;/b&gt;" in page
-    assert f"operator:reviewer-{TENANT}" in page
+    assert f"reviewer-{TENANT}" in page
 
 
 async def test_a_viewer_finds_no_form_and_none_is_taken(house: House, client: httpx2.AsyncClient) -> None:
@@ -338,5 +341,5 @@ async def test_a_recording_that_is_gone_is_missed_on_the_page(
 ) -> None:
     (house.recordings / TENANT / "2026-11-21" / f"{VISIT}-visitor.wav").unlink()
     page = (await client.get(f"/console/visits/{VISIT}", headers=await house.operator("viewer"))).text
-    assert "não está mais no lugar: visitor" in page and "não foi gravada: resident-1" in page
+    assert "não está mais no lugar: Visitante" in page and "não foi gravada: Morador" in page
     assert "Não há gravação para ouvir" in page

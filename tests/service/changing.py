@@ -34,6 +34,7 @@ class Folder:
             "listen": ["127.0.0.1"],
             "visitor_port": 0,
             "resident_port": 0,
+            "http_listen": [],
             **service,
         }
         self.write(self.file, "[service]\n" + lines(told))

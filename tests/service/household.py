@@ -44,6 +44,7 @@ def settings(
             "visitor_port": 0,
             "resident_port": 0,
             "listen": ["127.0.0.1"],
+            "http_port": None,
             **service,
         },
         "tenants": {name: usual | dict(own) for name, own in tenants.items()},

@@ -32,6 +32,7 @@ data_dir = "data"
 listen = ["127.0.0.1"]
 visitor_port = 0
 resident_port = 0
+http_listen = []
 drain_s = 30
 {service}
 log = {{ format = "json", level = "debug" }}

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
+import pytest
 
 from bridge.softphone import Softphone, load_wav
 from tests.service.doorman import ASKS, LOWEST, Cast, Part, Turn
@@ -96,6 +97,9 @@ async def test_a_short_word_over_the_greeting(tmp_path: Path) -> None:
         (paused,) = house.of(one.visit, "pause")
         assert abs(paused.data["pause_ms"] - silence) <= 25, name
         assert house.of(one.visit, "barge_in") == []
+        (pauses,) = [turn.data["pauses"] for turn in house.of(one.visit, "turn") if "pauses" in turn.data]
+        assert [ms for _, ms in pauses] == [paused.data["pause_ms"]], "the reviewer sees it too"
+        assert pauses[0][0] == pytest.approx(paused.at_ms - paused.data["pause_ms"], abs=60)
     assert found["along"].creates == found["nothing"].creates == 1, "the greeting alone was asked for"
     assert found["answer"].creates == 2, "what is said over the end of a question is its answer"
 

@@ -66,6 +66,7 @@ async def interrupt(house: Household, cast: Cast, tenant: str, after_s: float) -
     (posted,) = house.of(visit, "barge_in")
     (turn,) = [r for r in await house.records(visit) if r.kind == "turn" and r.data["speaker"] == "agent"]
     assert turn.data["interrupted"] is True
+    assert turn.data["speech_to_silence_ms"] == posted.data["speech_to_silence_ms"]
     return Interruption(
         truncated=float(doorman.truncated["say_1"]),
         posted_heard=float(posted.data["heard_ms"]),

@@ -11,11 +11,21 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.gates.base import Gate, GateAnswer, GateOrder
+from bridge.live import NoSuchCallError
 from bridge.softphone import CallEnded, Softphone
 from storage.base import StorageUnavailable
 from storage.sqlite import SqliteStorage
 from tests.service.doorman import AGREES, ASKS, Cast, Part
-from tests.service.household import AUDIO, Household, Talk, household, spoken_by_host, until, with_cast
+from tests.service.household import (
+    AUDIO,
+    Household,
+    Talk,
+    household,
+    listens,
+    spoken_by_host,
+    until,
+    with_cast,
+)
 from visits.audit import AuditRecord
 
 WAY_TO_THE_GATE = (
@@ -149,3 +159,23 @@ def patient(house: Household, visit: UUID) -> Talk:
         await phone.say(AUDIO / "v06-leticia.wav")
 
     return talk
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+async def test_a_person_who_hangs_up_is_obeyed_although_it_can_t_be_on_record(
+    tmp_path: Path, gate: CountingGate, for_good: bool
+) -> None:
+    async with Cast(Part(ASKS, AGREES)) as cast, household(tmp_path, {"jardim": with_cast(cast)}) as house:
+        visit = uuid4()
+        house.residents[visit] = listens
+        running = asyncio.create_task(house.visit("jardim", visit=visit))
+        await until(lambda: house.of(visit, "briefing.played"), 20, what="the briefing")
+        LeakyStorage.full[str(visit)] = ("visit.hung_up", for_good)
+        with capture_logs() as logs, pytest.raises(NoSuchCallError):
+            await house.service.hub.hang_up(visit, None, "operator:ana")
+        assert (await running).closed.result().kind == "hangup"
+        failed = [line["kind"] for line in logs if line["event"] == "record.failed"]
+        assert failed[0] == "visit.hung_up" and ("visit.ended" in failed) == for_good
+        assert gate.orders == []
+        assert house.service.hub.running() == [] and house.service.open_legs() == 0
+        assert "visit.hung_up" not in await house.kinds(visit)

@@ -56,7 +56,7 @@ def test_it_runs_as_a_user_without_rights() -> None:
 def test_it_says_how_it_is() -> None:
     image = dict(stages()[-1])
     assert 'CMD ["porteiro", "health"]' in image["HEALTHCHECK"]
-    assert image["EXPOSE"] == "8080 8081"
+    assert image["EXPOSE"] == "8080 8081 8082"
     assert image["ENTRYPOINT"] == '["porteiro"]'
     assert image["CMD"] == '["serve"]'
     assert image["STOPSIGNAL"] == "SIGTERM"

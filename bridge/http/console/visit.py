@@ -16,7 +16,7 @@ from bridge.http.console.language import Language
 from bridge.http.console.page import HEADERS
 from bridge.http.console.site import Asked, Site, Times
 from bridge.http.review import MOST_NOTE, Review, draw, judge
-from bridge.review.looking import Looked, Reviews
+from bridge.review.looking import Judgement, Looked, Reviews
 from bridge.review.model import Rule, Timeline
 from bridge.review.picture import ZOOMS
 from bridge.review.story import amount, rows, sentence, shown
@@ -118,21 +118,29 @@ def _given(looked: Looked, t: Language) -> dict[str, Any]:
         "rows": rows(read, t),
         "cost": amount(read.costs[-1], t) if read.costs else None,
         "legs": [track.leg for track in looked.tracks],
-        "mute": _mute(looked),
+        "mute": _mute(looked, t),
         "judgements": looked.judgements,
         "answer_ms": _answer(read),
         "shown": shown,
+        "by": _by,
         "clock": lambda ms: t.duration(ms // 1000),
     }
 
 
-def _mute(looked: Looked) -> list[tuple[str, str]]:
-    """Why which legs can't be heard, or not to their end: pairs of a reason and a leg."""
-    found = [(reason, leg) for leg, reason in looked.missing.items()]
+def _mute(looked: Looked, t: Language) -> list[tuple[str, str]]:
+    """Why which calls can't be heard, or not to their end: pairs of a reason and whose call."""
     heard = {track.leg for track in looked.tracks}
-    return found + [
-        ("failed", lane.leg) for lane in looked.read.lanes if lane.recording_failed and lane.leg in heard
-    ]
+    found = []
+    for lane in looked.read.lanes:
+        reason = looked.missing.get(lane.leg) or ("failed" if lane.recording_failed else None)
+        if reason is not None and (lane.leg in heard) == (reason == "failed"):
+            found.append((reason, t(f"review.lane.{lane.role}")))
+    return found
+
+
+def _by(judgement: Judgement) -> str:
+    """Who judged: an operator by their name alone, anything else as the audit log names it."""
+    return shown(judgement.by.removeprefix("operator:"))
 
 
 def _answer(read: Timeline) -> float | None:
