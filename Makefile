@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pbx conformance chaos lint format serve clean distclean
+.PHONY: help setup demo test test-pbx conformance chaos screenshots lint format serve clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -33,6 +33,9 @@ conformance: setup ## every provider's adapter against its simulator; writes the
 
 chaos: setup ## a thousand visits by chance while all providers break (ARGS="--visits 50 --seed 3"); 20 minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+screenshots: setup ## pictures of the console for docs/console.md (ARGS="visits charts" for some); five minutes
+	@$(BIN)/python -m setup.screenshots $(ARGS)
 
 lint: setup ## style, types and the walls between the rooms
 	@$(BIN)/ruff check .

@@ -16,7 +16,7 @@ import structlog
 
 from audio.frames import TELEPHONE_RATE
 from audio.resample import Resampler
-from bridge.endpoints.web import LineEnded, Origin, WebLine
+from bridge.endpoints.web import LineEnded, NotTakenError, Origin, WebLine
 from bridge.endpoints.web_messages import RATE
 from bridge.live import Hub, LiveEvent, Subscription
 from bridge.rehearsal import NotRingingError, Rehearsal
@@ -114,7 +114,10 @@ class _Play:
             attempt = self._rehearsal.answer(token)
         except NotRingingError:
             return
-        line = await self._residents.web_resident(self._rehearsal.tenant, attempt, NOBODY)
+        try:
+            line = await self._residents.web_resident(self._rehearsal.tenant, attempt, NOBODY)
+        except NotTakenError:
+            return  # the tenant is gone: the telephone rings out
         self._turn.clear()
         try:
             async with asyncio.TaskGroup() as group:

@@ -390,6 +390,8 @@ class Service:
         """A visitor's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
         if not self._open_to_visitors:
             raise NotTakenError("found a service that takes no calls now; /ready says why")
+        if tenant not in self.tenancy.current:
+            raise NotTakenError(f"found the tenant {tenant}, which is gone; allowed: one that is there")
         if full := self._why_full(tenant):
             raise NotTakenError(full)
         now = asyncio.get_running_loop().time()
@@ -397,13 +399,17 @@ class Service:
             self._calls.register(call_id, tenant=tenant, dialled=dialled, tested_by=tested_by, now=now)
         except RegistrationError as error:
             raise NotTakenError(str(error)) from None
-        return await self._web_call(self._doors.of(tenant, "visitor"), call_id, origin)
+        return await self._web_call(tenant, "visitor", call_id, origin)
 
     async def web_resident(self, tenant: str, attempt: UUID, origin: Origin) -> WebLine:
         """A resident's call over the HTTP port; see :class:`bridge.http.audio.Calls`."""
-        return await self._web_call(self._doors.of(tenant, "resident"), attempt, origin)
+        return await self._web_call(tenant, "resident", attempt, origin)
 
-    async def _web_call(self, server: AudioSocketServer, call_id: UUID, origin: Origin) -> WebLine:
+    async def _web_call(self, tenant: str, role: DoorRole, call_id: UUID, origin: Origin) -> WebLine:
+        try:
+            server = self._doors.of(tenant, role)
+        except KeyError:
+            raise NotTakenError(f"found no {role} port of {tenant}: it is gone, or changes now") from None
         made = LendingWeb(server, origin) if self.pool else WebCall(server, origin)
         line = WebLine(await connect(made), call_id)
         await line.open()

@@ -140,7 +140,7 @@ class Chromium:
             zone: the time zone that it is in.
         """
         assert self._playwright is not None, "use it as a context manager"
-        arguments = list(ARGUMENTS)
+        arguments = [*ARGUMENTS, f"--lang={language}"]
         if microphone is not None:
             played = str(microphone) + ("" if repeat else "%noloop")
             arguments.append(f"--use-file-for-fake-audio-capture={played}")
@@ -148,7 +148,7 @@ class Chromium:
             executable_path=self._program,
             args=arguments,
             chromium_sandbox=os.geteuid() != 0,  # it refuses to run as root with one
-            env={**os.environ, "HOME": self._home.name},
+            env={**os.environ, "HOME": self._home.name, "LANGUAGE": language.replace("-", "_")},
         )
         self._browsers.append(browser)
         touches = size[0] < 600

@@ -83,6 +83,7 @@ class Calls(Protocol):
         a call that nobody expects ends at once.
 
         Raises:
+            NotTakenError: the tenant is gone.
             OSError: no file descriptor is left.
         """
 
@@ -122,6 +123,8 @@ async def serve(websocket: WebSocket, work: Callable[[], Awaitable[Closed]]) -> 
         end = await work()
     except Closed as closed:
         end = closed
+    except NotTakenError as error:
+        end = Closed(FULL, str(error))
     except OSError as error:
         log.warning("web_call.not_taken", reason=str(error))
         end = Closed(FULL, "the service has no room for a call; its log says why")
@@ -163,10 +166,7 @@ async def _visit(calls: Calls, websocket: WebSocket) -> Closed:
     visit = uuid4()
     # Before the visit begins: nothing of it is missed.
     with contextlib.closing(calls.hub.subscribe(tenant, TOLD)) as events:
-        try:
-            line = await calls.web_visitor(tenant, visit, origin_of(websocket, "websocket"), dialled=number)
-        except NotTakenError as error:
-            raise Closed(FULL, str(error)) from None
+        line = await calls.web_visitor(tenant, visit, origin_of(websocket, "websocket"), dialled=number)
         log.info("web_call.begins", tenant=tenant, visit=str(visit), by=caller.by)
         talk = Conversation(websocket, line, events, visit, "visitor", own_call, base64=form == "base64")
         await talk.send_text(event_text("ready", visit=str(visit), tenant=tenant, rate=RATE))

@@ -16,9 +16,7 @@ from uuid import UUID
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from bridge.endpoints.web import NotTakenError
 from bridge.endpoints.web_messages import (
-    FULL,
     NO_RIGHT,
     NORMAL,
     NOT_ALLOWED,
@@ -102,10 +100,7 @@ async def _visitor(service: Behind, director: Director, websocket: WebSocket) ->
     director.follow(rehearsal)
     origin = origin_of(websocket, "browser")
     with contextlib.closing(service.hub.subscribe(rehearsal.tenant, SHOWN)) as events:
-        try:
-            line = await service.web_visitor(rehearsal.tenant, rehearsal.id, origin, tested_by=rehearsal.by)
-        except NotTakenError as error:
-            raise Closed(FULL, str(error)) from None
+        line = await service.web_visitor(rehearsal.tenant, rehearsal.id, origin, tested_by=rehearsal.by)
         talk = Conversation(websocket, line, events, rehearsal.id, "visitor", shown)
         await talk.send_text(_ready(rehearsal))
         return await talk.run()
