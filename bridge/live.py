@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
@@ -220,7 +220,7 @@ class Subscription:
     tenant: str | None
     kinds: frozenset[str] | None
     visit: str | None
-    _waiting: deque[LiveEvent] = field(default_factory=lambda: deque(maxlen=QUEUED_EVENTS))
+    _waiting: deque[LiveEvent] = field(default_factory=deque)
     _lost: int = 0
     _gap: bool = False
     _over: bool = False
@@ -241,10 +241,17 @@ class Subscription:
 
     def put(self, event: LiveEvent) -> None:
         """It happened. The oldest that waits is let go where there is no room."""
-        if len(self._waiting) == QUEUED_EVENTS:
+        if len(self._waiting) >= QUEUED_EVENTS:
+            self._waiting.popleft()
             self._lost += 1
         self._waiting.append(event)
         self._wake.set()
+
+    def catch_up(self, events: Iterable[LiveEvent]) -> None:
+        """It happened while this reader was away. All of it is given: no more than is kept."""
+        self._waiting.extend(event for event in events if self.wants(event))
+        if self._waiting:
+            self._wake.set()
 
     def lost(self, count: int) -> None:
         """So many events were lost on their way to us."""
@@ -296,8 +303,18 @@ READINESS: Final = "service.readiness"
 """Whether visitors are taken, and what somebody should look after: everybody may know."""
 
 EVENT_KINDS: Final = frozenset(
-    {kind for kind, one in KINDS.items() if one.scope != "service"}
-    | {"state", "speaking", "partial", "barge_in", "pause", "floor", "session.own_voice", "visit.over"}
+    {kind for kind, one in KINDS.items() if one.scope == "visit"}
+    | {
+        "note",
+        "state",
+        "speaking",
+        "partial",
+        "barge_in",
+        "pause",
+        "floor",
+        "session.own_voice",
+        "visit.over",
+    }
     | {"provider.state", "call.registered", READINESS}
 )
 """Every kind that is told, beside `lost`."""
@@ -520,9 +537,7 @@ class Hub:
         had = int(number)
         if self._kept and had < self._kept[0][0] - 1:
             reader.gap()
-        for at, event in self._kept:
-            if at > had and reader.wants(event):
-                reader.put(event)
+        reader.catch_up(event for at, event in self._kept if at > had)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -552,7 +567,8 @@ def _after(visit: RunningVisit, seen: Seen) -> RunningVisit:
         case "state":
             return replace(visit, state=data["state"])
         case "leg.connected":
-            return replace(visit, legs=(*visit.legs, _leg(seen))[-SHOWN_LEGS:])
+            first, later = visit.legs[:1], visit.legs[1:]
+            return replace(visit, legs=(*first, *later[2 - SHOWN_LEGS :], _leg(seen)))
         case "leg.ended":
             quiet = {"caller_speaks": False, "agent_speaks": False, "caller_says": "", "agent_says": ""}
             return _with_leg(visit, data["leg"], ended=data["reason"] or "ended", **quiet)

@@ -10,8 +10,8 @@ These programs brought no key at all. Now they need one, as `Authorization: Bear
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Coroutine, Mapping
+from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
@@ -303,7 +303,7 @@ def _as_extension(service: Behind, tenant: Tenant, number: str) -> Extension:
         visitors, residents = tenant.visitor_port, tenant.resident_port
     known = _CONDOMINIUM.fullmatch(tenant.id)
     return Extension(
-        id=zlib.crc32(f"{tenant.id}/{number}".encode()),
+        id=int.from_bytes(sha256(f"{tenant.id}/{number}".encode()).digest()[:6]),
         ramal_ia=number,
         ramal_retorno="",
         ip_servidor=service.settings.service.listen[0],
@@ -347,7 +347,9 @@ def _extension(service: Behind, caller: Caller, number: str | None, id: int | No
         Problem: there is none.
     """
     for tenant, one in _extensions(service, caller):
-        if one.id == id if id is not None else number and number in (one.ramal_ia, tenant):
+        by_id = id is not None and one.id == id
+        by_number = id is None and bool(number) and number in (one.ramal_ia, tenant)
+        if by_id or by_number:
             return tenant, one
     raise Problem(404, f"Ramal {f'ID {id}' if id is not None else number} não encontrado")
 

@@ -131,6 +131,7 @@ def test_tenants_do_not_see_each_other() -> None:
 def test_what_is_shown_is_bounded() -> None:
     live = hub()
     begun(live)
+    live.watch(seen("leg.connected", {"leg": "visitor", "role": "visitor"}))
     for number in range(200):
         turn = {"leg": "visitor", "speaker": "caller", "text": "a" * 5000, "started_ms": 1.0, "ended_ms": 2.0}
         live.watch(seen("turn", turn))
@@ -139,6 +140,7 @@ def test_what_is_shown_is_bounded() -> None:
         live.watch(seen("leg.connected", {"leg": f"resident-{number}", "role": "resident"}))
     shown = live.visit(VISIT)
     assert shown is not None and len(shown.turns) == SHOWN_TURNS
+    assert [leg.name for leg in shown.legs] == ["visitor", *(f"resident-{n}" for n in range(193, 200))]
     size = len(str(shown))
     assert size < 100_000, size
 
@@ -239,6 +241,12 @@ async def test_who_comes_back_gets_what_they_missed() -> None:
     again = live.subscribe("a", after=had.id)
     assert [event.data["text"] for event in await all_of(again)] == ["5", "6", "7", "8", "9"]
     assert live.readers == 1
+    for number in range(KEPT_EVENTS - 1):
+        live.watch(note(number))
+    (*_, last) = [event for event in await all_of(again) if event.id]
+    late = live.subscribe("a", after=live._kept[0][1].id)
+    missed = await all_of(late)
+    assert len(missed) == KEPT_EVENTS - 1 > QUEUED_EVENTS and missed[-1] == last, "all that is kept"
 
 
 async def test_who_was_away_too_long_or_had_another_run_is_told_of_a_gap() -> None:
