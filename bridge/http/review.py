@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.responses import Response, StreamingResponse
 
 from bridge.http.access import Caller, allowed, missing, now
@@ -76,6 +76,10 @@ class Wave(BaseModel):
     ours: list[Annotated[int, Field(ge=0, le=255)]]
 
 
+_TIMELINE: Final = TypeAdapter(Timeline)
+_WAVE: Final = TypeAdapter(Wave)
+
+
 class Review(BaseModel):
     """What a reviewer says of a visit."""
 
@@ -122,13 +126,14 @@ def router(service: Behind, reviews: Reviews) -> APIRouter:
             raise missing("visit")
         return looked
 
-    @routes.get("/visits/{visit}/timeline", responses=problems(404))
-    async def timeline(visit: VisitId, caller: Reads) -> Timeline:
+    @routes.get("/visits/{visit}/timeline", response_model=Timeline, responses=problems(404))
+    async def timeline(visit: VisitId, caller: Reads) -> Response:
         """What happened in a visit, on one time line: milliseconds since it began.
 
         All of it is made out of the visit's records, the rules that held too.
         """
-        return (await look(visit, caller)).read
+        looked = await look(visit, caller)
+        return await _json(_TIMELINE, looked.read)
 
     @routes.get(
         "/visits/{visit}/picture",
@@ -149,20 +154,16 @@ def router(service: Behind, reviews: Reviews) -> APIRouter:
         guard = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
         return Response(drawn, media_type="image/svg+xml", headers={"Content-Security-Policy": guard})
 
-    @routes.get("/visits/{visit}/peaks", responses=problems(404))
+    @routes.get("/visits/{visit}/peaks", response_model=Wave, responses=problems(404))
     async def peaks(
         visit: VisitId, caller: Reads, leg: Leg, width: Annotated[int, Query(ge=1, le=WIDEST)] = 1000
-    ) -> Wave:
+    ) -> Response:
         """How loud a leg is: `width` columns from the visit's start to its length."""
         looked = await look(visit, caller)
         (track,) = heard(looked, [leg])
         found = await reviews.columns(track, looked.read.length_ms, width)
-        return Wave(
-            leg=leg,
-            length_ms=looked.read.length_ms,
-            caller=found.caller.tolist(),
-            ours=found.ours.tolist(),
-        )
+        sides = {"caller": found.caller.tolist(), "ours": found.ours.tolist()}
+        return await _json(_WAVE, Wave.model_construct(leg=leg, length_ms=looked.read.length_ms, **sides))
 
     @routes.get(
         "/visits/{visit}/sound",
@@ -205,6 +206,11 @@ async def judge(service: Behind, visit: str, caller: Caller, review: Review) -> 
     note = review.note.strip()
     await service.catalogue.review(visit, review.verdict, note, by=caller.by, at=at)
     return SaidReview(verdict=review.verdict, note=note, by=caller.by, at=at)
+
+
+async def _json(kind: TypeAdapter[Any], value: object) -> Response:
+    """A large answer, written in a thread: the event loop may carry calls."""
+    return Response(await asyncio.to_thread(kind.dump_json, value), media_type="application/json")
 
 
 async def draw(reviews: Reviews, looked: Looked, t: Language, *, zoom: int, zone: tzinfo, alone: bool) -> str:
