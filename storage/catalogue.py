@@ -95,6 +95,21 @@ class SettingsVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class NewSettings:
+    """What a tenant is to be.
+
+    Attributes:
+        expected: the version that was seen; 0: none.
+        content: as in :class:`SettingsVersion`; None: it is to go.
+        by: who wants it.
+    """
+
+    expected: int
+    content: Mapping[str, Any] | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredDirectory:
     """A tenant's directory, as the visits use it."""
 
@@ -233,7 +248,7 @@ class Catalogue(ABC):
     @abstractmethod
     async def put_all(
         self,
-        tenants: Mapping[str, tuple[int, Mapping[str, Any] | None]],
+        tenants: Mapping[str, NewSettings],
         directories: Mapping[str, tuple[int, Iterable[Apartment]]],
         *,
         by: str,
@@ -243,8 +258,9 @@ class Catalogue(ABC):
         """Many changes in one transaction: all of them, or none. Numbers may move from one to another.
 
         Args:
-            tenants: by their ids, the version that is expected, and the settings; None: it is to go.
-            directories: likewise, the version and the apartments.
+            tenants: by their ids.
+            directories: by their tenants, the version that is expected, and the apartments.
+            by: who wants the directories.
             source: where they come from, for people.
 
         Raises:
@@ -511,6 +527,7 @@ __all__ = [
     "Clash",
     "Conflict",
     "KeyRole",
+    "NewSettings",
     "NotThere",
     "NumberKind",
     "Operator",

@@ -15,6 +15,7 @@ from storage.catalogue import (
     Catalogue,
     Changes,
     KeyRole,
+    NewSettings,
     NotThere,
     NumberKind,
     Operator,
@@ -81,7 +82,7 @@ class SqlCatalogue(Catalogue):
 
     async def put_all(
         self,
-        tenants: Mapping[str, tuple[int, Mapping[str, Any] | None]],
+        tenants: Mapping[str, NewSettings],
         directories: Mapping[str, tuple[int, Iterable[Apartment]]],
         *,
         by: str,
@@ -90,8 +91,8 @@ class SqlCatalogue(Catalogue):
     ) -> None:
         """See :meth:`Catalogue.put_all`."""
         contents = {
-            name: (expected, None if tree is None else content_of(tree))
-            for name, (expected, tree) in tenants.items()
+            name: (one.expected, None if one.content is None else content_of(one.content), one.by)
+            for name, one in tenants.items()
         }
         homes = {
             name: (expected, await asyncio.to_thread(checked_apartments, tuple(apartments)))

@@ -185,7 +185,7 @@ def removed(tenant: str, expected: int | None, by: str, at: str, heads: Heads) -
 
 
 def all_put(
-    tenants: Mapping[str, tuple[int, Content | None]],
+    tenants: Mapping[str, tuple[int, Content | None, str]],
     directories: Mapping[str, tuple[int, Sequence[Apartment]]],
     by: str,
     at: str,
@@ -196,16 +196,16 @@ def all_put(
     for name in sorted({*tenants, *directories}):  # in everybody's order, and all before the catalogue
         yield from locked(name, heads)
     yield LockChain(CATALOGUE)
-    for name, (_, content) in tenants.items():
+    for name, (_, content, _) in tenants.items():
         now = next(iter((yield from in_force(name))), None)
         if now is not None and (content is None or content.digest != now.digest):
             # What they had is free before the first takes anything.
             yield Sql("DELETE FROM numbers WHERE tenant = $1", (name,), writes=True)
-    for name, (expected, content) in tenants.items():
+    for name, (expected, content, author) in tenants.items():
         if content is None:
-            yield from removed(name, expected, by, at, heads)
+            yield from removed(name, expected, author, at, heads)
         else:
-            yield from put(name, content, expected, by, at, heads)
+            yield from put(name, content, expected, author, at, heads)
     for name, (expected, apartments) in directories.items():
         yield from replaced(name, apartments, Author(by, at, expected, source), heads)
 

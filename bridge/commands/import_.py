@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.commands.audit import SOUND, UNUSABLE, new_console, write_json
+from bridge.commands.catalogue import author, now
+from bridge.importing import into_database
 from bridge.importing.clients import TABLES
 from bridge.importing.database import DatabaseError, Tables, check_url, connect, look
 from bridge.importing.directories import read_directory
@@ -25,10 +27,14 @@ from bridge.importing.planning import Choices, Sources, plan_all
 from bridge.importing.tables import MAX_BYTES
 from bridge.importing.tenants import TENANT_ID
 from bridge.importing.writer import BusyError, alone, carry_out
-from bridge.settings import SettingsError, settings_file
+from bridge.settings import SettingsError, load, settings_file
 from bridge.showing import safe
 from providers.access import TERMS
+from storage.address import place_of
+from storage.base import StorageError
+from storage.opening import open_storage
 
+DEADLINE_S = 30.0
 PROBLEMS = 1
 """The exit status where something can't be taken: then nothing was written."""
 SIGNS: dict[Action, str] = {"create": "+", "change": "~", "remove": "-", "leave": "="}
@@ -46,7 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="directories and tenants out of spreadsheets and older systems",
         description="Reads directories (CSV, XLSX, apartamentos.json), ramais_config.json, and the tables "
         "extension_ia or clients of a PostgreSQL, and writes directory files and fragments of the settings "
-        "(porteiro.d). Everything is checked first: with any problem nothing is written. See docs/import.md.",
+        "(porteiro.d), or all of it to the database. Everything is checked first: with any problem nothing "
+        "is written. See docs/import.md.",
     )
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="a file, or postgresql://user@host/name (PGPASSWORD)"
@@ -63,6 +70,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--provider", choices=sorted(TERMS), default="", help="of the tenants that come in")
     parser.add_argument(
         "--first-port", type=int, metavar="PORT", help="where ports begin for clients that have none"
+    )
+    parser.add_argument(
+        "--into",
+        choices=("files", "database"),
+        default="files",
+        help="where it goes: files of the settings (default), or the database, at once in force",
     )
     parser.add_argument("--replace", action="store_true", help="what the source does not have any more goes")
     parser.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
@@ -86,10 +99,15 @@ def run(args: argparse.Namespace) -> int:
         choices = _choices(args)
         if args.follow:
             return asyncio.run(_follow(args, choices))
-        return _import(args, _read(args.sources), choices)
+        sources = _read(args.sources)
+        if sources.sheet is not None and not choices.tenant:
+            raise UsageError("whose directory is it? Name the tenant: --tenant jardim")
+        if args.into == "database":
+            return asyncio.run(_import_into_database(args, sources, choices))
+        return _import(args, sources, choices)
     except SettingsError as error:
         _complain(f"{error.source}: {line}" for line in error.problems)
-    except (UsageError, DatabaseError, BusyError) as error:
+    except (UsageError, DatabaseError, BusyError, StorageError) as error:
         _complain([str(error)])
     except OSError as error:
         _complain([f"{error.filename or 'a file'}: {error.strerror}"])
@@ -149,8 +167,6 @@ async def _tables(url: str) -> Tables:
 
 
 def _import(args: argparse.Namespace, sources: Sources, choices: Choices) -> int:
-    if sources.sheet is not None and not choices.tenant:
-        raise UsageError("whose directory is it? Name the tenant: --tenant jardim")
     if args.dry_run:
         plan = plan_all(sources, choices)
     else:
@@ -158,6 +174,24 @@ def _import(args: argparse.Namespace, sources: Sources, choices: Choices) -> int
             plan = plan_all(sources, choices)
             if not plan.problems:
                 carry_out(plan)
+    return _told(args, plan)
+
+
+async def _import_into_database(args: argparse.Namespace, sources: Sources, choices: Choices) -> int:
+    settings = load(args.config)
+    async with await open_storage(settings.database, deadline_s=DEADLINE_S) as storage:
+        catalogue = storage.catalogue
+        kept = await into_database.look(catalogue, settings, choices)
+        plan = into_database.plan_into_database(sources, choices, kept)
+        plan = await into_database.checked(plan, kept, catalogue)
+        if not plan.problems and not args.dry_run:
+            named = ", ".join(safe(place_of(name) if "://" in name else name) for name in args.sources)
+            await into_database.carry_out(plan, catalogue, by=author(), at=now(), source=named)
+    return _told(args, plan)
+
+
+def _told(args: argparse.Namespace, plan: Plan) -> int:
+    """Show what was, or would be, done; the exit status."""
     done = not plan.problems and not args.dry_run
     if args.json:
         write_json({**plan.as_json(), "written": done})
@@ -199,6 +233,8 @@ def _complain(lines: Iterable[str]) -> None:
 async def _follow(args: argparse.Namespace, choices: Choices) -> int:
     if len(args.sources) != 1 or "://" not in args.sources[0] or args.dry_run:
         raise UsageError("--follow takes one database, postgresql://user@host/name, and no --dry-run")
+    if args.into == "database":
+        raise UsageError("--follow keeps files in step; allowed: --into files")
     check_url(args.sources[0])
     keep = replace(choices, replacing=True)
     await follow(args.sources[0], lambda rows: keep_in_step(rows, keep, _say), _say)

@@ -1,6 +1,7 @@
 """What an import would do: changes, problems and notes; and the files that carry it out.
 
-Readers and planners fill it. It is carried out as a whole (`writer.py`) or, with any problem, not at all.
+Readers and planners fill it. It is carried out as a whole (`writer.py`, or by the database) or, with any
+problem, not at all.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from storage.catalogue import NewSettings
+from visits.directory import Apartment
 
 Action = Literal["create", "change", "remove", "leave"]
 Kind = Literal["tenant", "apartment"]
@@ -52,12 +56,16 @@ class Plan:
 
     ``notes``: what is not taken over, or should be looked at; nothing that keeps it from being carried out.
     ``files``: what each file is to hold, None: it is to go. Files that stay as they are do not appear.
+    ``tenants``, ``directories``: likewise what the database is to keep; of a directory the version that was
+    seen, and its apartments.
     """
 
     changes: tuple[Change, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     files: Mapping[Path, bytes | None] = field(default_factory=dict)
+    tenants: Mapping[str, NewSettings] = field(default_factory=dict)
+    directories: Mapping[str, tuple[int, tuple[Apartment, ...]]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -79,16 +87,25 @@ class Plan:
             "files": {
                 str(path): "remove" if content is None else "write" for path, content in self.files.items()
             },
+            "database": {
+                **{
+                    f"tenants.{name}": "remove" if one.content is None else "write"
+                    for name, one in self.tenants.items()
+                },
+                **{f"directories.{name}": "write" for name in self.directories},
+            },
         }
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """Several plans as one. No two may write the same file."""
+    """Several plans as one. No two may write the same file, tenant or directory."""
     return Plan(
         tuple(change for plan in plans for change in plan.changes),
         tuple(problem for plan in plans for problem in plan.problems),
         tuple(note for plan in plans for note in plan.notes),
         {path: content for plan in plans for path, content in plan.files.items()},
+        {name: one for plan in plans for name, one in plan.tenants.items()},
+        {name: one for plan in plans for name, one in plan.directories.items()},
     )
 
 

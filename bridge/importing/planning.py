@@ -73,7 +73,7 @@ def plan_all(sources: Sources, choices: Choices) -> Plan:
         file = directory_file(choices.config, choices.tenant)
         plans.append(plan_directory(sources.sheet, choices.tenant, file, replacing=choices.replacing))
     written = {file: content for plan in plans for file, content in plan.files.items()}
-    extensions = _extensions(sources, choices)
+    extensions = extensions_of(sources, choices)
     drafts: tuple[TenantDraft, ...] = ()
     if extensions is not None:
         drafts = () if extensions.problems else drafts_of(extensions.rows, choices.known_as, choices.provider)
@@ -94,11 +94,11 @@ def plan_all(sources: Sources, choices: Choices) -> Plan:
     if isinstance(settings, tuple):
         return replace(whole, problems=settings)
     rows = extensions.rows if extensions is not None else ()
-    notes = [*_unused_names(rows, sources.tables, choices), *notes_of(rows, settings.service.listen)]
+    notes = [*unused_names(rows, sources.tables, choices), *notes_of(rows, settings.service.listen)]
     return replace(whole, notes=(*notes, *whole.notes))
 
 
-def _unused_names(rows: Sequence[Extension], tables: Mapping[str, Rows], choices: Choices) -> list[str]:
+def unused_names(rows: Sequence[Extension], tables: Mapping[str, Rows], choices: Choices) -> list[str]:
     """A slip of the pen in --as would have a tenant come in by another name."""
     there = {one.condominium for one in rows} | {str(row["client_id"]) for row in tables.get("clients", ())}
     unused = [f"{key}={tenant}" for key, tenant in choices.known_as.items() if key not in there]
@@ -125,7 +125,7 @@ def _known_ports(config: Path) -> dict[str, tuple[int, int]]:
     return {name: _pair(said) for name, said in known if {"visitor_port", "resident_port"} <= set(said)}
 
 
-def _extensions(sources: Sources, choices: Choices) -> Extensions | None:
+def extensions_of(sources: Sources, choices: Choices) -> Extensions | None:
     """Of the file and of the table together; an intercom in both is one."""
     found = [sources.ramais] if sources.ramais is not None else []
     if "extension_ia" in sources.tables:
@@ -141,4 +141,4 @@ def _pair(settings: Mapping[str, Any]) -> tuple[int, int]:
     return settings["visitor_port"], settings["resident_port"]
 
 
-__all__ = ["Choices", "Sources", "plan_all"]
+__all__ = ["Choices", "Sources", "extensions_of", "plan_all", "unused_names"]

@@ -104,7 +104,7 @@ def plan_tenants(
                 "tenant",
                 draft.id,
                 draft.id,
-                _differences(before or {}, settings),
+                differences(before or {}, settings),
             )
         )
         files[file] = _fragment(draft.id, settings)
@@ -152,7 +152,8 @@ def _written(file: Path) -> dict[str, Any]:
     return dict(next(iter(tenants.values()), {}))
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between two tables of settings, a line each."""
     lines = []
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
@@ -184,6 +185,7 @@ def _toml(value: str | int | list[str]) -> str:
 __all__ = [
     "Source",
     "TenantDraft",
+    "differences",
     "directory_file",
     "known_tenants",
     "plan_tenants",

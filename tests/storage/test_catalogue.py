@@ -19,6 +19,7 @@ from storage.catalogue import (
     Catalogue,
     Clash,
     Conflict,
+    NewSettings,
     NotThere,
     StoredStanding,
 )
@@ -198,21 +199,22 @@ async def test_many_changes_are_one(storage: SqlStorage, catalogue: Catalogue) -
     await put(catalogue, "sol", visitor_port=9201, resident_port=9202, numbers=["2"])
     await put(catalogue, "mar", visitor_port=9301, resident_port=9302)
     counter = await catalogue.counter()
-    swapped: dict[str, tuple[int, dict[str, Any] | None]] = {
-        "jardim": (1, settings(numbers=["2"], visitor_port=9201)),
-        "sol": (1, settings(numbers=["1"], visitor_port=9101, resident_port=9202)),
-        "mar": (1, None),
-        "lua": (0, settings(visitor_port=9301, resident_port=9302)),
+    swapped = {
+        "jardim": NewSettings(1, settings(numbers=["2"], visitor_port=9201), ANA),
+        "sol": NewSettings(1, settings(numbers=["1"], visitor_port=9101, resident_port=9202), "import:x"),
+        "mar": NewSettings(1, None, ANA),
+        "lua": NewSettings(0, settings(visitor_port=9301, resident_port=9302), ANA),
     }
     said = {"by": ANA, "at": at(1)}
     with pytest.raises(Conflict):
         await catalogue.put_all(swapped, {"lua": (3, APARTMENTS)}, **said)
     assert await catalogue.counter() == counter and await catalogue.owner("number", "1") == "jardim"
     await catalogue.put_all(swapped, {"lua": (0, APARTMENTS)}, **said, source="clients")
-    assert [each.tenant for each in await catalogue.tenants()] == ["jardim", "lua", "sol"]
+    found = await catalogue.tenants()
+    assert [(each.tenant, each.by) for each in found] == [("jardim", ANA), ("lua", ANA), ("sol", "import:x")]
     assert await catalogue.owner("number", "1") == "sol" and await catalogue.owner("port", "9301") == "lua"
     assert await apartments(catalogue, "lua") == APARTMENTS
-    taken = {"jardim": (2, settings(numbers=["1"]))}
+    taken = {"jardim": NewSettings(2, settings(numbers=["1"]), ANA)}
     with pytest.raises(Clash):
         await catalogue.put_all(taken, {}, **said)
     assert await catalogue.owner("number", "2") == "jardim"
