@@ -82,7 +82,12 @@ def _called(tool: str) -> Step[tuple[str, Any]]:
     few = yield from _few_called(tool)
     if few is not None:
         return "v.id IN ?", few
-    return "EXISTS (SELECT 1 FROM tool_calls c WHERE c.visit = v.id AND c.name = ?)", tool
+    return _any("tool_calls c WHERE c.visit = v.id AND c.name = ?"), tool
+
+
+def _any(rows: str) -> str:
+    """The condition that there are such rows. Of an EXISTS PostgreSQL would first read all that there are."""
+    return f"(SELECT count(*) FROM {rows}) > 0"
 
 
 def _few_called(tool: str) -> Step[tuple[str, ...] | None]:
@@ -106,8 +111,8 @@ def records_on_page(wanted: RecordFilter, after: str | None, limit: int) -> Step
         ("(at, tenant, seq) < (?, ?, ?)", None if after is None else key_of(after, str, str, int)),
     ]
     if wanted.tool:
-        called = "SELECT 1 FROM tool_calls c WHERE c.visit = audit.visit AND c.seq = audit.seq AND c.name = ?"
-        of_all.append((f"EXISTS ({called})", wanted.tool))
+        called = "tool_calls c WHERE c.visit = audit.visit AND c.seq = audit.seq AND c.name = ?"
+        of_all.append((_any(called), wanted.tool))
     visits: tuple[str, ...] | None = None
     if of_visits := _outcome_and_names(wanted):
         visits = yield from _few_visits(wanted, of_visits)
@@ -143,7 +148,7 @@ def _of_such_a_visit(conditions: list[tuple[str, Any]]) -> tuple[str, tuple[str,
     """The condition that a record's visit is so."""
     texts = " AND ".join(text for text, _ in conditions)
     values = [each for _, value in conditions for each in (value if isinstance(value, tuple) else (value,))]
-    return f"EXISTS (SELECT 1 FROM visits v WHERE v.id = audit.visit AND {texts})", tuple(values)
+    return _any(f"visits v WHERE v.id = audit.visit AND {texts}"), tuple(values)
 
 
 def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> list[list[tuple[str, Any]]]:

@@ -93,6 +93,13 @@ def _said(text: str, name: str | None) -> bool:
     return not text or (name is not None and all(word in fold(name) for word in fold(text).split()))
 
 
+def _of_such(wanted: RecordFilter, visit: Told | None) -> bool:
+    if not (wanted.outcomes or wanted.resident or wanted.visitor):
+        return True
+    like = VisitFilter(outcomes=wanted.outcomes, resident=wanted.resident, visitor=wanted.visitor)
+    return visit is not None and visit.fits(like)
+
+
 def any_visits(chance: random.Random) -> VisitFilter:
     """Some of all there can be asked for."""
 
@@ -160,6 +167,7 @@ async def test_any_filter_gives_the_records_that_fit_and_no_others(
         await each.tell(storage)
     await storage.append("", "", at(0), "service.started", {})
     whole = await records(storage)
+    visits = {each.id: each for each in told}
 
     def fits(record: AuditRecord, wanted: RecordFilter) -> bool:
         return all(
@@ -170,11 +178,12 @@ async def test_any_filter_gives_the_records_that_fit_and_no_others(
                 not wanted.kinds or record.kind in wanted.kinds,
                 not wanted.visit or record.visit == wanted.visit,
                 not wanted.tool or (record.kind == "tool.called" and record.data["name"] == wanted.tool),
+                _of_such(wanted, visits.get(record.visit)),
             )
         )
 
     seen = 0
-    for _ in range(120):
+    for _ in range(200):
         wanted = RecordFilter(
             tenants=chance.choice((None, None, [], ["jardim"], [""], ["sol", "mar", ""], TENANTS)),
             since=chance.choice((None, None, at(chance.randint(0, 8)))),
@@ -182,6 +191,9 @@ async def test_any_filter_gives_the_records_that_fit_and_no_others(
             kinds=chance.choice(((), (), ["turn"], ["tool.called", "visit.ended"], sorted(KINDS))),
             tool=chance.choice(("", "", "", *TOOLS)),
             visit=chance.choice(("", "", chance.choice(told).id)),
+            outcomes=chance.choice(((), (), ["denied"], ["running", "failed"])),
+            resident=chance.choice(("", "", "", "luis", "RENATA")),
+            visitor=chance.choice(("", "", "", "joao", "x")),
         )
         limit = chance.choice((1, 7, 200))
         found: list[AuditRecord] = []
@@ -198,7 +210,7 @@ async def test_any_filter_gives_the_records_that_fit_and_no_others(
         )
         assert found == fitting, wanted
         seen += len(found)
-    assert seen > 500
+    assert seen > 300
 
 
 async def test_a_visit_that_comes_meanwhile_moves_no_page(storage: SqlStorage) -> None:
