@@ -341,6 +341,14 @@ class Service:
         except ValueError as error:
             raise SettingsError([f"service.http_certificate: can't be used: {error}"]) from error
         log.info("http.open", port=self._http.port, tls=tls is not None)
+        await self._say_how_to_get_in()
+
+    async def _say_how_to_get_in(self) -> None:
+        """There is no default password: whoever has just installed this is told how to make an operator."""
+        # A database that is away has a warning of its own, and holds nobody up.
+        with contextlib.suppress(StorageUnavailable):
+            if not await self.catalogue.operators():
+                log.warning("operator.none", command="porteiro operator add LOGIN --role admin")
 
     # ----------------------------------------------------------------------------------------------------
     # Calls

@@ -30,7 +30,7 @@ from bridge.http import (
 )
 from bridge.http.access import Access
 from bridge.http.console import site
-from bridge.http.console.application import console
+from bridge.http.console.application import Parts, console
 from bridge.http.console.page import ROOT
 from bridge.http.description import PATH, describe
 from bridge.http.problems import Problem, of_fault, of_problem, of_routing, of_storage, of_validation
@@ -89,6 +89,9 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     app.state.log_ins = log_ins = sessions.LogIns(service)
     reviews = review.reviews_of(service)
     houses = tenants.Tenants(service)
+    directories, own_keys = directory.Directories(houses), keys.Keys(houses)
+    staff = operators.Operators(houses, log_ins)
+    log = audit.Log(lambda: service.storage)
     recordings = Recordings(lambda: service.settings.service.recordings_path)
     app.include_router(health.router(service))
     for router in (
@@ -99,11 +102,11 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
         providers.router(service),
         review.router(service, reviews),
         tenants.router(houses),
-        directory.router(directory.Directories(houses)),
+        directory.router(directories),
         visits.router(lambda: service.storage, recordings),
-        audit.router(audit.Log(lambda: service.storage), Verifying(lambda: service.settings.database)),
-        keys.router(keys.Keys(houses)),
-        operators.router(operators.Operators(houses, log_ins)),
+        audit.router(log, Verifying(lambda: service.settings.database)),
+        keys.router(own_keys),
+        operators.router(staff),
     ):
         app.include_router(router, prefix="/v1")
     app.include_router(older.router(service))
@@ -120,5 +123,6 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     app.router.routes.extend([*audio.routes(service), *rehearsals.routes(service)])
     app.add_route(PATH, openapi, ["GET"])
     app.add_route("/", home, ["GET"])
-    app.mount(ROOT, console(service, log_ins, reviews))
+    parts = Parts(log_ins, reviews, houses, directories, log, staff, own_keys)
+    app.mount(ROOT, console(service, parts))
     return app

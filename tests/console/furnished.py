@@ -140,7 +140,7 @@ async def furnish(storage: Storage, visits: int, days: int = 28, **texts: str) -
 
 @asynccontextmanager
 async def furnished(
-    data: Path, *, visits: int = 0, people: bool = True, **texts: str
+    data: Path, *, visits: int = 0, people: bool = True, texts: Mapping[str, str] | None = None
 ) -> AsyncIterator[Furnished]:
     """A running service with two condominiums and everybody of :data:`PEOPLE`."""
     tenants: dict[str, dict[str, Any]] = {
@@ -162,7 +162,7 @@ async def furnished(
                 at=at,
             )
         if visits:
-            await furnish(running.storage, visits, 28, **texts)
+            await furnish(running.storage, visits, 28, **(texts or {}))
         yield Furnished(running)
     finally:
         await running.stop()

@@ -18,7 +18,7 @@ from bridge.http.console.language import LANGUAGES, choose, read_languages
 CONSOLE = Path(language.__file__).parent
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 PYTHON = sorted(CONSOLE.glob("*.py"))
-WORDLESS = {"Porteiro", "porteiro operator add", "CSV", "JSON", "TOML", "p50", "p95"}
+WORDLESS = {"Porteiro", "porteiro operator add ana --role admin", "CSV", "JSON", "TOML", "p50", "p95"}
 """What is called the same in every language."""
 SPOKEN = ("alt", "title", "placeholder", "aria-label", "value", "data-label", "data-confirm", "data-done")
 """Attributes that people see or hear."""

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from bridge.http.console import charts, entrance, live, test_calls, visit, visits
+from bridge.http.audit import Log
+from bridge.http.console import (
+    audit,
+    charts,
+    directory,
+    entrance,
+    live,
+    people,
+    tenants,
+    test_calls,
+    visit,
+    visits,
+)
 from bridge.http.console.page import Pages
 from bridge.http.console.site import Behind, Site
+from bridge.http.directory import Directories
+from bridge.http.keys import Keys
+from bridge.http.operators import Operators
 from bridge.http.sessions import LogIns
+from bridge.http.tenants import Tenants
 from bridge.review.looking import Reviews
 from storage.base import StorageError
 
 
-def console(service: Behind, log_ins: LogIns, reviews: Reviews) -> Starlette:
+@dataclass(frozen=True)
+class Parts:
+    """What pages share with the resources of the API: the same is done, whoever asks."""
+
+    log_ins: LogIns
+    reviews: Reviews
+    tenants: Tenants
+    directories: Directories
+    log: Log
+    operators: Operators
+    keys: Keys
+
+
+def console(service: Behind, parts: Parts) -> Starlette:
     """All pages. A new group of them is a file beside this one, whose routes are added here."""
     site = Site(Pages(), service)
     routes: list[BaseRoute] = [
         *site.pages.assets.routes(),
-        *entrance.routes(site, log_ins),
+        *entrance.routes(site, parts.log_ins),
         *live.routes(site),
         *visits.routes(site),
-        *visit.routes(site, reviews),
+        *visit.routes(site, parts.reviews),
         *charts.routes(site),
         *test_calls.routes(site),
+        *audit.routes(site, parts.log),
+        *tenants.routes(site, parts.tenants),
+        *directory.routes(site, parts.tenants, parts.directories),
+        *people.routes(site, parts.operators, parts.keys),
     ]
     return Starlette(
         routes=routes,

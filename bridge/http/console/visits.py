@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import fields
 from typing import Final
 from urllib.parse import urlencode
 
-from starlette.responses import Response
+import orjson
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from bridge.http.audit import harmless
+from bridge.http.console.page import HEADERS
 from bridge.http.console.periods import bounds_of
 from bridge.http.console.site import Asked, Site, Times
+from storage.base import VisitSummary
 from storage.filters import VisitFilter
+from storage.paging import MAX_PAGE
 from tools.registry import porteiro_tools
 from visits.events import Outcome, Role
 
@@ -47,9 +57,52 @@ def routes(site: Site) -> list[Route]:
             outcomes=OUTCOMES,
             decisions=DECISIONS,
             reviews=REVIEWS,
+            may_export=asked.caller.at_least("reviewer"),
         )
 
-    return [site.page("/visits", visits, "visits:read")]
+    async def export(asked: Asked) -> Response:
+        """All visits of a filter, page after page: a long one holds nobody up."""
+        wanted = wanted_visits(asked, {name: asked.query(name, 80) for name in FILTERS})
+        as_table = asked.path("kind") == "csv"
+        kind = "text/csv" if as_table else "application/jsonl"
+        return StreamingResponse(
+            _exported(asked, wanted, _table if as_table else _lines),
+            media_type=kind,
+            headers={**HEADERS, "content-disposition": f'attachment; filename="visits.{asked.path("kind")}"'},
+        )
+
+    return [
+        site.page("/visits", visits, "visits:read"),
+        site.page("/visits.{kind}", export, "visits:read", role="reviewer"),
+    ]
+
+
+async def _exported(
+    asked: Asked, wanted: VisitFilter, written: Callable[[Sequence[VisitSummary], bool], bytes]
+) -> AsyncIterator[bytes]:
+    after: str | None = None
+    first = True
+    while first or after is not None:
+        page = await asked.service.storage.visit_page(wanted, after=after, limit=MAX_PAGE)
+        yield await asyncio.to_thread(written, page.items, first)
+        first, after = False, page.next
+
+
+def _lines(visits: Sequence[VisitSummary], _: bool) -> bytes:
+    """Visits as JSON, one a line."""
+    return b"".join(orjson.dumps(visit, option=orjson.OPT_APPEND_NEWLINE) for visit in visits)
+
+
+def _table(visits: Sequence[VisitSummary], first: bool) -> bytes:
+    """Visits as a table that Excel in Portuguese reads, and takes none of for a formula."""
+    text = io.StringIO()
+    rows = csv.writer(text, delimiter=";", lineterminator="\r\n")
+    names = [field.name for field in fields(VisitSummary)]
+    if first:
+        text.write("\ufeff")
+        rows.writerow(names)
+    rows.writerows([harmless(getattr(visit, name)) for name in names] for visit in visits)
+    return text.getvalue().encode()
 
 
 def wanted_visits(asked: Asked, said: dict[str, str]) -> VisitFilter:

@@ -1,0 +1,103 @@
+"""The audit log: its records by filters, and whether its chains are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge.http.audit import Log, RecordFilters
+from bridge.http.console.page import in_json
+from bridge.http.console.periods import bounds_of
+from bridge.http.console.site import Asked, Site, Times
+from bridge.http.console.visits import OUTCOMES, TOOLS
+from visits.audit import KINDS
+
+PER_PAGE: Final = 100
+FILTERS: Final = ("tenant", "since", "until", "kind", "tool", "outcome", "resident", "visitor", "visit")
+SERVICE: Final = "-"
+"""As a tenant: the service's own chain."""
+
+
+def routes(site: Site, log: Log) -> list[Route]:
+    """The pages of this file."""
+
+    async def records(asked: Asked) -> Response:
+        said = {name: asked.query(name, 80) for name in FILTERS}
+        after = asked.query("after", 400) or None
+        filters = _filters(asked, said)
+        wanted = await log.wanted(asked.caller, filters)
+        page = await asked.service.storage.record_page(wanted, after=after, limit=PER_PAGE)
+        told = {name: value for name, value in said.items() if value}
+        return await asked.show(
+            "audit.html",
+            page=page,
+            said=said,
+            filtered=bool(told),
+            query=urlencode(told),
+            export=urlencode(filters.model_dump(mode="json", exclude_defaults=True), doseq=True),
+            later=bool(after),
+            tenants=_chains(site, asked),
+            kinds=sorted(KINDS),
+            tools=TOOLS,
+            outcomes=OUTCOMES,
+            may_export=asked.caller.at_least("reviewer"),
+            line=line_of,
+        )
+
+    return [site.page("/audit", records, "audit:read")]
+
+
+def _chains(site: Site, asked: Asked) -> dict[str, str]:
+    """The chains that somebody may choose among."""
+    chains = site.seen_by(asked.caller)
+    return {**chains, SERVICE: asked.t("audit.service")} if asked.caller.rules else chains
+
+
+def _filters(asked: Asked, said: dict[str, str]) -> RecordFilters:
+    """The filter that an address names; what is none of a list's values is any."""
+    of_service = said["tenant"] == SERVICE
+    tenant = None if of_service else said["tenant"] or None
+    zone = Times(asked.t, asked.site.tenants()).zone(tenant or asked.caller.tenant)
+    since, until = bounds_of(said["since"], said["until"], zone)
+    given: dict[str, Any] = {
+        "tenant": tenant if tenant is None else asked.caller.own(tenant),
+        "service": of_service,
+        "since": since,
+        "until": until,
+        "kind": [said["kind"]] if said["kind"] in KINDS else [],
+        "tool": said["tool"] if said["tool"] in TOOLS else "",
+        "outcome": [said["outcome"]] if said["outcome"] in OUTCOMES else [],
+        "resident": said["resident"],
+        "visitor": said["visitor"],
+        "visit": _uuid(said["visit"]),
+    }
+    return RecordFilters.model_validate(given)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+DULL: Final = frozenset(
+    {"digest", "heads", "usage", "call", "started_ms", "ended_ms", "response_ms", "heard_ms", "sha256"}
+)
+"""What a line leaves out: the whole record stands behind it."""
+
+
+def line_of(data: Mapping[str, Any]) -> str:
+    """What a record says, in one line: names and values, the longest ones shortened."""
+    parts = []
+    for name, value in data.items():
+        if name in DULL or value in (None, "", [], {}):
+            continue
+        text = value if isinstance(value, str) else in_json(value).strip("[]{}")
+        parts.append(f"{name}: {text[:80]}{'…' if len(text) > 80 else ''}")
+    return " · ".join(parts[:6])
