@@ -35,6 +35,9 @@ DESKTOP = (1280, 800)
 PHONE = (390, 844)
 """Width and height in CSS pixels."""
 
+PACKAGES = ("chromium", "chromium-l10n")
+"""Of Debian; without the second one a browser writes days as Americans do, whatever language it asks for."""
+
 ARGUMENTS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -68,7 +71,7 @@ def install() -> Path:
         raise NoChromium("Chromium is missing: apt-get install chromium")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with package_manager():
-        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
             done = subprocess.run(
                 ["apt-get", "--quiet", *arguments], env=quiet, capture_output=True, text=True, timeout=600
             )

@@ -133,6 +133,7 @@ function told(message) {
     case "ready":
       talking = true;
       status("talking", "info");
+      start.hidden = true;
       hangUp.hidden = false;
       if (keys) keys.hidden = false;
       return;
