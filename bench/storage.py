@@ -2,8 +2,8 @@
 
 SQLite in a new file, or the PostgreSQL that is named: an empty database, whose tables its user owns. It is
 filled past the service with visits of fourteen records, over a thousand tenants, one of which has a twentieth
-of them; then the store itself is measured: appends by how many visits write at once, what a call and the
-review look up, and `verify`.
+of them, and each of which has a directory of fifty residents; then the store itself is measured: appends by
+how many visits write at once, what a call and the review look up, and `verify`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.address import Database, database_of
+from storage.filters import RecordFilter, VisitFilter
 from storage.maintenance import upgrade
 from storage.opening import open_storage
 from storage.postgresql import session
@@ -37,6 +38,7 @@ from storage.projection import TABLES, VisitRows
 from storage.store import SqlStorage
 from storage.verifying import verify_all
 from visits.audit import AuditRecord, Draft, Head, canonical, stamp
+from visits.directory import Apartment
 from visits.personal import COMMITMENT, SALT_BYTES, commitment, split
 
 RECORDS = 1_000_000
@@ -51,6 +53,15 @@ PROCESSES = sorted({1, len(os.sched_getaffinity(0))})
 LOOKS = 30
 BATCH = 2_000
 """Visits that are written at once while it is filled."""
+
+APARTMENTS = 25
+"""Of each tenant, with two residents each."""
+DIRECTORIES_AT_ONCE = 20
+SURNAMES = [
+    f"{a}{b}"
+    for a in ["Al", "Bar", "Cor", "Dan", "Es", "Fer", "Gon", "Lim"]
+    for b in ["es", "da", "osa", "ino", "eira"]
+]
 
 CALL = {"leg": "visitor", "call": "c1", "name": "lookup_apartment"}
 VISIT: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -85,6 +96,8 @@ VISIT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("gate.answered", {"opened": True, "detail": "200 OK"}),
     ("visit.ended", {"outcome": "authorized", "reason": "opened", "visitor_name": "João"}),
 )
+NAMES = [f"{first} {last}" for first in ["Ana", "João", "Rui", "Sônia", "Caio"] for last in SURNAMES]
+"""Two hundred visitors."""
 PLACE = "0" * 64
 """Where a record's commitment to what it says of people is put."""
 
@@ -96,6 +109,11 @@ def _prepared(kind: str, data: dict[str, Any]) -> tuple[str, str]:
 
 
 TEXTS = [_prepared(kind, data) for kind, data in VISIT]
+ENDS = [
+    (ended, _prepared("visit.ended", ended))
+    for name in NAMES
+    for ended in ({**VISIT[-1][1], "visitor_name": name},)
+]
 
 
 @dataclass
@@ -119,6 +137,8 @@ class Filler:
                 if denied and kind in ("gate.requested", "gate.answered"):
                     kind, data, text, personal = "note", {}, "{}", ""
                 salt = token_hex(SALT_BYTES)
+                if kind == "visit.ended":
+                    data, (text, personal) = ENDS[self.made % len(ENDS)]
                 if personal:
                     text = text.replace(PLACE, commitment(salt, personal))
                 at = stamp(start + timedelta(seconds=number))
@@ -164,6 +184,7 @@ def fill_sqlite(file: Path, visits: int) -> None:
     connection.executemany(_insert("heads", ("tenant", "seq", "hash")), ends)
     for _, sql in guards:
         connection.execute(sql)
+    connection.execute("UPDATE visits SET visitor_name = visitor_name")  # what a guard keeps beside it
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
@@ -189,6 +210,27 @@ async def fill_postgres(database: Database, visits: int) -> None:
         for guarded in ("audit", "heads"):
             await connection.execute(f"ALTER TABLE {guarded} ENABLE TRIGGER USER")
         await connection.execute("VACUUM ANALYZE")
+
+
+async def fill_directories(storage: SqlStorage) -> None:
+    """Fifty thousand residents, through the catalogue."""
+    for start in range(0, TENANTS, DIRECTORIES_AT_ONCE):
+        directories = {
+            f"t{number}": (
+                0,
+                [
+                    Apartment(
+                        number=str(100 + one),
+                        block=None,
+                        residents=tuple(NAMES[(number + one * 2 + which) % len(NAMES)] for which in (0, 1)),
+                        dial=(f"sip:{100 + one}@t{number}",),
+                    )
+                    for one in range(1, APARTMENTS + 1)
+                ],
+            )
+            for number in range(start, min(start + DIRECTORIES_AT_ONCE, TENANTS))
+        }
+        await storage.catalogue.put_all({}, directories, by="bench", at=_now())
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -249,7 +291,31 @@ async def measure(storage: SqlStorage, visits: int) -> dict[str, Any]:
     some = [each.id for each in await storage.visits(limit=LOOKS + 1, offset=visits // 2)]
     middle = stamp(START + visits * EVERY / 2)
     found: dict[str, Any] = {"looks": {}, "appends": {}}
+    directory = await storage.catalogue.directory(LARGE)
+    assert directory is not None
+    apartment = directory.directory.apartments[-1]
+    resident = apartment.residents[0]
+
+    async def asked(number: int) -> None:
+        match = directory.directory.find_apartment("é no apartamento cento e vinte e cinco, por favor")
+        assert match.apartment == apartment
+        assert directory.directory.match_resident(apartment, resident).resident == resident
+
+    def page(**wanted: Any) -> Callable[[int], Awaitable[object]]:
+        return lambda number: storage.visit_page(VisitFilter(**wanted), limit=50)
+
     for name, look in {
+        "a call: apartment and resident, in memory": asked,
+        "a call: its directory, when it was changed": lambda n: storage.catalogue.directory(f"t{n}"),
+        "review, all tenants: denied": page(outcomes=("denied",), decision="denied"),
+        "review, all tenants: a visitor": page(visitor="sonia goneira"),
+        "review, all tenants: nobody of that name": page(visitor="ninguem"),
+        "review, one tenant: a visitor": page(tenants=(LARGE,), visitor="ana"),
+        "review, one tenant: an apartment, by time": page(tenants=(LARGE,), apartment="501", since=middle),
+        "review, one tenant: a tool": page(tenants=(LARGE,), tool="lookup_apartment"),
+        "review: records of a tool": lambda n: storage.record_page(
+            RecordFilter(tenants=(LARGE,), tool="lookup_apartment"), limit=50
+        ),
         "a visit's id": lambda n: storage.visit_exists(some[n]),
         "a whole visit": lambda n: storage.visit(some[n]),
         "what a tenant spent": lambda n: storage.spending(f"t{n}", middle),
@@ -281,6 +347,7 @@ async def run(url: str, records: int) -> dict[str, Any]:
             await asyncio.to_thread(fill_sqlite, database.file, visits)
         filled_s = time.perf_counter() - began
         async with await open_storage(database, deadline_s=120) as storage:
+            await fill_directories(storage)
             found = await measure(storage, visits)
         records = visits * len(VISIT)
         found["verify"] = {str(n): records / await _verified(database, n) for n in PROCESSES}

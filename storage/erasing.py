@@ -189,30 +189,38 @@ class PersonalCheck:
         """The erasures that the chain tells of, so far."""
         return frozenset(self._told)
 
-    def feed(self, record: StoredRecord, public: dict[str, Any]) -> dict[str, Any] | None:
-        """The next record, and its sealed data, which gives its hash and is changed in place.
+    def feed(
+        self,
+        seq: int,
+        visit: str,
+        at: str,
+        kind: str,
+        salt: str | None,
+        kept: str | None,
+        public: dict[str, Any],
+    ) -> dict[str, Any] | None:
+        """The next record: what is kept beside it, and its sealed data, which is changed in place.
 
         Returns the data as its readers see it; None where it is not what was sealed.
         """
-        seq, kept = record.seq, record.personal
         self._last = seq
         sealed_on = public.get(COMMITMENT)
         if kept is None:
             if sealed_on is not None and committed(public) is not None:
-                self._gone.setdefault(record.visit, []).append((seq, is_transcript(record.kind)))
-                return blanked(record.kind, public)
-            if record.kind in ERASURES:
-                self._told.update(erasures_in(seq, record.at, public))
+                self._gone.setdefault(visit, []).append((seq, is_transcript(kind)))
+                return blanked(kind, public)
+            if kind in ERASURES:
+                self._told.update(erasures_in(seq, at, public))
             return public
         try:
-            if commitment(record.salt or "", kept) == sealed_on:
+            if commitment(salt or "", kept) == sealed_on:
                 return merged(public, decode_sound(kept))
         except (ValueError, TypeError, AttributeError):  # somebody's edit
             pass
         if sealed_on is None:
-            self._add("personal-added", record, "nothing of it was sealed")
+            self._add("personal-added", seq, visit, "nothing of it was sealed")
         else:
-            self._add("personal-changed", record, "what is kept of it is not what was sealed")
+            self._add("personal-changed", seq, visit, "what is kept of it is not what was sealed")
         return None
 
     def finish(self, kept: Collection[Erasure], back: Iterable[tuple[str, int]]) -> list[Fault]:
@@ -230,11 +238,11 @@ class PersonalCheck:
         for visit, gone in self._gone.items():
             for seq, transcript in gone:
                 if reach.get((visit, transcript), 0) < seq:
-                    self._add_at(
+                    self._add(
                         "personal-missing", seq, visit, "what was kept of it is gone, and no record erased it"
                     )
         for visit, seq in back:
-            self._add_at("personal-kept", seq, visit, "what was erased of it is there again")
+            self._add("personal-kept", seq, visit, "what was erased of it is there again")
         known = {one for one in kept if one.seq <= self._last}
         for kind, ones in (("row-added", known - self._told), ("row-missing", self._told - known)):
             for one in sorted(ones):
@@ -246,10 +254,7 @@ class PersonalCheck:
                 )
         return sorted(self._faults, key=lambda fault: fault.seq)
 
-    def _add(self, kind: FaultKind, record: StoredRecord, detail: str) -> None:
-        self._add_at(kind, record.seq, record.visit, detail)
-
-    def _add_at(self, kind: FaultKind, seq: int, visit: str, detail: str) -> None:
+    def _add(self, kind: FaultKind, seq: int, visit: str, detail: str) -> None:
         self._faults.append(Fault(kind, self._tenant, seq, seq, visit, detail))
 
 

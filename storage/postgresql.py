@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -217,25 +217,40 @@ class PostgresStorage(SqlStorage):
     # ---- reading ---------------------------------------------------------------------------------------
 
     async def _read(self, read: Callable[[], Step[T]]) -> T:
+        return await self._read_as(read, self._at_one_moment)
+
+    async def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
+        # One statement sees one moment by itself: no round for a transaction's begin, and none for its end.
+        return await self._read_as(lambda: _only(Sql(sql, values)), self._as_it_is)
+
+    async def _read_as(self, read: Callable[[], Step[T]], how: Callable[[Any], Any]) -> T:
         if self._closing:
             raise StorageClosed(f"{self.place} is closed")
         # A task of its own: whoever gives up leaves the connection to it, and never cuts it off in its midst.
-        task = self._loop.create_task(self._reading_one(read), name=f"read of {self.place}")
+        task = self._loop.create_task(self._reading_one(read, how), name=f"read of {self.place}")
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    async def _reading_one(self, read: Callable[[], Step[T]]) -> T:
+    async def _reading_one(self, read: Callable[[], Step[T]], how: Callable[[Any], Any]) -> T:
         try:
             async with (
                 asyncio.timeout(self._deadline_s),
                 self._readers.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
+                how(connection),
             ):
                 return await carry_out_async(read(), partial(_execute, connection))
         except (*ERRORS, OverflowError) as error:
             raise storage_error(error, self.place) from error
+
+    @staticmethod
+    def _at_one_moment(connection: Any) -> Any:
+        return connection.transaction(isolation="repeatable_read", readonly=True)
+
+    @staticmethod
+    def _as_it_is(connection: Any) -> Any:
+        return nullcontext()
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -406,6 +421,10 @@ def _fail(job: _Job, error: StorageError) -> None:
 def chain_key(tenant: str) -> int:
     """The number of a chain's advisory lock. Two chains of one number would wait for each other, no more."""
     return int.from_bytes(hashlib.sha256(f"{_CHAINS}{tenant}".encode()).digest()[:8], "big", signed=True)
+
+
+def _only(sql: Sql) -> Step[Rows]:
+    return (yield sql)
 
 
 async def _execute(connection: Any, asked: Asked) -> Rows:

@@ -16,7 +16,7 @@ from storage.base import StorageRefused
 from storage.erasing import PersonalCheck
 from storage.projection import CHANGES, TABLES, Told, VisitRows, project
 from storage.rebuild import same_row
-from visits.audit import Fault, StoredRecord, Verifier
+from visits.audit import Fault, Verifier
 from visits.personal import COMMITMENT
 
 AT_ONCE: Final = 100
@@ -44,17 +44,16 @@ class Scan:
 
     def feed(self, row: Sequence[Any]) -> None:
         """The next record, in the order of tenants and numbers; as ``storage.records.RECORD`` reads it."""
-        seq, tenant, visit, at, kind, _, _, _, _, personal = row
+        seq, tenant, visit, at, kind, _, _, _, salt, personal = row
         if tenant != self._tenant:
             self._turn_to(tenant)
-        record = StoredRecord(*row)
-        public = self._verifier.feed_stored(record)
+        public = self._verifier.feed_stored(row)
         if public is None:
             self.unclear.add(visit)
             return
         data: dict[str, Any] | None = public
         if personal is not None or COMMITMENT in public or not visit:
-            data = self._check.feed(record, public)
+            data = self._check.feed(seq, visit, at, kind, salt, personal, public)
         if not visit or visit in self.unclear:
             return
         if data is None:

@@ -618,7 +618,7 @@ def _rows_of(visits: list[str]) -> Step[dict[str, dict[str, list[tuple[Any, ...]
     for name in TABLES:
         of: dict[str, list[tuple[Any, ...]]] = {}
         for row in (yield Sql(_rows_in(name), wanted)):
-            of.setdefault(row[0], []).append(tuple(row))
+            of.setdefault(row[0], []).append(row if row.__class__ is tuple else tuple(row))
         tables[name] = of
     return tables
 

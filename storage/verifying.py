@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -33,7 +34,7 @@ async def verify_all(
             return await storage.verify(expected_heads=expected_heads)
         anchors, faults = await storage.anchors(expected_heads)
         spawn = multiprocessing.get_context("spawn")  # a thread of ours may hold anything
-        with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+        with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_alone) as pool:
             spans = _spans(
                 {**dict.fromkeys(anchors, 1), **{t: h.seq for t, h in heads.items()}}, processes * 4
             )
@@ -70,6 +71,11 @@ async def _each(
 ) -> list[Fault]:
     found = await asyncio.gather(*(asyncio.wrap_future(pool.submit(work, *part)) for part in parts))
     return [fault for faults in found for fault in faults]
+
+
+def _alone() -> None:
+    """In a process that only verifies: what it makes has no cycles, and is gone when it is not needed."""
+    gc.disable()
 
 
 def _chains(database: Database, first: str, last: str, anchors: Mapping[str, set[Head]]) -> list[Fault]:

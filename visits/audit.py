@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -695,10 +695,18 @@ def decode(text: str) -> Mapping[str, Any]:
     return data if sound else {"unreadable": text}
 
 
-def decode_sound(text: str) -> Mapping[str, Any]:
+def decode_sound(text: str) -> dict[str, Any]:
     """``data`` from the text of a record that was found to give its hash."""
-    data: Mapping[str, Any] = json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    data: dict[str, Any] = orjson.loads(text)
+    for value in data.values():
+        # orjson makes a float of an integer that is too long for it, in whichever depth.
+        if value.__class__ not in _EXACT and _LONG_NUMBER.search(text):
+            return json.loads(text)  # type: ignore[no-any-return]
     return data
+
+
+_EXACT: Final = frozenset({str, int, bool, type(None)})
+"""What orjson reads as it is, or not at all."""
 
 
 def _plainly_canonical(text: str) -> dict[str, Any] | None:
@@ -707,14 +715,25 @@ def _plainly_canonical(text: str) -> dict[str, Any] | None:
     Ten times faster. What orjson reads and writes back the same, with sorted keys, is canonical, but for two
     things: it writes very large and very small numbers in another way, and nests deeper.
     """
-    if _LONG_NUMBER.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
-        return None
     try:
         data = orjson.loads(text)
         same = data.__class__ is dict and orjson.dumps(data, option=_SORTED) == text.encode()
     except (ValueError, TypeError):
         return None
-    return data if same else None
+    if not same:
+        return None
+    for value in data.values():
+        if value.__class__ in _EXACT:
+            continue
+        if value.__class__ is float:
+            if not (1e-4 <= value < 1e16 or value == 0.0):
+                return None
+        elif _LONG_NUMBER.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
+            return None
+        else:
+            break  # the whole text was looked at
+    found: dict[str, Any] = data
+    return found
 
 
 _LENGTHS: Final = tuple(length.to_bytes(8, "big") for length in range(2048))
@@ -723,7 +742,7 @@ _LENGTHS: Final = tuple(length.to_bytes(8, "big") for length in range(2048))
 
 def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str) -> str:
     try:
-        number, when, data, before = str(seq).encode(), at.encode(), text.encode(), previous.encode()
+        number, when, data, before = b"%d" % seq, at.encode(), text.encode(), previous.encode()
         whose, which, what = _part(tenant), _part(visit), _part(kind)
     except UnicodeEncodeError as error:
         raise AuditError(f"not storable as UTF-8: {error.object!r:.60}") from error
@@ -770,6 +789,16 @@ def intact(record: AuditRecord) -> bool:
         return False
 
 
+def _plain_data(
+    seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str, own: str
+) -> dict[str, Any] | None:
+    try:
+        same = _digest(seq, tenant, visit, at, kind, text, previous) == own
+    except (AuditError, AttributeError, TypeError):  # somebody's edit
+        return None
+    return _plainly_canonical(text) if same else None
+
+
 class StoredRecord(NamedTuple):
     """A record as a store keeps it: with ``data`` as its text, unread, and what is kept beside it."""
 
@@ -805,12 +834,8 @@ class StoredRecord(NamedTuple):
         )
 
     def plain_data(self) -> dict[str, Any] | None:
-        """``data``, where it gives the hash beyond doubt; where it is None, :func:`intact` knows."""
-        try:
-            same = _digest(*self[:7]) == self.hash
-        except (AuditError, AttributeError):  # somebody's edit
-            return None
-        return _plainly_canonical(self.text) if same else None
+        """What is sealed, where it gives the hash beyond doubt; where it is None, :func:`intact` knows."""
+        return _plain_data(*self[:8])
 
     def seals_persons(self) -> bool:
         """Whether its sealed text says something of people: an older version wrote it so."""
@@ -1025,39 +1050,44 @@ class Verifier:
         for anchor in anchors:
             self._anchors.setdefault(anchor.seq, set()).add(anchor)
         self._next = 1
-        self._links: frozenset[str] = frozenset({GENESIS})
+        self._links: tuple[str, ...] = (GENESIS,)
         self._suspect = False
         """The record before is already named: what follows need not fit it."""
         self._gaps: list[tuple[int, int]] = []
         self._faults: list[Fault] = []
         self._last_visit = ""
-        self._head: Head | None = None
+        self._head: tuple[int, str] | None = None
 
     @property
     def head(self) -> Head | None:
         """The last record so far: what to note as an anchor where no fault was found."""
-        return self._head
+        return None if self._head is None else Head(*self._head)
 
-    def feed_stored(self, record: StoredRecord) -> dict[str, Any] | None:
-        """The next record as a store keeps it. The same as :meth:`feed`, and quick where nothing is wrong.
+    def feed_stored(self, row: Sequence[Any]) -> dict[str, Any] | None:
+        """The next record as a store keeps it: the same as :meth:`feed`, and quick where nothing is wrong.
 
-        Returns what is sealed, None where it does not give the record's hash.
+        Args:
+            row: the fields of a :class:`StoredRecord`.
+
+        Returns:
+            What is sealed; None where it does not give the record's hash.
         """
-        plain = record.plain_data()
+        seq, tenant, visit, at, kind, text, previous, own, _, _ = row
+        plain = _plain_data(seq, tenant, visit, at, kind, text, previous, own)
         if (
             plain is None
-            or record.seq != self._next
-            or record.tenant != self._tenant
-            or record.previous not in self._links
+            or seq != self._next
+            or tenant != self._tenant
+            or previous not in self._links
             or self._suspect
-            or record.seq in self._anchors
+            or seq in self._anchors
         ):
-            read = record.read()
+            read = StoredRecord(*row).read()
             return dict(read.data if read.sealed is None else read.sealed) if self.feed(read) else None
-        self._links = frozenset((record.hash,))
-        self._next = record.seq + 1
-        self._last_visit = record.visit
-        self._head = Head(record.seq, record.hash)
+        self._links = (own,)
+        self._next = seq + 1
+        self._last_visit = visit
+        self._head = seq, own
         return plain
 
     def feed(self, record: AuditRecord) -> bool:
@@ -1130,11 +1160,11 @@ class Verifier:
     def _accept(self, record: AuditRecord, seq: int, own: str, *, suspect: bool = False) -> None:
         # A changed record's successor links to what the record was: its kept hash, or, where the hash itself
         # was changed, what its content gives.
-        self._links = frozenset({record.hash, own})
+        self._links = (record.hash, own)
         self._suspect = suspect
         self._next = seq + 1
         self._last_visit = record.visit
-        self._head = Head(seq, record.hash)
+        self._head = seq, record.hash
         for anchor in self._anchors.get(seq, ()):
             if not suspect and record.hash != anchor.hash:
                 self._report("rewritten", record, f"the anchor says {anchor}")

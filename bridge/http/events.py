@@ -21,9 +21,10 @@ from starlette.responses import StreamingResponse
 
 from bridge.http.access import Access, Caller, allowed
 from bridge.http.description import problems
+from bridge.http.params import TenantQuery
 from bridge.http.problems import Problem
 from bridge.http.route import GuardedRoute
-from bridge.http.running import Follows, TenantQuery
+from bridge.http.running import Follows
 from bridge.live import EVENT_KINDS, Hub, LiveEvent, Subscription
 from storage.base import StorageError
 

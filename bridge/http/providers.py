@@ -14,8 +14,8 @@ from bridge.costs.account import plain
 from bridge.costs.budget import begins, spent_in
 from bridge.http.access import Caller, allowed
 from bridge.http.description import problems
+from bridge.http.params import Cursor, Limit, PageOf, TenantQuery
 from bridge.http.route import GuardedRoute
-from bridge.http.running import Cursor, Limit, TenantQuery
 from bridge.live import Hub
 from bridge.settings import Tenant
 from storage.base import ResponseTime, Storage
@@ -69,14 +69,6 @@ class ProvidersOfTenant(BaseModel):
     """Those that cost anything."""
 
 
-class ProviderPage(BaseModel):
-    """One page of tenants, by their ids."""
-
-    items: list[ProvidersOfTenant]
-    next: str | None
-    """What `after` of the page behind it is; None: this is the last."""
-
-
 def router(service: Behind) -> APIRouter:
     """The resources of this file."""
     routes = APIRouter(tags=["providers"], route_class=GuardedRoute)
@@ -87,7 +79,7 @@ def router(service: Behind) -> APIRouter:
         tenant: TenantQuery = None,
         limit: Limit = 50,
         after: Cursor = None,
-    ) -> ProviderPage:
+    ) -> PageOf[ProvidersOfTenant]:
         """How each tenant's providers stand, how quickly they answered lately, and today's cost."""
         only = caller.filtered(tenant)
         behind = key_of(after, str)[0] if after is not None else ""
@@ -95,7 +87,7 @@ def router(service: Behind) -> APIRouter:
             one for name, one in sorted(service.tenants.items()) if name > behind and only in (None, name)
         ]
         items = [await _of_tenant(service, one) for one in found[:limit]]
-        return ProviderPage(items=items, next=cursor_of(items[-1].tenant) if len(found) > limit else None)
+        return PageOf(items=items, next=cursor_of(items[-1].tenant) if len(found) > limit else None)
 
     return routes
 

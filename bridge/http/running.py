@@ -6,30 +6,21 @@ from typing import Annotated, Protocol
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from bridge.http.access import Caller, allowed, missing
 from bridge.http.description import problems
+from bridge.http.params import Cursor, Limit, PageOf, TenantQuery, VisitPath
 from bridge.http.problems import Problem
 from bridge.http.route import GuardedRoute
 from bridge.live import Hub, NoSuchCallError, NotAnsweredError, RunningVisit
-from storage.paging import MAX_PAGE, cursor_of, key_of
+from storage.paging import cursor_of, key_of
 
 log = structlog.get_logger(__name__)
 
-VisitPath = Annotated[UUID, Path(description="A visit's id")]
 LegPath = Annotated[
     str, Path(pattern=r"^(visitor|resident-[0-9]{1,3})$", description="`visitor`, `resident-1`")
-]
-TenantQuery = Annotated[
-    str | None, Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Of this tenant alone")
-]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The longest page")]
-Cursor = Annotated[
-    str | None,
-    Query(alias="after", pattern=r"^[A-Za-z0-9_-]{1,400}$", description="`next` of the page before"),
 ]
 
 
@@ -37,14 +28,6 @@ class Follows(Protocol):
     """Who knows what runs."""
 
     hub: Hub
-
-
-class RunningVisits(BaseModel):
-    """One page of the visits that run, the oldest first."""
-
-    items: list[RunningVisit]
-    next: str | None
-    """What `after` of the page behind it is; None: this is the last."""
 
 
 def router(service: Follows) -> APIRouter:
@@ -57,7 +40,7 @@ def router(service: Follows) -> APIRouter:
         tenant: TenantQuery = None,
         limit: Limit = 50,
         after: Cursor = None,
-    ) -> RunningVisits:
+    ) -> PageOf[RunningVisit]:
         """The visits that run now, the oldest first: legs, who speaks, last turns and tool calls, cost."""
         behind = key_of(after, str, str) if after is not None else ("", "")
         found = [
@@ -66,7 +49,7 @@ def router(service: Follows) -> APIRouter:
             if _key(one) > behind
         ]
         page = found[:limit]
-        return RunningVisits(items=page, next=cursor_of(*_key(page[-1])) if len(found) > limit else None)
+        return PageOf(items=page, next=cursor_of(*_key(page[-1])) if len(found) > limit else None)
 
     @routes.get("/calls/{visit}", responses=problems(404, 422))
     async def one(visit: VisitPath, caller: Annotated[Caller, allowed("calls:read")]) -> RunningVisit:

@@ -61,6 +61,8 @@ async def test_who_is_passed_over_how_quickly_the_others_answer_and_what_today_c
                 assert [one["tenant"] for one in rest["items"]] == ["jardim"] and rest["next"] is None
                 other = await client.get("/v1/providers?tenant=bosque", headers=mine)
                 assert other.status_code == 404
+                wrong = await client.get("/v1/providers?after=x", headers=both)
+                assert wrong.status_code in (400, 422)
 
 
 @pytest.mark.parametrize(

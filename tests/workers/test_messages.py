@@ -14,6 +14,7 @@ from bridge.workers.messages import (
     MAX_BYTES,
     Expects,
     Failed,
+    HangUp,
     Known,
     LegGone,
     Message,
@@ -21,6 +22,7 @@ from bridge.workers.messages import (
     Ping,
     Pong,
     Ready,
+    Saw,
     Stop,
     Take,
     ToFront,
@@ -54,7 +56,11 @@ TAKES = st.builds(
     call=st.none() | CALLS,
 )
 TO_WORKER: st.SearchStrategy[Message] = st.one_of(
-    TAKES, st.builds(Known, attempt=st.uuids()), st.builds(Stop, reason=TEXTS), st.builds(Ping)
+    TAKES,
+    st.builds(Known, attempt=st.uuids()),
+    st.builds(HangUp, visit=st.uuids(), leg=st.none() | TEXTS, by=TEXTS),
+    st.builds(Stop, reason=TEXTS),
+    st.builds(Ping),
 )
 TO_FRONT: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ready),
@@ -62,6 +68,7 @@ TO_FRONT: st.SearchStrategy[Message] = st.one_of(
     st.builds(Expects, visit=st.uuids(), attempt=st.uuids()),
     st.builds(LegGone, number=NUMBERS),
     st.builds(VisitOver, number=NUMBERS),
+    st.builds(Saw, dropped=st.dictionaries(TEXTS, NUMBERS, max_size=3)),
     st.builds(Pong),
 )
 
