@@ -76,6 +76,8 @@ CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf_token"
 SESSION_S: Final = 12 * 3600
 """How long a log-in holds."""
+MOST_FIELDS: Final = 2000
+"""Of a form."""
 MOST_AT_ONCE: Final = 16
 """Requests of one caller at the same time."""
 _KEY_PREFIX: Final = "porteiro_"
@@ -327,7 +329,11 @@ async def _check_token(request: Request, caller: Caller) -> None:
     given = request.headers.getlist(CSRF_HEADER)
     if not given and request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
         body = await request.body()  # the request keeps it for whoever reads it after this
-        given = parse_qs(body.decode("ascii", "replace"), max_num_fields=1000).get(CSRF_FIELD, [])
+        try:
+            fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=MOST_FIELDS)
+        except ValueError:
+            raise Problem(400, f"found a form of too many fields; allowed are {MOST_FIELDS}") from None
+        given = fields.get(CSRF_FIELD, [])
     if len(given) != 1 or not hmac.compare_digest(given[0].encode(), caller.csrf.encode()):
         raise Problem(403, f"{CSRF_HEADER}: found no valid token; allowed: the one of your session (/v1/me)")
 

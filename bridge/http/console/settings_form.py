@@ -17,6 +17,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
@@ -115,18 +116,26 @@ class Complaints:
 # --------------------------------------------------------------------------------------------------------
 
 
-def sections(tree: Mapping[str, Any], *, without: Iterable[str] = ()) -> list[Section]:
+def sections(tree: Mapping[str, Any], *, without: Iterable[str] = ()) -> tuple[Section, ...]:
     """The form for a tenant whose settings are ``tree``: it decides how many fallbacks there are."""
+    there = tree.get("fallback")
+    count = len(there) if isinstance(there, Sequence) and not isinstance(there, str) else 0
+    return _sections(min(count + 1, MOST_FALLBACKS), frozenset(without))
+
+
+@cache
+def _sections(fallbacks: int, without: frozenset[str]) -> tuple[Section, ...]:
+    """Made once: looking through the model takes some milliseconds, which calls may wait for."""
     left_out = {"id", *without}
     named = {name for _, names in SECTIONS for name in names}
     rest = tuple(name for name in Tenant.model_fields if name not in named)
     parts = []
     for title, names in (*SECTIONS, ("more", rest)):
         shown = [name for name in names if name in Tenant.model_fields and name not in left_out]
-        fields = tuple(each for name in shown for each in _fields_of(name, tree))
+        fields = tuple(each for name in shown for each in _fields_of(name, fallbacks))
         if fields:
             parts.append(Section(title, fields))
-    return parts
+    return tuple(parts)
 
 
 def every_field(tree: Mapping[str, Any], *, without: Iterable[str] = ()) -> list[FormField]:
@@ -134,11 +143,9 @@ def every_field(tree: Mapping[str, Any], *, without: Iterable[str] = ()) -> list
     return [each for part in sections(tree, without=without) for each in part.fields]
 
 
-def _fields_of(name: str, tree: Mapping[str, Any]) -> Iterator[FormField]:
+def _fields_of(name: str, fallbacks: int) -> Iterator[FormField]:
     if name == "fallback":
-        there = tree.get("fallback")
-        count = len(there) if isinstance(there, Sequence) else 0
-        for number in range(min(count + 1, MOST_FALLBACKS)):
+        for number in range(fallbacks):
             yield from _below(Fallback, ("fallback", str(number)), f"fallback.{number}", None)
     else:
         yield from _field(Tenant, name, (name,), name, None)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.http.access import CSRF_FIELD, Caller, Guard, Scope
+from bridge.http.access import CSRF_FIELD, MOST_FIELDS, Caller, Guard, Scope
 from bridge.http.console.language import Language
 from bridge.http.console.page import ROOT, Notice, Pages, see
 from bridge.http.problems import Problem
@@ -32,8 +32,6 @@ from storage.catalogue import Catalogue, KeyRole
 
 ZONE: Final = ZoneInfo("America/Sao_Paulo")
 """Of what is no tenant's."""
-MOST_FIELDS: Final = 1000
-"""Of a form."""
 
 log = structlog.get_logger(__name__)
 
