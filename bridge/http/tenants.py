@@ -108,7 +108,7 @@ class Tenants:
 
     async def is_there(self, tenant: str) -> bool:
         """Whether there is such a tenant, in force or not."""
-        return tenant in self.tenancy.in_force or await self.catalogue.tenant(tenant) is not None
+        return self.file_of(tenant) is not None or await self.catalogue.tenant(tenant) is not None
 
     async def must_be_there(self, caller: Caller, tenant: str) -> None:
         """Raises :class:`Problem`: 404 where there is no such tenant, or it is another's."""
@@ -123,7 +123,7 @@ class Tenants:
         one = self.tenancy.in_force.get(tenant)
         if stored is not None and stored.content is not None:
             content = dict(stored.content)
-        elif one is not None:
+        elif one is not None and one.kept_in:
             content = one.tenant.model_dump(mode="json", exclude_unset=True, exclude={"id"})
         else:
             raise missing("tenant")
