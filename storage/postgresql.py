@@ -96,10 +96,14 @@ async def connect(url: str, password: str | None, deadline_s: float) -> Any:
         },
     )
     # An answer means "on the disk", whatever the server is set to; what promises more stays as it is.
-    await connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false)"
-        " WHERE current_setting('synchronous_commit') = 'off'"
-    )
+    try:
+        await connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
