@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
-from openai import AsyncOpenAI, OpenAIError
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
 from websockets.exceptions import ConnectionClosed
 
@@ -74,7 +74,12 @@ class LiveProvider:
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
-        client = AsyncOpenAI(api_key=settings.api_key, base_url=settings.base_url)
+        client = AsyncOpenAI(
+            api_key=settings.api_key,
+            base_url=settings.base_url,
+            # Nothing is asked over it: the sessions are WebSockets. Its own would read all authorities anew.
+            http_client=DefaultAsyncHttpxClient(verify=system_tls()),
+        )
         # The SDK loads this part of itself when it is first asked for: here, and not while calls go on.
         self._live = client.live
         self._limits = Limits(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from openai import AsyncOpenAI, Omit, OpenAIError
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit, OpenAIError
 from openai.types.websocket_connection_options import WebSocketConnectionOptions
 
 from providers import openai_messages as wire
@@ -93,7 +93,11 @@ class OpenAIProvider:
         self.name = name
         self._settings = settings
         client = AsyncOpenAI(
-            api_key=settings.api_key, base_url=settings.base_url, default_headers=dict(settings.headers)
+            api_key=settings.api_key,
+            base_url=settings.base_url,
+            default_headers=dict(settings.headers),
+            # Nothing is asked over it: the sessions are WebSockets. Its own would read all authorities anew.
+            http_client=DefaultAsyncHttpxClient(verify=system_tls()),
         )
         # The SDK loads this part of itself when it is first asked for: here, and not while calls go on.
         self._realtime = client.realtime
