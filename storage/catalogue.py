@@ -218,7 +218,10 @@ class Catalogue(ABC):
 
     @abstractmethod
     async def changes_since(self, counter: int) -> Changes:
-        """Tenants and directories that changed behind a counter; 0: all there are. One moment's."""
+        """Tenants and directories that changed behind a counter, at one moment.
+
+        All there are behind 0, and behind a counter that this database has not come to: it is a backup.
+        """
 
     # ---- tenants ---------------------------------------------------------------------------------------
 

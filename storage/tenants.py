@@ -71,6 +71,8 @@ def changes_since(last: int) -> Step[Changes]:
     now = yield from counter()
     if now == last:
         return Changes(now)
+    if now < last:  # a backup was restored: nothing that was seen can be relied on
+        last = 0
     changed = yield Sql(f"{_IN_FORCE} WHERE t.changed > $1 ORDER BY t.id", (last,))
     versions = [_version(row) for row in changed]
     directories = yield Sql("SELECT tenant, version FROM directories WHERE changed > $1", (last,))

@@ -299,6 +299,8 @@ async def test_changes_are_those_behind_a_counter(catalogue: Catalogue) -> None:
     more = await catalogue.changes_since(more.counter)
     assert (more.tenants, more.removed, more.directories) == ((), ("sol",), {"sol": 2})
     assert await catalogue.changes_since(more.counter) == type(more)(more.counter)
+    # Behind what there is: the database is an older one than was looked at.
+    assert await catalogue.changes_since(more.counter + 5) == await catalogue.changes_since(0)
 
 
 async def test_postgresql_notifies_of_a_change_once_it_is_committed(place: Place) -> None:

@@ -278,6 +278,13 @@ async def test_a_service_starts_while_its_database_is_away(own_postgres: Postgre
     later = stamp(START.replace(year=2027))
     with pytest.raises(StorageUnavailable, match="when it is back"):
         await storage.recover(later, [TENANT], services=[service])
+    table = {"visitor_port": 9101}
+    for refused in (
+        storage.catalogue.changes_since(0),
+        storage.catalogue.put_tenant(TENANT, table, expected=None, by="operator:ana", at=later),
+    ):
+        with pytest.raises(StorageUnavailable):
+            await refused
     running = Visit(storage, start=START.replace(year=2028))
     await running.begin()
     await asyncio.to_thread(own_postgres.start)
@@ -288,6 +295,8 @@ async def test_a_service_starts_while_its_database_is_away(own_postgres: Postgre
     assert view.summary.outcome == "failed"
     found = await storage.visit(running.id)
     assert found is not None and found.summary.outcome is None
+    assert await storage.catalogue.tenants() == []
+    await storage.catalogue.put_tenant(TENANT, table, expected=0, by="operator:ana", at=later)
     await storage.close()
 
 
