@@ -59,6 +59,7 @@ async function zoomTo(link) {
   const middle = secondsAt(scroller.getBoundingClientRect().left + scroller.clientWidth / 2);
   put(await answer.text());
   scroller.scrollLeft = xOf(middle) - scroller.clientWidth / 2;
+  history.replaceState(null, "", link.href);
   for (const each of root.querySelectorAll("[data-zoom]")) {
     const current = each === link;
     each.classList.toggle("primary", current);
