@@ -55,6 +55,15 @@ def checked_apartments(apartments: Iterable[Apartment]) -> tuple[Apartment, ...]
     """Apartments as a directory would read them. Raises :class:`StorageRefused`, naming the entry."""
     records = Directory(tuple(apartments)).records()
     try:
+        text = json.dumps(records, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StorageRefused(
+            f"a directory: found text that UTF-8 can't write: {error.object!r:.60}"
+        ) from None
+    if "\\u0000" in text:
+        raise StorageRefused("a directory: found a zero character; allowed is text without one")
+    try:
         return Directory.from_records(records).apartments if records else ()
     except DirectoryError as error:
         raise StorageRefused(f"a directory: {error}") from error

@@ -157,7 +157,7 @@ class Worker:
         connection.execute("SAVEPOINT job")
         try:
             result = job.work(connection)
-        except (StorageError, sqlite3.IntegrityError, OverflowError) as error:
+        except (StorageError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
             connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
             refusal = error if isinstance(error, StorageError) else StorageRefused(f"{self._path}: {error}")
@@ -172,7 +172,7 @@ class Worker:
             return job, None, error
         except sqlite3.Error as error:
             return job, None, unavailable(error, self._path)
-        except OverflowError as error:  # a number that no SQLite column can hold
+        except (OverflowError, UnicodeEncodeError) as error:  # what no SQLite column can hold
             return job, None, StorageRefused(f"{self._path}: {error}")
 
     def _tell(self, function: Callable[..., None], *args: Any) -> None:

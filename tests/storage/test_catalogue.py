@@ -277,6 +277,13 @@ async def test_a_text_that_no_database_takes_is_refused(catalogue: Catalogue, te
         )
     with pytest.raises(StorageRefused):
         await catalogue.find_apartments("jardim", text)
+    named = Apartment("1", None, (f"Ana {text}",), ("1",))
+    for refused in (
+        catalogue.replace_directory("jardim", (named,), expected=None, by=ANA, at=at()),
+        catalogue.put_apartment("jardim", named, expected=None, by=ANA, at=at()),
+    ):
+        with pytest.raises(StorageRefused):
+            await refused
     assert await put(catalogue) == 1  # and goes on
 
 

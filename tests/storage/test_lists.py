@@ -239,6 +239,19 @@ async def test_what_is_no_cursor_is_refused(storage: SqlStorage, cursor: str) ->
     assert (await storage.visit_page(VisitFilter())).items == ()  # the store goes on
 
 
+async def test_a_text_that_no_database_takes_finds_nothing_and_ends_nothing(storage: SqlStorage) -> None:
+    for wanted in (
+        VisitFilter(visitor="\ud800"),
+        VisitFilter(tool="\ud800"),
+        VisitFilter(apartment="\ud800"),
+    ):
+        with pytest.raises(StorageRefused):
+            await storage.visit_page(wanted)
+    with pytest.raises(StorageRefused):
+        await storage.record_page(RecordFilter(tool="\ud800"))
+    assert (await storage.visit_page(VisitFilter())).items == ()
+
+
 async def test_names_of_visits_that_were_there_before_are_found_too(place: Place, shell: Shell) -> None:
     """What a name is searched by is the database's own, and follows whatever a row says."""
     async with await place.open() as storage:
