@@ -220,7 +220,7 @@ async def test_a_bug_in_the_thread_fails_whoever_waits_and_all_who_come(
 
     crashes: list[object] = []
     monkeypatch.setattr("threading.excepthook", crashes.append)
-    monkeypatch.setattr("storage.store.project", broken)
+    monkeypatch.setattr("storage.store.in_database", broken)
     storage = await SqliteStorage.open(path, deadline_s=0.3)
     with pytest.raises(StorageError):
         await Visit(storage).begin()
