@@ -215,6 +215,8 @@ class Timeline:
     visit: str
     tenant: str
     started_at: str
+    settings_version: int | None
+    """Of the tenant's settings that it ran with, where they are kept in the database."""
     running: bool
     length_ms: float
     """From the start to the last of what is on record."""

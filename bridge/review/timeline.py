@@ -115,6 +115,7 @@ class _Reading:
             visit=summary.id,
             tenant=summary.tenant,
             started_at=summary.started_at,
+            settings_version=self._settings_version(),
             running=summary.ended_at is None,
             length_ms=0.0,
             outcome=summary.outcome,
@@ -179,6 +180,12 @@ class _Reading:
         ends = [(_number(turn.data, "ended_ms"), self._at(turn)) for turn in self._of("turn")]
         lead = max((end - at for end, at in ends if end is not None), default=0.0)
         return lead if 0 < lead <= LONGEST_LEAD_MS else 0.0
+
+    def _settings_version(self) -> int | None:
+        started = self._first("visit.started")
+        told = started.data.get("settings") if started is not None else None
+        number = _number(told, "version") if isinstance(told, Mapping) else None
+        return int(number) if number is not None else None
 
     def _leg(self, record: AuditRecord) -> str:
         return _text(record.data, "leg") or ""

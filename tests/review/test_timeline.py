@@ -78,6 +78,7 @@ def held(line: Timeline) -> dict[str, bool | None]:
 def test_a_visit_is_told_as_it_was() -> None:
     line = read(STORY)
     assert not line.running and line.outcome == "authorized" and line.changed == ()
+    assert line.settings_version == 7
     assert [(lane.leg, lane.start_ms, lane.recorded) for lane in line.lanes] == [
         ("visitor", 1.0, True),
         ("resident-1", 9858.0, False),

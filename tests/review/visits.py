@@ -44,7 +44,11 @@ def evidence(**more: Any) -> Mapping[str, Any]:
 
 
 STORY: list[Told] = [
-    (0.0, "visit.started", {"endpoint": "audiosocket", "provider": "local", "language": "pt-BR"}),
+    (
+        0.0,
+        "visit.started",
+        {"endpoint": "audiosocket", "provider": "local", "settings": {"version": 7, "digest": "0"}},
+    ),
     (0.001, "leg.connected", {"leg": "visitor", "role": "visitor", "opened_ms": 1.0}),
     turn(
         "visitor",
