@@ -42,6 +42,7 @@ PAGES = {
     "/operators": ("ana", "gil"),
     "/keys": ("ana", "gil"),
     "/account": EVERYBODY,
+    "/test-call": ("ana", "gil", "rui"),
 }
 
 VISIT = re.compile(r"/console/visits/([0-9a-f-]{36})")
@@ -195,7 +196,9 @@ async def test_a_wrong_password_says_no_more_than_that(house: Furnished) -> None
 async def test_logging_out_ends_the_session(house: Furnished) -> None:
     async with house.as_("vera") as client:
         answer = await house.send(client, "/console/logout")
-        assert answer.headers["location"] == "/console/login"
+        assert answer.headers["location"] == "/console/login?done=out"
+        page = await client.get(answer.headers["location"])
+        assert "Você saiu." in page.text and problems_of(page.text) == []
         assert (await client.get("/console/visits")).status_code == 303
 
 

@@ -34,7 +34,13 @@ def routes(site: Site, log_ins: LogIns) -> list[Route]:
         request: Request, wanted: str, *, name: str = "", error: str = "", status: int = 200
     ) -> Response:
         nobody = not await site.service.catalogue.operators()
-        given = {"next": wanted, "name": name, "error": error, "first_run": nobody}
+        given = {
+            "next": wanted,
+            "name": name,
+            "error": error,
+            "first_run": nobody,
+            "done": site.done(request),
+        }
         return await site.pages.show(request, "login.html", status=status, **given)
 
     async def enter(request: Request) -> Response:
@@ -55,7 +61,7 @@ def routes(site: Site, log_ins: LogIns) -> list[Route]:
         return answer
 
     async def log_out(asked: Asked) -> Response:
-        answer = see(f"{ROOT}/login")
+        answer = see(f"{ROOT}/login?done=out")
         await log_ins.end(asked.caller, asked.request, answer)
         return answer
 

@@ -186,8 +186,8 @@ class Site:
     ) -> Response:
         """A page with the menu, for whoever asks."""
         t = self.pages.language(request)
-        done = request.query_params.get("done", "")
-        notices = (Notice("good", t(f"done.{done}")),) if t.has(f"done.{done}") else ()
+        done = self.done(request)
+        notices = (Notice("good", done),) if done else ()
         given = {
             "who": caller,
             "csrf": caller.csrf,
@@ -199,6 +199,11 @@ class Site:
             **given,
         }
         return await self.pages.show(request, template, status=status, **given)
+
+    def done(self, request: Request) -> str:
+        """What a form before this page did, by the word in its address; empty where none is said."""
+        t, word = self.pages.language(request), request.query_params.get("done", "")
+        return t(f"done.{word}") if t.has(f"done.{word}") else ""
 
     def _menu(self, caller: Caller, path: str) -> list[Group]:
         groups = []
@@ -218,8 +223,8 @@ class Site:
 
     def title_of(self, tenant: str) -> str:
         """How a tenant is spoken of."""
-        known = self.tenants().get(tenant)
-        return known.title if known is not None else tenant
+        known = self.service.tenancy.in_force.get(tenant)
+        return known.tenant.title if known is not None else tenant
 
     def seen_by(self, caller: Caller) -> dict[str, str]:
         """The tenants that somebody may see, by their ids: how they are spoken of."""
