@@ -306,6 +306,8 @@ def test_the_commands_find_show_ask_and_erase(
     assert status == 0 and "Visits of which something was erased, on record: 1." in out
     status, out, _ = porteiro(capsys, "audit", "show", visit.id)
     assert status == 0 and ERASED in out and "João" not in out
+    status, out, _ = porteiro(capsys, "audit", "picture", visit.id)
+    assert status == 0 and ERASED in out and "João" not in out
 
 
 def test_retention_by_command(
