@@ -15,8 +15,9 @@ from rich.table import Table
 
 from bridge.commands.audit import FAULTY, SOUND, UNUSABLE, add_database, new_console, write_json
 from bridge.retention import carry_out, limits_of, remove_recordings
-from bridge.settings import Settings, SettingsError, Tenant, load
+from bridge.settings import Settings, SettingsError, load
 from bridge.showing import safe
+from bridge.tenants import Tenancy
 from storage.address import Database
 from storage.base import StorageError
 from storage.identity import known_service
@@ -32,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     one = actions.add_parser(
         "run",
         help="erase it now",
-        description="Erases what each tenant of the settings has kept for longer than they say "
+        description="Erases what each tenant has kept for longer than they say "
         "(recording.retention_days, retention.transcripts_days, retention.visits_days). The service does the "
         "same every night. Works beside it. See docs/privacy.md.",
     )
@@ -48,10 +49,6 @@ def run(args: argparse.Namespace) -> int:
     """Do it; the exit status."""
     try:
         settings = load(args.config)
-        if args.tenant is not None and args.tenant not in settings.tenants:
-            allowed = ", ".join(sorted(settings.tenants))
-            sys.stderr.write(f"porteiro retention: found --tenant {args.tenant}; allowed: {allowed}\n")
-            return UNUSABLE
         return asyncio.run(_run(args, settings, args.db or settings.database))
     except (SettingsError, StorageError) as error:
         sys.stderr.write(f"porteiro retention: {safe(str(error))}\n")
@@ -62,7 +59,13 @@ async def _run(args: argparse.Namespace, settings: Settings, database: Database)
     told: dict[str, Any] = {}
     files = 0
     async with await open_storage(database, read_only=args.dry_run, deadline_s=DEADLINE_S) as storage:
-        for tenant in _wanted(settings, args.tenant):
+        tenancy = Tenancy(settings)
+        await tenancy.open(storage.catalogue)
+        if args.tenant is not None and args.tenant not in tenancy.current:
+            allowed = ", ".join(sorted(tenancy.current))
+            sys.stderr.write(f"porteiro retention: found --tenant {args.tenant}; allowed: {allowed}\n")
+            return UNUSABLE
+        for tenant in [one for name, one in tenancy.current.items() if args.tenant in (None, name)]:
             found = await carry_out(
                 storage, tenant, now=datetime.now(UTC), by=f"cli:{getpass.getuser()}", dry_run=args.dry_run
             )
@@ -81,10 +84,6 @@ async def _run(args: argparse.Namespace, settings: Settings, database: Database)
     for line in refused:
         sys.stderr.write(f"porteiro retention: not erased: {safe(line)}\n")
     return FAULTY if refused else SOUND
-
-
-def _wanted(settings: Settings, tenant: str | None) -> list[Tenant]:
-    return [one for name, one in settings.tenants.items() if tenant in (None, name)]
 
 
 def _table(told: dict[str, Any]) -> Table:
