@@ -26,9 +26,11 @@ from playwright.async_api import Page
 from bridge.demo.script import step
 from bridge.demo.stage import DATA, TENANT, Cast, Stage
 from bridge.dialing.simulated import Answers
+from bridge.http.access import digest, new_key
 from bridge.service import Service
-from bridge.settings import Settings, build
+from bridge.settings import Settings, Written
 from setup.png import smaller
+from storage.catalogue import KeyRole
 from tests.chromium import DESKTOP, PHONE, Chromium
 from tests.console.login import log_in, operator
 from tests.console.microphone import microphone
@@ -77,6 +79,10 @@ SHOTS: Final = (
 )
 
 
+OF_VISITS: Final = ("live", "visits", "visit", "charts", "audit")
+"""Pages that show visits, which are played before."""
+
+
 def _settings(data: Path) -> Settings:
     """The demo's tenant, and two beside it that nobody calls."""
     usual: dict[str, Any] = {
@@ -100,7 +106,7 @@ def _settings(data: Path) -> Settings:
         },
         "tenants": {id: usual | {"name": name} for id, name in names.items()},
     }
-    return build(tree, environ=os.environ)
+    return Written(tree, source="porteiro.toml", base=ROOT, environ=os.environ).checked()
 
 
 def _cast(visitor: Sequence[str], resident: Sequence[str] = (), answers: Answers = Answers.YES) -> Cast:
@@ -133,6 +139,23 @@ async def _furnish(service: Service) -> str:
     )
     cleaner = StandingAuthorisation("Rosa, diarista", days=frozenset({1, 3}), hours=read_hours("08:00-17:00"))
     await catalogue.put_standing(STORED, known[0].label, cleaner, expected=version, by=by, at=at())
+    keys: tuple[tuple[str, KeyRole, str | None], ...] = (
+        ("Central telefônica", "pbx", None),
+        ("Relatório mensal da administradora", "viewer", STORED),
+    )
+    for name, role, tenant in keys:
+        id, secret = new_key()
+        await catalogue.add_key(
+            id,
+            digest(secret),
+            name=name,
+            role=role,
+            scopes=None,
+            tenant=tenant,
+            expires_at=None,
+            by=by,
+            at=at(),
+        )
     await service.tenancy.reload()
     return STORED
 
@@ -243,7 +266,9 @@ async def _run(wanted: Sequence[str], log: TextIO) -> int:
             await operator(service)
             await operator(service, "bruno", "reviewer", TENANT, name="Bruno Tavares")
             studio = Studio(service, wanted)
-            values = {"stored": await _furnish(service), **await _play(stage)}
+            values = {"stored": await _furnish(service)}
+            if any(map(studio.wants, OF_VISITS)):
+                values |= await _play(stage)
             pages = {size: await chromium.page(size=SIZES[size]) for size in SIZES}
             for size, page in pages.items():
                 await page.goto(studio.url("/login"))

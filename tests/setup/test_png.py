@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +79,12 @@ def test_what_is_no_such_picture_is_refused() -> None:
         smaller(b"GIF89a")
     with pytest.raises(PngError, match="found depth 16"):
         smaller(SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)))
+
+
+def test_every_picture_of_the_console_is_there_small_and_shown() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    shown = re.findall(r"\((images/console/[^)]+)\)", (docs / "console.md").read_text())
+    assert sorted(shown) == sorted(str(each.relative_to(docs)) for each in docs.glob("images/console/*"))
+    for each in shown:
+        picture = (docs / each).read_bytes()
+        assert picture.startswith(SIGNATURE) and len(picture) <= 150_000, each

@@ -61,3 +61,6 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 }
 
 document.querySelector("[aria-invalid=true]")?.focus();
+
+// On a telephone the tab that one is at may lie beyond the edge.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
