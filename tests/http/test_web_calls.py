@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from bridge.http.access import digest, new_key, whole_key
 from tests.http.web_phone import WebPhone
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import HELLO, Household, household, with_cast
+from visits.audit import stamp
 
 KEY = "a-key-of-21-characters"
 RIGHT = {"Authorization": f"Bearer {KEY}"}
@@ -73,8 +76,9 @@ async def test_a_whole_visit_over_a_websocket(form: str, tmp_path: Path) -> None
         {},
         {"Authorization": "Bearer another-key-of-21-char"},
         {"Authorization": "Basic " + KEY},
+        {"Cookie": "porteiro_session=" + "x" * 43},
     ],
-    ids=["nothing", "another key", "another scheme"],
+    ids=["nothing", "another key", "another scheme", "no session"],
 )
 async def test_who_may_not_call_is_told_so(headers: dict[str, str], tmp_path: Path) -> None:
     async with site(tmp_path) as house, dial(house, headers=headers) as phone:
@@ -82,6 +86,35 @@ async def test_who_may_not_call_is_told_so(headers: dict[str, str], tmp_path: Pa
         assert code == 4401 and "allowed" in reason
         assert not phone.events and not phone.heard
         assert house.service.open_legs() == 0
+
+
+async def test_a_key_calls_where_its_tenant_and_its_scopes_let_it(tmp_path: Path) -> None:
+    async with site(tmp_path) as house:
+        at = stamp(datetime.now(UTC))
+
+        async def key(tenant: str | None, scopes: tuple[str, ...] | None) -> dict[str, str]:
+            id, secret = new_key()
+            await house.service.catalogue.add_key(
+                id,
+                digest(secret),
+                name="a program",
+                role="reviewer",
+                scopes=scopes,
+                tenant=tenant,
+                expires_at=None,
+                by="tests",
+                at=at,
+            )
+            return {"Authorization": f"Bearer {whole_key(id, secret)}"}
+
+        for headers, code in [
+            (await key("jardim", ("visits:read",)), 4401),
+            (await key("elsewhere", None), 4004),
+        ]:
+            async with dial(house, headers=headers, talks=False) as phone:
+                assert (await phone.closed())[0] == code
+        async with dial(house, headers=await key("jardim", ("calls:write",))) as phone:
+            await visit_of(phone)
 
 
 async def test_an_unknown_number_is_told_so(tmp_path: Path) -> None:
