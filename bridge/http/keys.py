@@ -19,7 +19,20 @@ from bridge.http.access import (
     whole_key,
 )
 from bridge.http.description import problems
-from bridge.http.params import TENANT, TEXT, Body, IdPath, Moment, TenantQuery, as_stamp
+from bridge.http.params import (
+    TENANT,
+    TEXT,
+    Body,
+    Cursor,
+    IdPath,
+    Limit,
+    Moment,
+    PageOf,
+    TenantQuery,
+    as_stamp,
+    page_of,
+    part_of,
+)
 from bridge.http.problems import Problem, refused_fields
 from bridge.http.route import GuardedRoute
 from bridge.http.tenants import Tenants
@@ -159,9 +172,12 @@ def router(keys: Keys) -> APIRouter:
     routes = APIRouter(prefix="/keys", tags=["access"], route_class=GuardedRoute)
 
     @routes.get("", responses=problems(404))
-    async def all(caller: Keeper, tenant: TenantQuery = None) -> list[ShownKey]:
+    async def page(
+        caller: Keeper, tenant: TenantQuery = None, limit: Limit = 50, after: Cursor = None
+    ) -> PageOf[ShownKey]:
         """The keys that the caller may look after, the latest first; revoked and expired ones too."""
-        return [shown_key(key) for key in await keys.all(caller, tenant)]
+        every = await keys.all(caller, tenant)
+        return page_of(part_of(every, lambda key: key.id, after, limit), shown_key)
 
     @routes.post("", status_code=201)
     async def make(caller: Keeper, wanted: NewKey) -> MadeKey:

@@ -11,7 +11,18 @@ from starlette.requests import Request
 from bridge.http.access import SCOPES_OF, Caller, allowed, missing, now
 from bridge.http.description import problems
 from bridge.http.keys import check_rank
-from bridge.http.params import TENANT, TEXT, Body, IdPath, TenantQuery
+from bridge.http.params import (
+    TENANT,
+    TEXT,
+    Body,
+    Cursor,
+    IdPath,
+    Limit,
+    PageOf,
+    TenantQuery,
+    page_of,
+    part_of,
+)
 from bridge.http.problems import Problem, refused_fields
 from bridge.http.route import GuardedRoute
 from bridge.http.sessions import LogIns
@@ -165,9 +176,12 @@ def router(operators: Operators) -> APIRouter:
     routes = APIRouter(prefix="/operators", tags=["access"], route_class=GuardedRoute)
 
     @routes.get("", responses=problems(404))
-    async def all(caller: Keeper, tenant: TenantQuery = None) -> list[ShownOperator]:
+    async def page(
+        caller: Keeper, tenant: TenantQuery = None, limit: Limit = 50, after: Cursor = None
+    ) -> PageOf[ShownOperator]:
         """The operators that the caller may look after, by their logins."""
-        return [shown(one) for one in await operators.all(caller, tenant)]
+        every = await operators.all(caller, tenant)
+        return page_of(part_of(every, lambda one: one.login, after, limit), shown)
 
     @routes.post("", status_code=201, responses=problems(409))
     async def add(caller: Keeper, wanted: NewOperator) -> ShownOperator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -11,7 +12,7 @@ from fastapi import Depends, Header, Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict
 
 from bridge.http.problems import Problem
-from storage.paging import MAX_PAGE, Page
+from storage.paging import MAX_PAGE, Page, cursor_of, key_of
 from visits.audit import stamp
 
 T = TypeVar("T")
@@ -77,6 +78,15 @@ def page_of(page: Page[Any], shown: Any = None) -> PageOf[Any]:
     """A page of the store's, each thing as it is shown."""
     items = list(page.items) if shown is None else [shown(item) for item in page.items]
     return PageOf(items=items, next=page.next)
+
+
+def part_of(every: Sequence[T], key: Callable[[T], str], after: str | None, limit: int) -> Page[T]:
+    """A page of a list that is at hand, which has its order from a key of each thing."""
+    behind = key_of(after, str)[0] if after is not None else None
+    keys = [key(each) for each in every]
+    begin = keys.index(behind) + 1 if behind in keys else 0
+    items = tuple(every[begin : begin + limit])
+    return Page(items, cursor_of(key(items[-1])) if begin + limit < len(every) else None)
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from bridge.http.params import (
 from bridge.http.problems import FieldProblem, Problem, refused_fields
 from bridge.http.rights import HOUSE_FIELDS, house_part, merged, not_the_houses
 from bridge.http.route import GuardedRoute
+from bridge.masking import masked
 from bridge.tenants import Tenancy
 from storage.catalogue import Catalogue, Clash, Conflict, NotThere, SettingsVersion
 from storage.paging import cursor_of, key_of
@@ -130,7 +131,7 @@ class Tenants:
         return TenantSettings(
             **self._summary(caller, tenant, stored).model_dump(),
             whole=caller.unbound,
-            content=content if caller.unbound else house_part(content),
+            content=shown_to(caller, content),
         )
 
     def page(self, caller: Caller, after: str | None, limit: int) -> PageOf[TenantSummary]:
@@ -218,6 +219,23 @@ class Tenants:
         if stored is None and not creating:
             raise missing("tenant")
         return stored
+
+
+def shown_to(caller: Caller, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a tenant's settings a caller sees; a URL's secrets only whoever may write them."""
+    if not caller.unbound:
+        return house_part(content)
+    return dict(content) if caller.rules else {name: _masked(value) for name, value in content.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {name: _masked(below) for name, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(each) for each in value]
+    return value
 
 
 def told(line: str, tenant: str, caller: Caller) -> str:
@@ -323,7 +341,7 @@ def router(tenants: Tenants) -> APIRouter:
 def _shown(version: SettingsVersion, caller: Caller) -> Version:
     content = version.content
     if content is not None:
-        content = dict(content) if caller.unbound else house_part(content)
+        content = shown_to(caller, content)
     return Version(
         version=version.version,
         at=version.at,

@@ -158,6 +158,26 @@ async def test_a_house_changes_what_it_decides_and_sees_nothing_else(house: Hous
     await house.ask("PUT", "/v1/tenants/mine", 404, json=said, headers={**admin, "If-None-Match": "*"})
 
 
+async def test_whoever_only_reads_sees_no_secret_of_a_url(house: House) -> None:
+    gate = {"kind": "http", "url": "https://gate.example/open?token=abc123"}
+    await house.ask(
+        "PUT", "/v1/tenants/praia", 201, json={**HOUSE, "gate": gate}, headers={"If-None-Match": "*"}
+    )
+    viewer = bearer(await make_key(house.service, "viewer"))
+    for path in ("/v1/tenants/praia", "/v1/tenants/praia/history", "/v1/tenants/praia/history/1"):
+        shown = str(await house.ask("GET", path, headers=viewer))
+        assert "gate.example/open?token=…" in shown and "abc123" not in shown
+    whole = await house.ask("GET", "/v1/tenants/praia")
+    assert whole["content"]["gate"] == gate  # who changes it gets it as it is
+    for name in ("keys", "operators"):
+        await make_operator(house.service, f"one-{name}", "viewer")
+        pages = [await house.ask("GET", f"/v1/{name}?limit=1")]
+        while pages[-1]["next"]:
+            pages.append(await house.ask("GET", f"/v1/{name}?limit=1&after={pages[-1]['next']}"))
+        every = (await house.ask("GET", f"/v1/{name}"))["items"]
+        assert [page["items"][0] for page in pages] == every and len(every) >= 1
+
+
 def test_what_a_house_decides_and_what_stays() -> None:
     stored = {"provider": "openai", "limits": {"max_calls": 3, "ring_s": 9}, "attendant": {"extension": "9"}}
     assert house_part(stored) == {"limits": {"ring_s": 9}}
