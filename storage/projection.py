@@ -17,6 +17,8 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
+import orjson
+
 from storage.base import StorageRefused
 from storage.steps import Sql, Step
 from visits.audit import Draft
@@ -213,6 +215,8 @@ class VisitRows:
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in TABLES}
+        self.zeroes = True
+        """Whether a text of the next record may hold the zero character."""
         self._done: Undo = []
 
     def apply(self, record: Record, seq: int) -> Undo:
@@ -248,9 +252,8 @@ class VisitRows:
     def insert(self, table: str, row: Row) -> None:
         """See :class:`Rows`. The columns of what is kept are in the table's order."""
         whole = _BLANK[table] | row
-        for name, value in row.items():
-            if value.__class__ is str and "\0" in value:
-                whole[name] = _storable(value)
+        if self.zeroes:
+            whole.update({name: _storable(value) for name, value in row.items()})
         key = tuple([whole[name] for name in TABLES[table].key])
         self._done.append((table, key, None))
         self.tables[table][key] = whole
@@ -260,7 +263,7 @@ class VisitRows:
         rows = self.tables[table]
         before = rows[key]
         self._done.append((table, key, before))
-        rows[key] = before | {name: _storable(value) for name, value in row.items()}
+        rows[key] = before | ({name: _storable(value) for name, value in row.items()} if self.zeroes else row)
 
 
 _BLANK: Final[Mapping[str, Row]] = {name: dict.fromkeys(table.columns) for name, table in TABLES.items()}
@@ -276,7 +279,10 @@ def _refuse(record: Record, why: str) -> StorageRefused:
 
 
 def _json(value: object) -> str:
-    return _ENCODER.encode(value)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # an integer that is too long for it
+        return _ENCODER.encode(value)
 
 
 def _ms(data: Mapping[str, Any], name: str) -> float | None:

@@ -22,6 +22,9 @@ from visits.personal import COMMITMENT
 AT_ONCE: Final = 100
 """Visits whose rows are read at once."""
 
+_ZERO: Final = "\\u0000"
+"""The zero character, as JSON has it."""
+
 Kept = Mapping[str, Mapping[str, list[tuple[Any, ...]]]]
 """Rows as a database has them, by table and visit."""
 
@@ -44,7 +47,7 @@ class Scan:
 
     def feed(self, row: Sequence[Any]) -> None:
         """The next record, in the order of tenants and numbers; as ``storage.records.RECORD`` reads it."""
-        seq, tenant, visit, at, kind, _, _, _, salt, personal = row
+        seq, tenant, visit, at, kind, text, _, _, salt, personal = row
         if tenant != self._tenant:
             self._turn_to(tenant)
         public = self._verifier.feed_stored(row)
@@ -66,6 +69,7 @@ class Scan:
                     self.unclear.add(visit)
                 return
             rows = self._begun[visit] = VisitRows()
+        rows.zeroes = _ZERO in text or (personal is not None and _ZERO in personal)
         try:
             project(Told(tenant, visit, at, kind, data), seq, rows)
         except (StorageRefused, LookupError, TypeError, ValueError, AttributeError):
