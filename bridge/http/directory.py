@@ -194,7 +194,7 @@ class Directories:
         """Apartments in whose label and names each word of a text is."""
         await self._tenants.must_be_there(caller, tenant)
         if (file := self._file_of(tenant)) is not None:
-            found = _found_in(self._in_force(tenant), text, after, limit)
+            found = await asyncio.to_thread(_found_in, self._in_force(tenant), text, after, limit)
             items = [shown_apartment(one) for one in found.items]
             return ApartmentsPage(items=items, next=found.next, version=None, kept_in=file)
         page = await self._tenants.catalogue.find_apartments(tenant, text, after=after, limit=limit)
