@@ -118,9 +118,8 @@ class Installation:
                 return
             address = ready.models.address
             for name in users:  # all of them move
-                places.setdefault(
-                    name, Placing(after[name], resident_port(self._doors.door(name, "resident")))
-                )
+                if name not in places:
+                    places[name] = Placing(after[name], resident_port(self._doors.door(name, "resident")))
         ready.furnished = await self._runner.furnish(places, address)
         for name, lines in ready.furnished.problems.items():
             if name in ready.changed:

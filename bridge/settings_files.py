@@ -1,6 +1,6 @@
 """The settings files of a running service: what they say now, and whether that has changed.
 
-They are looked at, several times a second: one `stat` a file, in a thread. A thousand files take two or three
+They are looked at, several times a second: one `stat` a file, in a thread. A thousand files take some
 milliseconds. The kernel's notifications would be cheaper, and say nothing on network file systems, of mounted
 single files, or of what a symbolic link leads to since a moment ago.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class SettingsFiles:
             raise SettingsError([f"tenants.{name}: allowed: a table" for name in wrong], written.source)
         return FilesRead(written, service, {name: {**defaults, **table} for name, table in tables.items()})
 
-    def marks(self, directories: Iterable[Path]) -> tuple[object, ...]:
+    def marks(self, directories: Iterable[str]) -> tuple[object, ...]:
         """What changes whenever a file does.
 
         Args:
@@ -104,22 +104,32 @@ class SettingsFiles:
         return (*own, *map(mark, directories))
 
 
-def mark(file: Path) -> Mark:
+def mark(file: Path | str) -> Mark:
     """Whether a file's content may be another than before."""
     try:
-        found = os.stat(file)
+        return _mark(os.stat(file))
     except OSError:
         return None
+
+
+def _mark(found: os.stat_result) -> Mark:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _folder(folder: Path) -> list[object]:
+def _folder(folder: Path) -> Sequence[object]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.endswith(".toml"))
+            files = [entry for entry in entries if entry.name.endswith(".toml")]
     except OSError:
         return [None]
-    return [(name, mark(folder / name)) for name in names]
+    return sorted((entry.name, _of_entry(entry)) for entry in files)
+
+
+def _of_entry(entry: os.DirEntry[str]) -> tuple[int, int, int]:
+    try:
+        return _mark(entry.stat()) or (0, 0, 0)
+    except OSError:  # gone since, or a link to nowhere
+        return 0, 0, 0
 
 
 def directory_in(file: Path) -> Directory:

@@ -154,8 +154,11 @@ class Tenancy:
         # The watch.
         self._marks: tuple[object, ...] = ()
         """As the files were when they were read last."""
+        self._directory_files: tuple[str, ...] = ()
         self._told = asyncio.Event()
         self._forced = False
+        self._failed = False
+        """The last change met a fault of ours; it is tried again."""
         self._changing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         # The copy.
@@ -194,7 +197,7 @@ class Tenancy:
         """What is amiss, in fixed words: ``settings_refused``, ``settings_from_copy``,
         ``settings_need_restart``."""
         found = {
-            "settings_refused": bool(self._refused),
+            "settings_refused": bool(self._refused) or self._failed,
             "settings_from_copy": self._from_copy,
             "settings_need_restart": bool(self._need_restart),
         }
@@ -333,23 +336,28 @@ class Tenancy:
             seen = marks
             pause = AWAY_S if self._away else SLOW_LOOK_S if self._listening is not None else LOOK_S
             database = self._told.is_set() or now - asked >= pause
-            again = self._forced or (bool(self._refused) and now - tried >= SLOW_LOOK_S)
+            again = self._forced or (bool(self._refused or self._failed) and now - tried >= SLOW_LOOK_S)
             files, self._forced = files or self._forced, False
             self._told.clear()
             async with self._changing:
-                if files:
-                    self._marks = marks
-                    await self._read_files()
-                if database:
-                    asked = now
-                    database = await self._read_database()
-                if files or database or again:
-                    tried = now
-                    await self._change()
+                try:
+                    if files:
+                        self._marks = marks
+                        await self._read_files()
+                    if database:
+                        asked = now
+                        database = await self._read_database()
+                    if files or database or again:
+                        tried = now
+                        await self._change()
+                except Exception as error:  # a fault of ours: what is in force stays, and is watched over
+                    log.error("settings.not_followed", error=type(error).__name__, exc_info=error)
+                    self._failed = True
+                else:
+                    self._failed = self._failed and not (files or database or again)
 
     def _marks_now(self) -> tuple[object, ...]:
-        named = [one.tenant.directory for one in tuple(self._in_force.values())]
-        return self._files.marks(sorted(file for file in named if file is not None))
+        return self._files.marks(self._directory_files)
 
     async def _read_files(self) -> None:
         try:
@@ -523,16 +531,16 @@ class Tenancy:
     ) -> tuple[dict[str, TenantInForce | None], Problems]:
         """Those that have nothing against each other and against the rest, which comes first.
 
-        Who has a port or a number keeps it before all who want it.
+        Who has a port or a number keeps it before all who want it, and files come before the database: no
+        change in it keeps a service from starting.
         """
 
-        def wants_more(name: str) -> bool:
+        def rank(name: str) -> tuple[bool, bool, str]:
             new, old = candidates[name], self._current.get(name)
-            return new is not None and (old is None or not _claims(new.tenant) <= _claims(old))
+            wants_more = new is not None and (old is None or not _claims(new.tenant) <= _claims(old))
+            return wants_more, new is not None and new.kept_in == IN_DATABASE, name
 
-        fitting = {
-            name: candidates[name] for name in sorted(candidates, key=lambda one: (wants_more(one), one))
-        }
+        fitting = {name: candidates[name] for name in sorted(candidates, key=rank)}
         problems: dict[str, list[str]] = {}
         while True:
             kept = {name: tenant for name, tenant in self._current.items() if name not in fitting}
@@ -569,6 +577,8 @@ class Tenancy:
         await self.number()
 
     def _install(self, changed: Changed) -> None:
+        if not changed:
+            return
         for name, one in changed.items():
             what = "gone" if one is None else "changed" if name in self._in_force else "new"
             if one is None:
@@ -578,6 +588,8 @@ class Tenancy:
             if self._installer is not None:
                 version = {} if one is None else one.version.as_record()
                 log.info(f"settings.tenant_{what}", tenant=name, **version)
+        named = {str(tenant.directory) for tenant in self._current.values() if tenant.directory is not None}
+        self._directory_files = tuple(sorted(named))
 
     def _say_refused(self, refused: Problems) -> None:
         for name, lines in refused.items():

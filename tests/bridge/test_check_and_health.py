@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import json
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
@@ -18,6 +20,7 @@ from storage.sqlite import SqliteStorage
 from tests.simulators import elevenlabs, gemini_live, openai_live
 from tests.simulators.openai_realtime import Faults, Simulator
 from tests.simulators.threads import in_thread
+from visits.audit import stamp
 
 
 @pytest.fixture
@@ -333,3 +336,27 @@ def test_settings_that_are_wrong_or_empty_are_not_well(config: Path) -> None:
     for text in ("[service]\nmax_calls = 0\n", ""):
         config.write_text(text)
         assert health.run(argparse.Namespace(config=str(config)), io.StringIO()) == 1
+
+
+@pytest.mark.usefixtures("provider_there")
+def test_check_looks_at_the_tenants_of_the_database_too(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    text = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\n'
+
+    async def put(name: str, **table: object) -> None:
+        (config.parent / "var").mkdir(exist_ok=True)
+        async with await SqliteStorage.open(config.parent / "var" / "porteiro.db") as storage:
+            at = stamp(datetime.now(UTC))
+            await storage.catalogue.put_tenant(name, table, expected=None, by="command:x", at=at)
+
+    asyncio.run(put("bosque", provider="local", visitor_port=9000, resident_port=9001))
+    code, said = run_check(config, text)
+    assert code == 0
+    assert "bosque (bosque): visitors on port 9000, residents on 9001, provider local" in said
+    assert "warning: tenants.bosque.directory: not set, and the database has none" in said
+    asyncio.run(put("bosque", provider="local", visitor_port=8080, resident_port=9001))
+    code, said = run_check(config, text)
+    assert code == 1
+    assert "tenants.bosque.visitor_port: found 8080, which tenants.jardim.visitor_port has" in said

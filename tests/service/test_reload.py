@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from bridge.model_server import ModelServerProcess
 from bridge.softphone import Softphone
 from tests.service.changing import (
     Folder,
@@ -243,3 +244,76 @@ async def test_a_tenant_that_goes_lets_its_visit_come_to_its_end(tmp_path: Path)
             folder.tenant("jardim", base_url=cast.url, visitor_port=ports[0], resident_port=ports[1])
             await until(lambda: "jardim" in tenancy.current, what="its return")
             await house.visit("jardim")
+
+
+async def test_a_websocket_route_comes_with_its_tenant_and_goes_with_it(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, websocket_port=0)
+    async with Cast() as cast, running(folder.file) as house:
+        tenancy = house.service.tenancy
+
+        async def answer(role: str = "visitor") -> int:
+            """What the port says to who asks for jardim's path; 101: it may speak."""
+            request = f"GET /asterisk/jardim/{role} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            request += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: media\r\n"
+            request += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            reader, writer = await asyncio.open_connection("127.0.0.1", house.service.websocket_port)
+            writer.write(request.encode())
+            status = int((await reader.readline()).split()[1])
+            writer.close()
+            return status
+
+        assert await answer() == 404
+        folder.tenant("jardim", base_url=cast.url)
+        await until(lambda: "jardim" in tenancy.current, what="the tenant")
+        assert (await answer(), await answer("resident")) == (101, 101)
+        visit = uuid4()
+        async with house.phone("jardim", visit) as visitor:
+            await house.greeted(visit)
+            folder.gone("jardim")
+            await until(lambda: "jardim" not in tenancy.current, what="its end")
+            assert (await answer(), await answer("resident")) == (404, 101), "a resident may yet come"
+            visitor.hang_up()
+            assert await house.service.visit_over(visit)
+        assert (await answer(), await answer("resident")) == (404, 404)
+
+
+async def test_the_model_server_starts_with_the_first_tenant_that_needs_it_and_ends_with_the_last_visit(
+    tmp_path: Path,
+) -> None:
+    """And another takes its place where it does not do."""
+    folder = Folder(tmp_path)
+    async with Cast() as cast:
+        folder.tenant("bosque", base_url=cast.url)
+        async with running(folder.file) as house:
+            tenancy = house.service.tenancy
+
+            def server() -> ModelServerProcess | None:
+                return house.service.model_server
+
+            assert server() is None
+            folder.tenant("jardim", provider="local")
+            await until(lambda: "jardim" in tenancy.current, 90, "the model server")
+            first = server()
+            assert first is not None and first.ready
+            visit = uuid4()
+            async with house.phone("jardim", visit) as visitor:
+                await visitor.wait_for_speech(timeout_s=20)
+                # A pipeline, which the one that runs does not know.
+                folder.tenant("cedro", provider="pipeline")
+                await until(lambda: "cedro" in tenancy.current, 90, "another model server")
+                second = server()
+                assert second is not None and second is not first and first.pid and second.pid
+                for name in ("jardim", "cedro"):
+                    other = uuid4()
+                    async with house.phone(name, other) as phone:
+                        await phone.wait_for_speech(timeout_s=20)
+                        phone.hang_up()
+                    assert await house.service.visit_over(other)
+                assert first.pid, "a visit still talks with it"
+                visitor.hang_up()
+                assert await house.service.visit_over(visit)
+            await until(lambda: first.pid is None, what="the first one's end")
+            for name in ("jardim", "cedro"):
+                folder.gone(name)
+            await until(lambda: server() is None and second.pid is None, what="its end")
+            assert house.service.not_ready() == []
