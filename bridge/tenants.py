@@ -587,7 +587,7 @@ class Tenancy:
                 self._in_force[name], self._current[name] = one, one.tenant
             if self._installer is not None:
                 version = {} if one is None else one.version.as_record()
-                log.info(f"settings.tenant_{what}", tenant=name, **version)
+                log.info("settings.in_force", tenant=name, change=what, **version)
         named = {str(tenant.directory) for tenant in self._current.values() if tenant.directory is not None}
         self._directory_files = tuple(sorted(named))
 

@@ -16,6 +16,13 @@ from tests.service.served import PART, Served, read, serving, until_consulted
 from tests.service.test_workers import TWO, pid_of, says_yes, workers_of
 
 
+async def in_force(served: Served, change: str) -> None:
+    """Wait until a tenant has changed in this way."""
+    await until(
+        lambda: any(line["change"] == change for line in served.lines("settings.in_force")), what=change
+    )
+
+
 async def greeted_by(served: Served, place: Path, cast: Cast) -> None:
     """A visitor who calls now talks with a model of that cast, and hangs up."""
     models, visit = len(cast.models), uuid4()
@@ -32,7 +39,7 @@ async def test_workers_take_changes_over_and_keep_those_that_run(tmp_path: Path)
         async with await served.phone(visit) as visitor:
             resident = await until_consulted(served, visitor)
             Folder.write(file, text.replace(old.url, new.url))
-            await served.line("settings.tenant_changed")
+            await in_force(served, "changed")
             for _ in range(3):  # on either worker
                 await greeted_by(served, tmp_path, new)
             Folder.write(
@@ -53,7 +60,7 @@ async def test_workers_take_changes_over_and_keep_those_that_run(tmp_path: Path)
         ports = "".join(f"{role}_port = {opened[f'{role}_port']}\n" for role in ("visitor", "resident"))
         cedro = text.replace("[tenants.jardim]\n", f"[tenants.cedro]\n{ports}")
         Folder.write(file, cedro)
-        await served.line("settings.tenant_gone")
+        await in_force(served, "gone")
         assert listens(opened["visitor_port"])
         await greeted_by(served, tmp_path, old)
         served.process.send_signal(signal.SIGTERM)
