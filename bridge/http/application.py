@@ -124,7 +124,8 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
 
     app.router.routes.extend([*audio.routes(service), *rehearsals.routes(service)])
     app.add_route(PATH, openapi, ["GET"])
-    app.add_route("/", home, ["GET"])
+    for path in ("/", ROOT):
+        app.add_route(path, home, ["GET"])
     parts = Parts(log_ins, reviews, houses, directories, log, staff, own_keys)
     app.mount(ROOT, console(service, parts))
     return app

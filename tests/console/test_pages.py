@@ -156,6 +156,40 @@ async def test_what_is_not_allowed_is_not_accepted(house: Furnished) -> None:
             assert answer.status_code == (403 if login == "vera" else 404)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tenants/jardim/history/" + "9" * 5000,
+        "/tenants/jardim/history/x",
+        "/tenants/jar%00dim",
+        "/tenants/jardim/directory/apartments/%00",
+        "/visits/%2e%2e%2f",
+        "/visits.exe",
+        "/live/" + "x" * 300,
+    ],
+)
+async def test_what_names_nothing_is_not_there(house: Furnished, path: str) -> None:
+    async with house.as_("ana") as client:
+        answer = await client.get(f"/console{path}")
+        assert answer.status_code == 404 and problems_of(answer.text) == []
+
+
+async def test_the_console_is_found_without_its_whole_address(house: Furnished) -> None:
+    async with house.as_(None) as client:
+        for path in ("/", "/console"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["location"]) == (307, "/console/")
+
+
+async def test_filters_that_nobody_could_have_typed_are_none(house: Furnished) -> None:
+    async with house.as_("ana") as client:
+        for name in ("resident", "apartment", "tool", "since", "until", "outcome", "review", "provider"):
+            for value in ("%00", "%ED%A0%80", "%F0%9F%9A%AA", "9" * 400, "-1", "'--"):
+                answer = await client.get(f"/console/visits?{name}={value}")
+                assert answer.status_code == 200, (name, value)
+        assert (await client.get("/console/visits?after=xyz")).status_code < 500
+
+
 async def test_a_form_without_the_sessions_token_or_from_elsewhere_does_nothing(house: Furnished) -> None:
     async with house.as_("ana") as client:
         for path in ("/logout", "/keys", "/tenants/new", "/account"):

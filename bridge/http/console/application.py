@@ -61,7 +61,7 @@ def console(service: Behind, parts: Parts) -> Starlette:
         *directory.routes(site, parts.tenants, parts.directories),
         *people.routes(site, parts.operators, parts.keys),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         exception_handlers={
             HTTPException: site.of_problem,
@@ -69,3 +69,5 @@ def console(service: Behind, parts: Parts) -> Starlette:
             Exception: site.of_fault,
         },
     )
+    app.router.redirect_slashes = False  # it would send browsers wherever an address says
+    return app

@@ -13,7 +13,15 @@ from starlette.routing import Route
 from bridge.http.access import CSRF_HEADER
 from bridge.http.console.page import ROOT, Notice
 from bridge.http.console.site import Asked, Form, Site
-from bridge.http.directory import ApartmentBody, Directories, Imported, ShownApartment, StandingBody
+from bridge.http.console.wrong import invalid
+from bridge.http.directory import (
+    ApartmentBody,
+    Directories,
+    Imported,
+    ShownApartment,
+    StandingBody,
+    read_apartment,
+)
 from bridge.http.problems import Problem
 from bridge.http.tenants import Tenants
 from visits.hours import DAYS
@@ -22,6 +30,7 @@ PER_PAGE: Final = 50
 MORE: Final = 2
 """Empty lines below those that are filled in."""
 MOST_RESIDENTS: Final = 50
+MOST_EXPECTED: Final = 100
 
 
 def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route]:
@@ -65,7 +74,7 @@ def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route
             target = label or _label(body)
             await directories.put(asked.caller, name, target, body, _version(form))
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+            wrong = invalid(asked.t, error)
         except Problem as problem:
             wrong = _wrong(asked, problem)
         else:
@@ -111,7 +120,7 @@ def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route
             body = StandingBody.model_validate(entry)
             await directories.put_standing(asked.caller, name, "", body, None)
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+            wrong = invalid(asked.t, error)
         except Problem as problem:
             wrong = _wrong(asked, problem)
         else:
@@ -136,7 +145,9 @@ def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route
         name = asked.path("tenant")
         found = await tenants.settings(asked.caller, name)
         file, replacing = asked.query("name", 120), asked.query("replace") == "1"
-        confirmed = asked.query("confirm")
+        confirmed = asked.query("confirm", 15)
+        if confirmed and not (confirmed.isascii() and confirmed.isdecimal()):
+            raise Problem(400, f"confirm: found {confirmed!r}; allowed: the version that was shown")
         try:
             report = await directories.take_over(
                 asked.caller,
@@ -145,7 +156,7 @@ def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route
                 source=file,
                 dry_run=not confirmed,
                 replacing=replacing,
-                expected=int(confirmed) if confirmed.isdecimal() else None,
+                expected=int(confirmed) if confirmed else None,
             )
         except Problem as problem:
             if problem.status not in (412, 422):
@@ -224,7 +235,7 @@ def read_entry(form: Form) -> dict[str, Any]:
             resident["do_not_call"] = True
         residents.append(resident)
     standing = []
-    for row in range(len([name for name in form if name.startswith("standing.")])):
+    for row in range(MOST_EXPECTED):
         if form.one(f"standing.{row}.name"):
             standing.append(read_standing_entry(form, f"standing.{row}."))
     return {
@@ -252,8 +263,6 @@ def read_standing_entry(form: Form, prefix: str = "") -> dict[str, Any]:
 
 def _label(body: ApartmentBody) -> str:
     """What a new apartment is called in paths."""
-    from bridge.http.directory import read_apartment
-
     return read_apartment(body).label
 
 

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.http.access import LEVELS, SCOPES, SCOPES_OF
+from bridge.http.access import LEVELS, SCOPES, SCOPES_OF, now
 from bridge.http.console.page import Notice
 from bridge.http.console.periods import bounds_of
 from bridge.http.console.site import ZONE, Asked, Site
+from bridge.http.console.wrong import invalid
 from bridge.http.keys import Keys, MadeKey, NewKey
 from bridge.http.operators import NewOperator, OperatorChange, Operators, PasswordChange
 from bridge.http.problems import Problem
@@ -51,7 +52,7 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
             )
             await operators.add(asked.caller, wanted)
         except ValidationError as error:
-            return await show_operators(asked, said, _invalid(asked, error))
+            return await show_operators(asked, said, invalid(asked.t, error))
         except Problem as problem:
             return await show_operators(asked, said, _refused(problem))
         return asked.see("/operators", "saved")
@@ -72,7 +73,7 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
             else:
                 raise Problem(422, f"what: found {what[:20]!r}; allowed: role, disable, enable, password")
         except ValidationError as error:
-            return await show_operators(asked, wrong=_invalid(asked, error))
+            return await show_operators(asked, wrong=invalid(asked.t, error))
         except Problem as problem:
             return await show_operators(asked, wrong=_refused(problem))
         return asked.see("/operators", "saved")
@@ -86,7 +87,7 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
         return await asked.show(
             "keys.html",
             status=422 if wrong else 200,
-            found=[(key, key.holds(_now())) for key in await keys.all(asked.caller, None)],
+            found=[(key, key.holds(now())) for key in await keys.all(asked.caller, None)],
             roles=_up_to(asked, KEY_ROLES),
             levels=LEVELS,
             scopes=[scope for scope in SCOPES if scope in asked.caller.scopes],
@@ -114,7 +115,7 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
             )
             made = await keys.make(asked.caller, wanted)
         except ValidationError as error:
-            return await show_keys(asked, said, _invalid(asked, error))
+            return await show_keys(asked, said, invalid(asked.t, error))
         except Problem as problem:
             return await show_keys(asked, said, _refused(problem))
         return await show_keys(asked, made=made)
@@ -137,7 +138,7 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
             )
             await operators.set_password(asked.caller, asked.caller.id, change, _address(asked))
         except ValidationError as error:
-            return await account(asked, _invalid(asked, error))
+            return await account(asked, invalid(asked.t, error))
         except Problem as problem:
             return await account(asked, _refused(problem))
         return asked.see("/login", "password")  # all sessions have ended
@@ -183,16 +184,3 @@ def _refused(problem: Problem) -> list[str]:
     if problem.status not in (403, 409, 422, 429):
         raise problem
     return [problem.detail]
-
-
-def _invalid(asked: Asked, error: ValidationError) -> list[str]:
-    return [asked.t("account.field", field=str(one["loc"][0]), why=one["msg"]) for one in error.errors()]
-
-
-def _now() -> str:
-    from bridge.http.access import now
-
-    return now()
-
-
-__all__ = ["routes"]

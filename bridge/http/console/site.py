@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.http.access import CSRF_FIELD, MOST_FIELDS, Caller, Guard, Scope
+from bridge.http.access import CSRF_FIELD, MOST_FIELDS, Caller, Guard, Scope, missing
 from bridge.http.console.language import Language
 from bridge.http.console.page import ROOT, Notice, Pages, see
 from bridge.http.problems import Problem
@@ -27,7 +27,7 @@ from bridge.live import Hub
 from bridge.rehearsal import Rehearsals
 from bridge.settings import Tenant
 from bridge.tenants import Tenancy
-from storage.base import Storage, StorageError
+from storage.base import Storage, StorageError, StorageRefused
 from storage.catalogue import Catalogue, KeyRole
 
 ZONE: Final = ZoneInfo("America/Sao_Paulo")
@@ -134,12 +134,23 @@ class Asked:
         return self.site.service
 
     def path(self, name: str) -> str:
-        """A part of the address, as the route names it."""
-        return str(self.request.path_params[name])
+        """A part of the address, as the route names it. Raises :class:`Problem` for what names nothing."""
+        text = str(self.request.path_params[name])
+        if not text.isprintable():
+            raise missing("page")
+        return text
+
+    def number(self, name: str) -> int:
+        """A part of the address that is a number. Raises :class:`Problem`."""
+        text = self.path(name)
+        if not text.isascii() or not text.isdecimal() or len(text) > 9:
+            raise missing("page")
+        return int(text)
 
     def query(self, name: str, most: int = 200) -> str:
-        """A value of the address's query, without spaces around it; empty where there is none."""
-        return self.request.query_params.get(name, "").strip()[:most]
+        """A value of the address's query, without spaces around it; empty where there is none to be shown."""
+        text = self.request.query_params.get(name, "").strip()[:most]
+        return text if text.isprintable() else ""
 
     async def form(self) -> Form:
         """What the form said. Raises :class:`Problem` where it is none."""
@@ -242,8 +253,10 @@ class Site:
         return await self._error(request, error.status_code, str(error.detail), error.headers)
 
     async def of_storage(self, request: Request, error: Exception) -> Response:
-        """The page where the database can't be asked."""
+        """The page where the database can't be asked, or refuses."""
         assert isinstance(error, StorageError)
+        if isinstance(error, StorageRefused):  # a cursor that nobody gave, for one
+            return await self._error(request, 400, str(error))
         log.warning("http.storage_failed", error=str(error))
         return await self._error(request, 503, "")
 

@@ -114,7 +114,7 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
         return await asked.show("history.html", found=found, rows=rows, next=page.next, later=bool(after))
 
     async def version(asked: Asked) -> Response:
-        name, number = asked.path("tenant"), int(asked.path("version"))
+        name, number = asked.path("tenant"), asked.number("version")
         found = await tenants.settings(asked.caller, name)
         wanted = await tenants.catalogue.version(name, number)
         if wanted is None:
@@ -133,7 +133,7 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
     async def restore(asked: Asked) -> Response:
         name, form = asked.path("tenant"), await asked.form()
         asked.caller.own(name)
-        wanted = await tenants.catalogue.version(name, int(asked.path("version")))
+        wanted = await tenants.catalogue.version(name, asked.number("version"))
         if wanted is None or wanted.content is None:
             raise missing("version")
         given = {key: value for key, value in wanted.content.items() if key not in OF_FILES}
@@ -155,8 +155,8 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
         site.page("/tenants/{tenant}/toml", text, "tenants:read"),
         site.page("/tenants/{tenant}/toml", save_text, "tenants:write", **writes),
         site.page("/tenants/{tenant}/history", history, "tenants:read"),
-        site.page("/tenants/{tenant}/history/{version:int}", version, "tenants:read"),
-        site.page("/tenants/{tenant}/history/{version:int}/restore", restore, "tenants:write", **writes),
+        site.page("/tenants/{tenant}/history/{version}", version, "tenants:read"),
+        site.page("/tenants/{tenant}/history/{version}/restore", restore, "tenants:write", **writes),
         site.page("/tenants/{tenant}/remove", remove, "tenants:write", role="admin", methods="POST"),
     ]
 

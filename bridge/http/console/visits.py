@@ -14,6 +14,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from bridge.http.access import missing
 from bridge.http.audit import harmless
 from bridge.http.console.page import HEADERS
 from bridge.http.console.periods import bounds_of
@@ -25,6 +26,8 @@ from tools.registry import porteiro_tools
 from visits.events import Outcome, Role
 
 PER_PAGE: Final = 50
+KINDS: Final = {"csv": "text/csv", "jsonl": "application/jsonl"}
+"""What a list can be taken along as."""
 FILTERS: Final = (
     "tenant", "since", "until", "outcome", "decision", "review", "apartment", "resident", "visitor", "tool",
     "provider",
@@ -63,12 +66,13 @@ def routes(site: Site) -> list[Route]:
     async def export(asked: Asked) -> Response:
         """All visits of a filter, page after page: a long one holds nobody up."""
         wanted = wanted_visits(asked, {name: asked.query(name, 80) for name in FILTERS})
-        as_table = asked.path("kind") == "csv"
-        kind = "text/csv" if as_table else "application/jsonl"
+        kind = asked.path("kind")
+        if kind not in KINDS:
+            raise missing("page")
         return StreamingResponse(
-            _exported(asked, wanted, _table if as_table else _lines),
-            media_type=kind,
-            headers={**HEADERS, "content-disposition": f'attachment; filename="visits.{asked.path("kind")}"'},
+            _exported(asked, wanted, _table if kind == "csv" else _lines),
+            media_type=KINDS[kind],
+            headers={**HEADERS, "content-disposition": f'attachment; filename="visits.{kind}"'},
         )
 
     return [

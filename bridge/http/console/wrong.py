@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pydantic import ValidationError
+
 from bridge.http.console.language import Language
 
 _SAID: Final = re.compile(r"found (?P<found>.*?); (?:allowed: )?(?P<allowed>.*)", re.DOTALL)
@@ -36,6 +38,25 @@ def in_words(t: Language, said: str) -> str:
     if parts is None:
         return said
     return t("wrong.found", found=parts["found"], allowed=_allowed(t, parts["allowed"]))
+
+
+def invalid(t: Language, error: ValidationError) -> list[str]:
+    """What is wrong with a form's fields, a line each."""
+    lines = []
+    for one in error.errors(include_url=False, include_input=False):
+        ends = one.get("ctx", {})
+        match one["type"]:
+            case "missing":
+                why = t("wrong.missing")
+            case "string_too_short" | "too_short":
+                why = t("wrong.too_short", n=ends["min_length"])
+            case "string_too_long" | "too_long":
+                why = t("wrong.too_long", n=ends["max_length"])
+            case _:
+                why = one["msg"].removeprefix("Value error, ")
+        name = next((part for part in reversed(one["loc"]) if isinstance(part, str)), "")
+        lines.append(f"{t.of('form', name)}: {why}")
+    return lines
 
 
 def _allowed(t: Language, text: str) -> str:

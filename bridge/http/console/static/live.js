@@ -6,8 +6,10 @@ const nobody = document.getElementById("nobody");
 const line = document.getElementById("line");
 const SOON_MS = 250;
 const STAYS_MS = 20000;
-const due = new Map();
-const asked = new Map();
+const AGAIN_MS = 2000;
+const due = new Set();
+const gone = new Set();
+let working = false;
 
 function card(visit) {
   return document.getElementById(`v-${visit}`);
@@ -18,43 +20,57 @@ function tidy() {
 }
 
 async function renew(visit) {
-  due.delete(visit);
-  const turn = (asked.get(visit) ?? 0) + 1;
-  asked.set(visit, turn);
   const answer = await fetch(`/console/live/${encodeURIComponent(visit)}`);
-  if (asked.get(visit) !== turn) return;
-  if (answer.redirected) {
-    location.reload();
-  } else if (answer.ok) {
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("article");
-    const old = card(visit);
-    if (old) {
-      const open = old.querySelector("details")?.open;
-      if (open) fresh.querySelector("details")?.setAttribute("open", "");
-      old.replaceWith(fresh);
-    } else {
-      list.append(fresh);
-    }
-    const said = fresh.querySelector(".said");
-    said.scrollTop = said.scrollHeight;
+  if (answer.redirected) return location.reload(); // to the log-in page
+  if (answer.status === 404 || gone.has(visit)) return;
+  if (!answer.ok) throw new Error(String(answer.status));
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("article");
+  const old = card(visit);
+  if (old) {
+    if (old.querySelector("details")?.open) fresh.querySelector("details")?.setAttribute("open", "");
+    old.replaceWith(fresh);
+  } else {
+    list.append(fresh);
   }
+  const said = fresh.querySelector(".said");
+  said.scrollTop = said.scrollHeight;
   tidy();
 }
 
-function soon(visit) {
-  if (visit && !due.has(visit)) due.set(visit, setTimeout(() => renew(visit), SOON_MS));
+// One after the other, however many visits run: a page must not be a burden. Nobody looks at a hidden one.
+async function work() {
+  if (working || document.hidden) return;
+  working = true;
+  while (due.size && !document.hidden) {
+    const [visit] = due;
+    due.delete(visit);
+    try {
+      await renew(visit);
+    } catch {
+      due.add(visit);
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+  working = false;
 }
 
+function soon(visit) {
+  if (gone.has(visit)) return;
+  if (!due.size) setTimeout(work, SOON_MS);
+  due.add(visit);
+}
+
+document.addEventListener("visibilitychange", work);
+
 function over(visit) {
-  clearTimeout(due.get(visit));
   due.delete(visit);
-  asked.set(visit, Infinity);
-  const gone = card(visit);
-  if (!gone) return;
-  gone.classList.add("over");
-  for (const form of gone.querySelectorAll("form")) form.remove();
+  gone.add(visit);
+  const old = card(visit);
+  if (!old) return;
+  old.classList.add("over");
+  for (const form of old.querySelectorAll("form")) form.remove();
   setTimeout(() => {
-    gone.remove();
+    old.remove();
     tidy();
   }, STAYS_MS);
 }
@@ -98,6 +114,8 @@ function follow() {
   events.addEventListener("error", () => {
     line.textContent = line.dataset.off;
     line.className = "badge warn";
+    // It does not try again where it was refused: the session may be over.
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), AGAIN_MS);
   });
   for (const kind of KINDS) events.addEventListener(kind, (event) => took(kind, event));
   // What was missed is not known: look at all of it anew.
