@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -15,8 +16,12 @@ from bridge.http.console.site import ZONE, Asked, Site
 from bridge.http.console.wrong import invalid
 from bridge.http.keys import Keys, MadeKey, NewKey
 from bridge.http.operators import NewOperator, OperatorChange, Operators, PasswordChange
+from bridge.http.params import part_of
 from bridge.http.problems import Problem
+from storage.paging import Page
 
+T = TypeVar("T")
+PER_PAGE: Final = 100
 ROLES: Final = ("viewer", "reviewer", "manager", "admin")
 KEY_ROLES: Final = (*ROLES, "pbx")
 
@@ -30,7 +35,8 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
         return await asked.show(
             "operators.html",
             status=422 if wrong else 200,
-            found=await operators.all(asked.caller, None),
+            page=_page(asked, await operators.all(asked.caller, None), lambda one: one.login),
+            later=bool(asked.query("after")),
             roles=_up_to(asked, ROLES),
             levels=LEVELS,
             tenants=site.seen_by(asked.caller),
@@ -87,7 +93,9 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
         return await asked.show(
             "keys.html",
             status=422 if wrong else 200,
-            found=[(key, key.holds(now())) for key in await keys.all(asked.caller, None)],
+            page=_page(asked, await keys.all(asked.caller, None), lambda key: key.id),
+            later=bool(asked.query("after")),
+            now=now(),
             roles=_up_to(asked, KEY_ROLES),
             levels=LEVELS,
             scopes=[scope for scope in SCOPES if scope in asked.caller.scopes],
@@ -163,6 +171,11 @@ def routes(site: Site, operators: Operators, keys: Keys) -> list[Route]:
         site.page("/account", first_account),
         site.page("/account", change_password, methods="POST"),
     ]
+
+
+def _page(asked: Asked, every: Sequence[T], key: Callable[[T], str]) -> Page[T]:
+    """The page of a list that the address names."""
+    return part_of(every, key, asked.query("after", 400) or None, PER_PAGE)
 
 
 def _up_to(asked: Asked, roles: tuple[str, ...]) -> list[str]:
