@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import getpass
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+
+import structlog
 
 from bridge.commands.audit import SOUND, UNUSABLE, add_database
 from bridge.settings import SettingsError, load
@@ -24,7 +26,7 @@ DEADLINE_S = 30.0
 
 
 class Refused(Exception):
-    """What was asked for can't be done; the text says why."""
+    """What was asked for can't be done; the text says why, in a line or more."""
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,7 @@ def carry_out(command: str, args: argparse.Namespace, do: Callable[[], Coroutine
         _complain(command, *(f"{error.source}: {line}" for line in error.problems))
         return UNUSABLE
     except (Refused, StorageRefused) as error:
-        _complain(command, str(error))
+        _complain(command, *str(error).splitlines())
         return REFUSED
     except (StorageError, OSError) as error:
         _complain(command, str(error))
@@ -60,6 +62,20 @@ async def opened_catalogue(args: argparse.Namespace) -> AsyncIterator[Catalogue]
     """The catalogue of the database, beside a running service too."""
     async with await open_storage(args.db, deadline_s=DEADLINE_S) as storage:
         yield storage.catalogue
+
+
+@contextmanager
+def log_on_stderr() -> Iterator[None]:
+    """What is logged meanwhile is not mixed into what a program reads."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        yield
+    finally:
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
 
 
 def author() -> str:
@@ -80,6 +96,7 @@ __all__ = [
     "add_places",
     "author",
     "carry_out",
+    "log_on_stderr",
     "now",
     "opened_catalogue",
 ]

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.commands.audit import SOUND, UNUSABLE, new_console, write_json
-from bridge.commands.catalogue import author, now
+from bridge.commands.catalogue import author, log_on_stderr, now
 from bridge.importing import into_database
 from bridge.importing.clients import TABLES
 from bridge.importing.database import DatabaseError, Tables, check_url, connect, look
@@ -183,7 +183,8 @@ async def _import_into_database(args: argparse.Namespace, sources: Sources, choi
         catalogue = storage.catalogue
         kept = await into_database.look(catalogue, settings, choices)
         plan = into_database.plan_into_database(sources, choices, kept)
-        plan = await into_database.checked(plan, kept, catalogue)
+        with log_on_stderr():
+            plan = await into_database.checked(plan, kept, catalogue)
         if not plan.problems and not args.dry_run:
             named = ", ".join(safe(place_of(name) if "://" in name else name) for name in args.sources)
             await into_database.carry_out(plan, catalogue, by=author(), at=now(), source=named)

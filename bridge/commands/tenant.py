@@ -15,7 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.commands.audit import new_console, write_json
-from bridge.commands.catalogue import SOUND, Refused, add_places, author, carry_out, now, opened_catalogue
+from bridge.commands.catalogue import (
+    SOUND,
+    Refused,
+    add_places,
+    author,
+    carry_out,
+    log_on_stderr,
+    now,
+    opened_catalogue,
+)
 from bridge.importing.tenants import TENANT_ID
 from bridge.settings import Settings, load
 from bridge.showing import safe
@@ -207,8 +216,10 @@ async def check(
 ) -> None:
     """See to it that tenants can be as they are wanted, beside all others. Raises :class:`Refused`."""
     tenancy = Tenancy(settings)
-    await tenancy.open(catalogue)
-    if problems := await tenancy.propose(changes):
+    with log_on_stderr():
+        await tenancy.open(catalogue)
+        problems = await tenancy.propose(changes)
+    if problems:
         raise Refused("\n".join(problems))
 
 
@@ -239,8 +250,8 @@ def read_settings(content: bytes, tenant: str) -> dict[str, Any]:
             found = ", ".join(map(str, tree["tenants"])) or "none"
             raise Refused(f"found settings of {found}; allowed: of {tenant} alone")
         tree = tree["tenants"][tenant]
-    if not isinstance(tree, dict):
-        raise Refused("found no table of settings; allowed: what [tenants.ID] holds")
+    if not isinstance(tree, dict) or not tree:
+        raise Refused("found no settings; allowed: what [tenants.ID] holds")
     return _plain(tree)
 
 

@@ -133,7 +133,8 @@ def test_a_dry_run_says_what_differs_and_writes_nothing(house: House) -> None:
         ("{", "JSON"),
         ("name = 2026-01-01\n", "JSON"),
         ("[tenants.mar]\nname = 'Mar'\n", "mar"),
-        ("[tenants]\nsol = 3\n", "table"),
+        ("[tenants]\nsol = 3\n", "no settings"),
+        ("", "no settings"),
         ("[1", "TOML"),
     ],
 )
@@ -143,6 +144,12 @@ def test_what_can_not_be_is_refused_as_a_whole_with_its_field(house: House, text
         status, _, said = house.set(text, *more)
         assert status == 1 and problem in said, said
     assert house.version() == 1
+
+
+def test_each_problem_has_a_line(house: House) -> None:
+    _, _, said = house.set(SOL.replace("dial_attempts = 2", "dial_attempts = 0\nrings = 2"))
+    lines = said.splitlines()
+    assert len(lines) == 2 and all(line.startswith("porteiro tenant: tenants.sol.limits.") for line in lines)
 
 
 def test_no_two_tenants_of_the_database_share_a_port_or_a_number(house: House) -> None:
@@ -166,6 +173,14 @@ def test_an_expected_version_that_is_not_there(house: House) -> None:
     status, _, said = house.set(changed, "--expected", "0")
     assert status == 1 and "found version 1" in said
     assert house.set(changed, "--expected", "1")[0] == 0
+
+
+def test_nothing_but_the_answer_is_on_standard_output(house: House) -> None:
+    house.set()
+    house.monkeypatch.delenv("OPENAI_API_KEY")  # which the tenants need: this is logged
+    other = 'provider = "local"\nvisitor_port = 9501\nresident_port = 9502\n'
+    _, said, wrong = house.set(other, "--dry-run", tenant="mar")
+    assert "settings.refused" not in said and ("settings.refused" in wrong or "OPENAI_API_KEY" in wrong)
 
 
 def test_a_file_with_just_its_table_is_taken_too(house: House) -> None:
