@@ -292,6 +292,21 @@ async def test_a_version_can_be_looked_at_compared_and_restored(house: Furnished
         assert 'history/3"' in (await client.get("/console/tenants/lago/history")).text
 
 
+async def test_who_only_reads_sees_no_secret_of_an_address(house: Furnished) -> None:
+    async with house.as_("ana") as client:
+        said = {"id": "lago", "gate.kind": "http", "gate.http.url": "http://10.0.0.9/?password=hunter2secret"}
+        assert (
+            await house.send(client, "/console/tenants/new", provider="openai", **said)
+        ).status_code == 303
+        await in_force(client, "lago")
+        reads = {"login": "ivo", "role": "viewer", "tenant": "", "password": PASSWORD}
+        assert (await house.send(client, "/console/operators", **reads)).status_code == 303
+    async with house.as_("ivo") as client:
+        for path in ("", "/toml", "/history", "/history/1"):
+            page = await client.get(f"/console/tenants/lago{path}")
+            assert page.status_code == 200 and "hunter2secret" not in page.text, path
+
+
 async def test_settings_as_text_are_checked_like_any(house: Furnished) -> None:
     async with house.as_("ana") as client:
         await a_tenant_of_the_database(house, client)

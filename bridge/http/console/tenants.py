@@ -27,7 +27,7 @@ from bridge.http.console.site import Asked, Form, Site
 from bridge.http.console.wrong import in_words
 from bridge.http.problems import Problem
 from bridge.http.rights import HOUSE_FIELDS, house_part, not_the_houses
-from bridge.http.tenants import Tenants, TenantSettings
+from bridge.http.tenants import Tenants, TenantSettings, shown_to
 from bridge.settings import EVERY_FACT, Tenant
 from bridge.toml_text import toml_text
 from storage.catalogue import SettingsVersion
@@ -200,7 +200,7 @@ def _fields(caller: Caller, found: TenantSettings) -> list[FormField]:
 def _seen(version: SettingsVersion | None, caller: Caller) -> Mapping[str, Any]:
     if version is None or version.content is None:
         return {}
-    return version.content if caller.unbound else house_part(version.content)
+    return shown_to(caller, version.content)
 
 
 def _version(form: Form) -> int:
