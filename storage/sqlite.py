@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeVar
 from storage.base import StorageUnavailable
 from storage.schema import connect
 from storage.steps import Asked, LockChain, Rows, Step, carry_out
-from storage.store import ALONE, SqlStorage, Write
+from storage.store import SqlStorage, Write
 from storage.versions import scripts
 from storage.worker import Worker
 
@@ -29,7 +29,6 @@ class SqliteStorage(SqlStorage):
         self.path = path
         self._worker = worker
         self._read_only = read_only
-        self._at_once = ALONE if read_only else 1
         self._deadline_s = deadline_s
 
     @classmethod

@@ -71,7 +71,10 @@ VISITS_PAGE: Final = 20
 """Visits compared at once, likewise."""
 
 ALONE: Final = 5
-"""How many times as much a store reads at once that was opened for reading only: it keeps nobody waiting."""
+"""How many times as much PostgreSQL's store reads at once that was opened for reading only: fewer rounds.
+
+SQLite's has none to spare, and what fits a processor's cache is read a fifth quicker.
+"""
 
 LAST: Final = "\U0010ffff"
 """Behind every visit's id."""
