@@ -175,7 +175,7 @@ ProviderName = Literal[
 
 
 class Part(BaseModel):
-    """One table of the settings: unknown names are refused, nothing changes after the start."""
+    """One table of the settings: unknown names are refused, and nothing in it ever changes."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -381,13 +381,12 @@ class Tenancy:
         self._need_restart = names
 
     async def _read_database(self) -> bool:
-        """Whether it says something new."""
+        """Whether it says something new, or can be asked again."""
         if self._catalogue is None:
             return False
         try:
             if self._counter is not None and await self._catalogue.counter() == self._counter:
-                self._back()
-                return False
+                return self._back()
             changes = await self._catalogue.changes_since(self._counter or 0)
             directories = dict(self._directories)
             for tenant, version in (changes.directories or {}).items():
@@ -414,11 +413,13 @@ class Tenancy:
         self._back()
         return True
 
-    def _back(self) -> None:
-        """The database has answered."""
-        if self._away:
+    def _back(self) -> bool:
+        """The database has answered; whether it was away."""
+        was_away = bool(self._away)
+        if was_away:
             log.info("settings.database_back")
         self._away, self._from_copy = "", False
+        return was_away
 
     # ---- What has changed, and is it well? In a thread. -------------------------------------------------
 
@@ -564,7 +565,7 @@ class Tenancy:
         while changed and self._installer is not None:
             prepared = await self._installer.prepare(changed)
             if not prepared.problems:
-                await self._bring_into_force(self._installer, prepared, changed)
+                await self._bring_into_force(prepared, changed)
                 break
             await prepared.undo()
             refused |= prepared.problems
@@ -598,7 +599,7 @@ class Tenancy:
                 log.error("settings.refused", tenant=name, problems=list(lines), old_stays=stays)
         self._refused = dict(refused)
 
-    async def _bring_into_force(self, installer: Installer, prepared: Prepared, changed: Changed) -> None:
+    async def _bring_into_force(self, prepared: Prepared, changed: Changed) -> None:
         try:
             new = {name: one for name, one in changed.items() if one is not None}
             versions = await self._noted(new)
