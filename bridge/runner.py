@@ -266,6 +266,10 @@ class LocalRunner:
             except SettingsError as error:
                 await lease.end()
                 problems[name] = tuple(error.problems)
+            except Exception as error:  # a fault of ours, which is not to keep the others' settings waiting
+                await lease.end()
+                log.error("tenant.not_made", tenant=name, error=type(error).__name__, exc_info=error)
+                problems[name] = (f"tenants.{name}: it can't be made ready; the service's log says why",)
             else:
                 made[name] = place
                 self._leases[place] = lease

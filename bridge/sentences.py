@@ -24,9 +24,16 @@ class PromptError(ValueError):
     """A prompt or a sentence that can't be filled; says which and what it lacks."""
 
 
-def fields_of(text: str) -> frozenset[str]:
-    """The names between braces in a sentence."""
-    return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+def own_sentence_problem(text: str) -> str:
+    """What is allowed in a house's own sentence, where this one has anything else between braces; else "".
+
+    Not a format either: `{condominio:>999999999}` would fill the memory of the whole service.
+    """
+    try:
+        found = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
+    except ValueError:
+        found = [("", "", None)]
+    return "" if all(one == ("condominio", "", None) for one in found) else "{condominio} alone in braces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,8 @@ class Sentences:
         for key, own in (("greeting", greeting), ("goodbye_authorized", goodbye)):
             if own is None:
                 continue
-            if unknown := fields_of(own) - {"condominio"}:
-                raise PromptError(f"{own!r} has {{{min(unknown)}}}; allowed here: {{condominio}}")
+            if problem := own_sentence_problem(own):
+                raise PromptError(f"{key}: found {own!r:.80}; allowed: {problem}")
             sentences[key] = own
         return cls(sentences, prompts, without_keys, without_attendant, title)
 

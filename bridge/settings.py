@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import tomllib
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -41,6 +42,7 @@ from bridge.dialing.amqp_message import check as check_message
 from bridge.dialing.ari_numbers import HOST
 from bridge.dialing.ari_numbers import check_template as check_dial_string
 from bridge.gates.template import check as check_template
+from bridge.sentences import own_sentence_problem
 from bridge.settings_disk import problems as disk_problems
 from bridge.settings_problems import SettingsError, found_secrets, no_bools_for_numbers, problems_of
 from providers.access import TERMS
@@ -146,6 +148,37 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 Milliseconds = Annotated[int, Field(ge=0, le=10_000)]
+MOST_OF_LINE: Final = 120
+MOST_OF_SENTENCE: Final = 1_000
+MOST_OF_RULES: Final = 20_000
+"""Characters of what a house says itself: it is said, shown and logged as it stands."""
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def _line(value: str) -> str:
+    if len(value) > MOST_OF_LINE or _CONTROLS.search(value):
+        raise ValueError(f"one line of up to {MOST_OF_LINE} characters")
+    return value
+
+
+def _notice(value: str) -> str:
+    if len(value) > MOST_OF_SENTENCE or _CONTROLS.search(value):
+        raise ValueError(f"a sentence of up to {MOST_OF_SENTENCE} characters in one line")
+    return value
+
+
+def _sentence(value: str) -> str:
+    if problem := own_sentence_problem(value):
+        raise ValueError(problem)
+    return _notice(value)
+
+
+def _rules(value: str) -> str:
+    if len(value) > MOST_OF_RULES:
+        raise ValueError(f"a text of up to {MOST_OF_RULES} characters")
+    return value
+
+
 Addresses = Annotated[
     tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_split), Field(min_length=1)
 ]
@@ -158,6 +191,8 @@ FilePath = Annotated[Path, AfterValidator(_from_base)]
 Url = Annotated[str, AfterValidator(_http_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 OptionalUrl = Annotated[str, AfterValidator(lambda value: _http_url(value) if value else value)]
+Line = Annotated[str, AfterValidator(_line)]
+Sentence = Annotated[str, AfterValidator(_sentence)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 QueueName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,120}$")]
@@ -366,7 +401,7 @@ class Recording(Part):
 
     enabled: bool = False
     """Keep each leg as a stereo WAV file: the caller left, we right."""
-    notice: str = ""
+    notice: Annotated[str, AfterValidator(_notice)] = ""
     """Said to each caller at the start: after the greeting, and before a resident is told who is there.
     Empty: "Esta ligação é gravada."."""
     retention_days: Annotated[int, Field(ge=0, le=36_500)] = 90
@@ -709,7 +744,7 @@ class Attendant(Part):
 
     extension: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+*#@:/&-]{1,80}$")]
     """Whom the PBX rings: a telephone of pjsip.conf (`attendant`), or a dial string (`Local/9000@house`)."""
-    name: str = "portaria"
+    name: Line = "portaria"
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
 
@@ -989,7 +1024,7 @@ class Tenant(Part):
 
     id: TenantId
     """The name of its table: `[tenants.jardim]`."""
-    name: str = ""
+    name: Line = ""
     """How it is spoken of. Empty: the id. The sentences say "da portaria do NAME", so it begins with a
     masculine word: "Condomínio …", "Edifício …"."""
     directory: FilePath | None = None
@@ -1052,11 +1087,11 @@ class Tenant(Part):
     fallback: Annotated[tuple[Fallback, ...], Field(max_length=5)] = ()
     """Providers that take over, in this order, where the one above can't be reached, refuses, stalls or
     breaks down: each a table of its own, `[[tenants.jardim.fallback]]`. A conversation goes on with them."""
-    greeting: str | None = None
-    """In place of the usual first sentence."""
-    goodbye: str | None = None
-    """In place of the usual last sentence."""
-    prompt_extra: str = ""
+    greeting: Sentence | None = None
+    """In place of the usual first sentence; `{condominio}` in it is the house's name."""
+    goodbye: Sentence | None = None
+    """In place of the usual last sentence; likewise."""
+    prompt_extra: Annotated[str, AfterValidator(_rules)] = ""
     """Told to the model beside the prompt: the house's own rules."""
     required: Annotated[dict[Intent, tuple[Fact, ...]], AfterValidator(_facts)] = {
         Intent.VISIT: EVERY_FACT,

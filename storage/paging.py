@@ -36,9 +36,18 @@ def key_of(cursor: str, *types: type) -> tuple[Any, ...]:
         key = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, RecursionError):
         key = None
-    if not isinstance(key, list) or [type(part) for part in key] != list(types):
+    if (
+        not isinstance(key, list)
+        or [type(part) for part in key] != list(types)
+        or not all(_can_be_kept(part) for part in key if isinstance(part, str))
+    ):
         raise StorageRefused(f"a page's cursor: found {cursor!r:.60}; allowed is what `next` of a page says")
     return tuple(key)
+
+
+def _can_be_kept(text: str) -> bool:
+    """Whether a database can hold it at all: no zero character, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def checked_limit(limit: int) -> int:

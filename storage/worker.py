@@ -19,7 +19,7 @@ from storage.base import StorageClosed, StorageError, StorageRefused, StorageTim
 from storage.schema import unavailable
 
 T = TypeVar("T")
-Outcome = tuple["_Job", Any, StorageError | None]
+Outcome = tuple["_Job", Any, Exception | None]
 
 MAX_WAITING: Final = 4096
 """Jobs that may wait; the next one is refused at once."""
@@ -174,6 +174,9 @@ class Worker:
             return job, None, unavailable(error, self._path)
         except (OverflowError, UnicodeEncodeError) as error:  # what no SQLite column can hold
             return job, None, StorageRefused(f"{self._path}: {error}")
+        except Exception as error:
+            # A bug in what somebody only looks up is theirs: visits go on being written.
+            return job, None, error
 
     def _tell(self, function: Callable[..., None], *args: Any) -> None:
         if not self._loop.is_closed():  # else nobody is left to be told

@@ -224,7 +224,18 @@ async def test_a_visit_that_comes_meanwhile_moves_no_page(storage: SqlStorage) -
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "nonsense", "é", "bnVsbA", cursor_of("a"), cursor_of("a", 1), "x" * 5000]
+    "cursor",
+    [
+        "",
+        "nonsense",
+        "é",
+        "bnVsbA",
+        cursor_of("a"),
+        cursor_of("a", 1),
+        cursor_of("\ud800", "b"),
+        cursor_of("\0", "b"),
+        "x" * 5000,
+    ],
 )
 async def test_what_is_no_cursor_is_refused(storage: SqlStorage, cursor: str) -> None:
     with pytest.raises(StorageRefused, match="cursor"):

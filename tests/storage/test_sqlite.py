@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from storage.base import StorageClosed, StorageError, StorageTimeout, StorageUnavailable
+from storage.filters import VisitFilter
 from storage.sqlite import SqliteStorage
 from tests.storage.test_store import Visit, records
 
@@ -227,3 +228,18 @@ async def test_a_bug_in_the_thread_fails_whoever_waits_and_all_who_come(
     with pytest.raises(StorageClosed):
         await Visit(storage).begin()
     assert len(crashes) == 1
+
+
+async def test_a_bug_in_what_is_looked_up_is_told_to_whoever_asked_and_to_nobody_else(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    visit = await Visit(storage).begin()
+    with monkeypatch.context() as patched:
+        patched.setattr("storage.store.visits_on_page", broken)
+        with pytest.raises(ValueError, match="a bug"):
+            await storage.visit_page(VisitFilter())
+    await visit.write("note", text="goes on")
+    assert [record.data["text"] for record in await records(storage, kinds=["note"])] == ["goes on"]
