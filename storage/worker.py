@@ -174,7 +174,7 @@ class Worker:
             return job, None, unavailable(error, self._path)
         except (OverflowError, UnicodeEncodeError) as error:  # what no SQLite column can hold
             return job, None, StorageRefused(f"{self._path}: {error}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is told to whoever asked
             # A bug in what somebody only looks up is theirs: visits go on being written.
             return job, None, error
 
