@@ -2,7 +2,8 @@
 
 The same: the machine, the callers and what they say, the model server, the run, and the measured window; and
 what both do with a call: silero VAD, 8 kHz resampled to the model's 24 kHz and back, an OpenAI realtime
-session for each call, barge-in. What is not the same is said in `bench.peers.pipecat_process` and the README.
+session for each call, barge-in. What is not the same is said in `bench.peers.pipecat_process` and
+docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ async def test_every_example_runs(tmp_path: Path) -> None:
     script = script.replace("9080", str(free_port())).replace("9081", str(free_port()))
     async with served(tmp_path / "data") as (service, client):
         environ = {**os.environ, "URL": str(client.base_url), "KEY": await make_key(service, "admin")}
-        environ |= {"OPENAI_API_KEY": "a key", "NO_PROXY": "*"}
+        environ |= {"NO_PROXY": "*"}
         process = await asyncio.create_subprocess_exec(
             "bash",
             "-c",

@@ -110,7 +110,7 @@ def test_the_rules_that_held_are_sentences_of_what_is_on_record() -> None:
         "Ouviu o aviso inteiro, até o fim.",
         "Disse “Pode liberar.” 0,4 s depois do aviso: consentimento.",
         "Nada mais foi dito na ligação do morador antes da ordem.",
-        "A decisão foi gravada antes da ordem ao portão.",
+        "A decisão foi registrada antes da ordem ao portão.",
         "O portão recebeu uma única ordem.",
         "O portão confirmou que abriu, em 5 ms.",
         "Os registros conferem com os seus selos.",
