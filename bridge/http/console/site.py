@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, quote, urlencode
 from zoneinfo import ZoneInfo
@@ -198,6 +199,7 @@ class Site:
         """A page with the menu, for whoever asks."""
         t = self.pages.language(request)
         done = self.done(request)
+        tenants = self.tenants()
         notices = (Notice("good", done),) if done else ()
         given = {
             "who": caller,
@@ -205,8 +207,8 @@ class Site:
             "csrf_field": CSRF_FIELD,
             "menu": self._menu(caller, request.url.path),
             "notices": notices,
-            "when": Times(t, self.tenants()),
-            "title_of": self.title_of,
+            "when": Times(t, tenants),
+            "title_of": partial(title_of, tenants),
             **given,
         }
         return await self.pages.show(request, template, status=status, **given)
@@ -231,11 +233,6 @@ class Site:
     def tenants(self) -> Mapping[str, Tenant]:
         """The tenants in force."""
         return self.service.tenancy.current
-
-    def title_of(self, tenant: str) -> str:
-        """How a tenant is spoken of."""
-        known = self.service.tenancy.in_force.get(tenant)
-        return known.tenant.title if known is not None else tenant
 
     def seen_by(self, caller: Caller) -> dict[str, str]:
         """The tenants that somebody may see, by their ids: how they are spoken of."""
@@ -277,6 +274,12 @@ class Site:
         for name, value in (headers or {}).items():
             answer.headers[name] = value
         return answer
+
+
+def title_of(tenants: Mapping[str, Tenant], tenant: str) -> str:
+    """How a tenant is spoken of; by its id where it is not in force."""
+    known = tenants.get(tenant)
+    return known.title if known is not None else tenant
 
 
 class Times:
