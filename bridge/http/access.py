@@ -13,6 +13,7 @@ the header ``X-CSRF-Token`` or the form field ``csrf_token``, and comes from our
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, Literal, cast, get_args
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
@@ -78,6 +79,10 @@ SESSION_S: Final = 12 * 3600
 """How long a log-in holds."""
 MOST_FIELDS: Final = 2000
 """Of a form."""
+MOST_FORM_BYTES: Final = 256 * 1024
+"""Likewise; a file to be imported is sent as it is."""
+LARGE_FORM: Final = 8 * 1024
+"""Bytes of a form that take longer to read than anybody's audio may wait."""
 MOST_AT_ONCE: Final = 16
 """Requests of one caller at the same time."""
 _KEY_PREFIX: Final = "porteiro_"
@@ -332,14 +337,35 @@ def check_origin(connection: HTTPConnection) -> None:
 async def _check_token(request: Request, caller: Caller) -> None:
     given = request.headers.getlist(CSRF_HEADER)
     if not given and request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
-        body = await request.body()  # the request keeps it for whoever reads it after this
-        try:
-            fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=MOST_FIELDS)
-        except ValueError:
-            raise Problem(400, f"found a form of too many fields; allowed are {MOST_FIELDS}") from None
-        given = fields.get(CSRF_FIELD, [])
+        given = [value for name, value in await form_pairs(request) if name == CSRF_FIELD]
     if len(given) != 1 or not hmac.compare_digest(given[0].encode(), caller.csrf.encode()):
         raise Problem(403, f"{CSRF_HEADER}: found no valid token; allowed: the one of your session (/v1/me)")
+
+
+async def form_pairs(request: Request) -> list[tuple[str, str]]:
+    """What a form says, name by name. The request keeps its body for whoever reads it after this.
+
+    Raises:
+        Problem: it is too long, or no form.
+    """
+    body = await request.body()
+    if len(body) > MOST_FORM_BYTES:
+        raise Problem(413, f"found a form of {len(body)} bytes; allowed are {MOST_FORM_BYTES}")
+    try:
+        if len(body) <= LARGE_FORM:
+            return _read_form(body)
+        return await asyncio.to_thread(_read_form, body)  # the event loop may carry calls
+    except ValueError as error:
+        raise Problem(
+            400,
+            f"found a body that is not a form ({type(error).__name__}); allowed are {MOST_FIELDS} fields",
+        ) from None
+
+
+def _read_form(body: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(
+        body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS
+    )
 
 
 def _alone(connection: HTTPConnection) -> bool:

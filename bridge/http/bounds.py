@@ -14,8 +14,8 @@ from bridge.http.access import Access
 from bridge.http.description import Methods
 from bridge.http.problems import Problem
 
-MAX_BODY_BYTES: Final = 1024 * 1024
-"""Of a body."""
+MAX_BODY_BYTES: Final = 256 * 1024
+"""Of a body. A MiB of JSON, all of it brackets, would hold up every call while it is read."""
 MAX_UPLOAD_BYTES: Final = 10 * 1024 * 1024
 """Of a file to be imported."""
 MAX_QUERY_BYTES: Final = 4096

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
@@ -29,7 +28,13 @@ from bridge.http.params import (
 from bridge.http.problems import Problem, refused_fields
 from bridge.http.route import JSON, GuardedRoute, check_type
 from bridge.http.tenants import Tenants, changed_meanwhile
-from bridge.importing.directories import read_directory, read_entries, taken_over
+from bridge.importing.directories import (
+    MAX_ENTRIES,
+    entries_of,
+    read_directory,
+    read_entries,
+    taken_over,
+)
 from bridge.importing.plan import Action, Change
 from bridge.importing.plan import Problem as PlanProblem
 from bridge.importing.sheet import Sheet
@@ -42,7 +47,7 @@ from visits.words import fold
 
 T = TypeVar("T")
 CHANGES: Final = problems(404, 409, 412, 422)
-MOST_APARTMENTS: Final = 20_000
+MOST_APARTMENTS: Final = MAX_ENTRIES
 MOST_SHOWN: Final = 1000
 """Changes and problems of an import that are told one by one."""
 SHEETS: Final = (
@@ -412,13 +417,9 @@ def shown_standing(one: StoredStanding) -> ShownStanding:
 def _entries(content: bytes) -> Sheet:
     """The apartments of a list of entries in JSON. Raises :class:`Problem`."""
     try:
-        entries = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        raise Problem(400, "found a body that is not valid JSON; allowed: JSON in UTF-8") from None
-    if not isinstance(entries, list):
-        raise Problem(422, "found no list; allowed: a list of apartments")
-    if len(entries) > MOST_APARTMENTS:
-        raise Problem(422, f"found {len(entries)} apartments; allowed are {MOST_APARTMENTS}")
+        entries = entries_of(content)
+    except ValueError as error:
+        raise Problem(422, f"not a list of apartments in JSON: {error}") from None
     if not entries:
         return Sheet((), ())
     wrong = tuple(_wrong_entries(entries))
@@ -465,12 +466,14 @@ def _report(
 def _found_in(apartments: tuple[Apartment, ...], text: str, after: str | None, limit: int) -> Page[Apartment]:
     """Apartments of a file in whose label and names each word is."""
     wanted = fold(text).split()
-    every = [
-        one
-        for one in apartments
-        if all(word in fold(" ".join((one.label, *one.residents))) for word in wanted)
-    ]
+    if not wanted:
+        return _part(apartments, after, limit)
+    every = [one for one in apartments if _has(fold(" ".join((one.label, *one.residents))), wanted)]
     return _part(every, after, limit)
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    return all(word in text for word in words)
 
 
 def _part(every: Sequence[T], after: str | None, limit: int) -> Page[T]:

@@ -124,7 +124,7 @@ async def of_storage(_: Request, error: Exception) -> Response:
     """The answer where the database can't be asked, or refuses."""
     assert isinstance(error, StorageError)
     if isinstance(error, StorageRefused):
-        return Problem(_refusal(error), str(error)).answer()
+        return Problem(refusal(error), str(error)).answer()
     log.warning("http.storage_failed", error=str(error))
     if isinstance(error, StorageTimeout):
         return Problem(503, "the database did not answer in time; whether it was done is not known").answer()
@@ -133,7 +133,8 @@ async def of_storage(_: Request, error: Exception) -> Response:
     return await of_fault(_, error)
 
 
-def _refusal(error: StorageRefused) -> int:
+def refusal(error: StorageRefused) -> int:
+    """The status that says why the catalogue, or a list, refused something."""
     match error:
         case NotThere():
             return 404

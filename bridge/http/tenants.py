@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -30,6 +31,8 @@ from storage.catalogue import Catalogue, Clash, Conflict, NotThere, SettingsVers
 from storage.paging import cursor_of, key_of
 
 CHANGES: Final = problems(409, 412, 428)
+MOST_DEEP: Final = 16
+"""Tables and lists in each other, in a tenant's settings."""
 
 
 class Holder(Protocol):
@@ -165,22 +168,8 @@ class Tenants:
             Problem: they may not, they are wrong, or somebody else was quicker.
         """
         stored = await self._changeable(caller, tenant, creating=expected == 0)
-        content = dict(given)
-        if not caller.rules:
-            if foreign := list(not_the_houses(given)):
-                allowed_are = ", ".join(HOUSE_FIELDS)
-                raise refused_fields(
-                    [
-                        {"field": path, "detail": f"is not the house's to decide; allowed are {allowed_are}"}
-                        for path in foreign
-                    ]
-                )
-            assert stored is not None and stored.content is not None
-            content = merged(stored.content, given)
-        elif "directory" in given:
-            raise refused_fields(
-                [{"field": "directory", "detail": "found a file; allowed: none, /directory is it"}]
-            )
+        # In a thread: the event loop may carry calls.
+        content = await asyncio.to_thread(_wanted, given, None if caller.rules else stored)
         if wrong := await self.tenancy.propose({tenant: content}):
             raise refused_fields([_field_problem(told(line, tenant, caller), tenant) for line in wrong])
         try:
@@ -238,11 +227,41 @@ def _masked(value: Any) -> Any:
     return value
 
 
+def _wanted(given: Mapping[str, Any], stored: SettingsVersion | None) -> dict[str, Any]:
+    """All the settings that whoever gives some of them wants.
+
+    Args:
+        stored: what stays of these is not theirs to decide; None: they decide all.
+
+    Raises:
+        Problem: they give what is not theirs, or nobody's.
+    """
+    if not _is_flat(given, MOST_DEEP):
+        detail = f"found tables or lists more than {MOST_DEEP} deep in each other; allowed are fewer"
+        raise refused_fields([{"field": "", "detail": detail}])
+    if stored is None:
+        if "directory" in given:
+            detail = "found a file; allowed: none, /directory is it"
+            raise refused_fields([{"field": "directory", "detail": detail}])
+        return dict(given)
+    if foreign := list(not_the_houses(given)):
+        detail = f"is not the house's to decide; allowed are {', '.join(HOUSE_FIELDS)}"
+        raise refused_fields([{"field": path, "detail": detail} for path in foreign])
+    assert stored.content is not None
+    return merged(stored.content, given)
+
+
+def _is_flat(value: Any, most: int) -> bool:
+    """Whether nothing in it is deeper than that."""
+    below = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return not below or (most > 0 and all(_is_flat(each, most - 1) for each in below))
+
+
 def told(line: str, tenant: str, caller: Caller) -> str:
     """A line about a tenant's settings, without other tenants' names for whoever is bound to one."""
     if caller.unbound:
         return line
-    return re.sub(rf"tenants\.(?!{re.escape(tenant)}\b)[a-z0-9_-]+", "another tenant", line)
+    return re.sub(rf"tenants\.(?!{re.escape(tenant)}(?![a-z0-9_-]))[a-z0-9_-]+", "another tenant", line)
 
 
 def _field_problem(line: str, tenant: str) -> FieldProblem:

@@ -6,6 +6,7 @@ A directory of JSON is read here, entry by entry; spreadsheets in `sheet.py`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +17,66 @@ from bridge.importing.sheet import Sheet, likeness, read_sheet
 from bridge.importing.tables import TableError, read_table
 from visits.directory import Apartment, Contact, Directory, DirectoryError
 
+MAX_ENTRIES = 20_000
+MAX_ENTRY = 64 * 1024
+"""Characters of one."""
+_WHITE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
+
 
 def read_directory(content: bytes, source: str) -> Sheet:
     """The apartments of a spreadsheet, or of a list of entries in JSON."""
     if content.lstrip()[:1] == b"[":
         try:
-            return read_entries(json.loads(content), source)
-        except (ValueError, RecursionError) as error:
+            return read_entries(entries_of(content), source)
+        except ValueError as error:
             return Sheet((), (Problem(source, "", f"not valid JSON: {error}"),))
     try:
         return read_sheet(read_table(content, likeness), source)
     except TableError as error:
         return Sheet((), (Problem(source, f"linha {error.line}" if error.line else "", str(error)),))
+
+
+def entries_of(content: bytes) -> list[Any]:
+    """A list in JSON, entry by entry: read in one piece, a large one would hold up the whole process.
+
+    Raises:
+        ValueError: it is none, or too long; says where.
+    """
+    text = content.decode("utf-8-sig")
+    entries: list[Any] = []
+    at = _skipped(text, 0)
+    if text[at : at + 1] != "[":
+        raise ValueError("found no list; allowed: a list of apartments")
+    at = _skipped(text, at + 1)
+    if text[at : at + 1] == "]":
+        at += 1
+    else:
+        while True:
+            try:
+                entry, length = _DECODER.raw_decode(text[at : at + MAX_ENTRY])
+            except (ValueError, RecursionError):
+                where = f"entry {len(entries) + 1}, character {at + 1}"
+                allowed = f"an object of up to {MAX_ENTRY} characters"
+                raise ValueError(f"{where}: found no entry; allowed: {allowed}") from None
+            entries.append(entry)
+            if len(entries) > MAX_ENTRIES:
+                raise ValueError(f"found more than {MAX_ENTRIES} entries; allowed are so many")
+            at = _skipped(text, at + length)
+            mark, at = text[at : at + 1], _skipped(text, at + 1)
+            if mark == "]":
+                break
+            if mark != ",":
+                raise ValueError(f"character {at}: found {mark!r}; allowed: a comma, or the list's end")
+    if _skipped(text, at) != len(text):
+        raise ValueError(f"character {at + 1}: found more behind the list; allowed: nothing")
+    return entries
+
+
+def _skipped(text: str, at: int) -> int:
+    """Where what is no white space begins."""
+    found = _WHITE.match(text, at)
+    return at if found is None else found.end()
 
 
 def read_entries(entries: list[Any], source: str) -> Sheet:
@@ -139,4 +188,4 @@ def _differences(old: Apartment, new: Apartment) -> tuple[str, ...]:
     return tuple(names or ("details of a resident, or the order",))
 
 
-__all__ = ["plan_directory", "read_directory", "read_entries", "taken_over"]
+__all__ = ["MAX_ENTRIES", "entries_of", "plan_directory", "read_directory", "read_entries", "taken_over"]

@@ -56,7 +56,7 @@ async def test_what_is_too_long_is_refused_before_it_is_all_here(
         monkeypatch.undo()
         long = await house.ask("GET", f"/v1/visits?visitor={'x' * MAX_QUERY_BYTES}", admin)
         assert long.status_code == 414
-        deep = await house.ask("POST", "/v1/keys", {**admin, **json}, content=b"[" * 500_000)
+        deep = await house.ask("POST", "/v1/keys", {**admin, **json}, content=b"[" * 200_000)
         assert deep.status_code in (400, 422)
         for number in (b"NaN", b"1e999", b'"\xff"', b"\xef\xbb\xbf{}"):
             body = b'{"name": %s, "role": "viewer"}' % number

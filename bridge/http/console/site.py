@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.http.access import CSRF_FIELD, MOST_FIELDS, Caller, Guard, Scope, missing
+from bridge.http.access import CSRF_FIELD, Caller, Guard, Scope, form_pairs, missing
 from bridge.http.console.language import Language
 from bridge.http.console.page import ROOT, Notice, Pages, see
 from bridge.http.problems import Problem
@@ -318,20 +318,15 @@ class Times:
 
 
 async def read_form(request: Request) -> Form:
-    """A form's fields. The body's length is bounded before us (`bounds.py`).
+    """A form's fields.
 
     Raises:
-        Problem: it is no form.
+        Problem: it is no form, or too long.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Problem(415, f"content-type: found {kind[:80]!r}; allowed: a form")
-    try:
-        body = (await request.body()).decode("ascii")
-        pairs = parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
-    except ValueError as error:
-        raise Problem(400, f"found a body that is not a form ({type(error).__name__})") from None
-    return Form(pairs)
+    return Form(await form_pairs(request))
 
 
 def log_in_path(request: Request) -> str:

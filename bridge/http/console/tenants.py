@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -35,6 +37,11 @@ from visits.facts import Intent
 
 PER_PAGE: Final = 30
 TENANTS_PER_PAGE: Final = 100
+MOST_TOML: Final = 64 * 1024
+MOST_DOTS: Final = 1000
+"""Of a tenant's settings as text: characters, and dots in one line."""
+MOST_COMPARED: Final = 2000
+"""Lines of two versions together, of which what differs is shown."""
 OF_FILES: Final = ("directory",)
 """Settings that a tenant of the database has not."""
 
@@ -90,8 +97,9 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
         found = await tenants.settings(asked.caller, name)
         said = form.one("toml").replace("\r\n", "\n")
         try:
-            await tenants.put(asked.caller, name, tomllib.loads(said), _version(form))
-        except tomllib.TOMLDecodeError as error:
+            # In a thread: the event loop may carry calls.
+            await tenants.put(asked.caller, name, await asyncio.to_thread(_tree, said), _version(form))
+        except ValueError as error:
             wrong = [asked.t("tenants.not_toml", why=error)]
         except Problem as problem:
             wrong = _lines(asked, problem)
@@ -126,7 +134,7 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
             found=found,
             version=wanted,
             before=before,
-            lines=differences(old, new),
+            lines=await asyncio.to_thread(differences, old, new),
             may_restore=_may_write(asked.caller) and found.kept_in is None and wanted.content is not None,
         )
 
@@ -208,6 +216,14 @@ def _version(form: Form) -> int:
     text = form.one("version")
     if not text.isdecimal() or len(text) > 15:
         raise Problem(400, f"version: found {text[:20]!r}; allowed: the one that the page showed")
+    return int(text)
+
+
+def _number(asked: Asked) -> int:
+    """The version that the address names. Raises :class:`Problem`."""
+    text = asked.path("version")
+    if re.fullmatch("[0-9]{1,9}", text) is None:
+        raise missing("version")
     return int(text)
 
 
@@ -332,10 +348,26 @@ async def _show_text(asked: Asked, found: TenantSettings, text: str, wrong: Sequ
     )
 
 
+def _tree(text: str) -> dict[str, Any]:
+    """What TOML says. Raises :class:`ValueError`."""
+    # The time and memory that reading takes grow with the square of a dotted key's length.
+    if len(text) > MOST_TOML or any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise ValueError(
+            f"found {len(text)} characters; allowed are {MOST_TOML}, with {MOST_DOTS} dots in a line"
+        )
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("found tables or lists too deep in each other; allowed are a few") from None
+
+
 def differences(old: str, new: str) -> list[tuple[str, str]]:
     """Two texts as one list of lines: `+` for what came, `-` for what went, ` ` for what stayed near it."""
+    before, after = old.splitlines(), new.splitlines()
+    if len(before) + len(after) > MOST_COMPARED:  # to find what stayed takes the square of that
+        return [*(("-", line) for line in before), *(("+", line) for line in after)]
     lines: list[tuple[str, str]] = []
-    for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2):
+    for line in difflib.unified_diff(before, after, lineterm="", n=2):
         if line.startswith(("---", "+++")):
             continue
         lines.append(("@", "…") if line.startswith("@@") else (line[:1], line[1:]))
