@@ -162,8 +162,8 @@ def _line(value: str) -> str:
 
 
 def _notice(value: str) -> str:
-    if len(value) > MOST_OF_SENTENCE or _CONTROLS.search(value):
-        raise ValueError(f"a sentence of up to {MOST_OF_SENTENCE} characters in one line")
+    if len(value) > MOST_OF_SENTENCE or _CONTROLS.search(value.replace("\n", " ")):
+        raise ValueError(f"a sentence of up to {MOST_OF_SENTENCE} characters")
     return value
 
 
