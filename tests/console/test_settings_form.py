@@ -20,8 +20,9 @@ from bridge.http.console.settings_form import (
     tree_after,
     values_of,
 )
-from bridge.http.console.wrong import in_words
+from bridge.http.console.wrong import in_words, of_entry
 from bridge.settings import SettingsError, Tenant, build
+from visits.directory import Directory, DirectoryError
 from visits.facts import Intent
 
 WHOLE: dict[str, Any] = {
@@ -31,7 +32,8 @@ WHOLE: dict[str, Any] = {
     "model": "gpt-4o",
     "base_url": "https://x.services.ai.azure.com",
     "interim_texts": ["Um instante.", "Só um momento, por favor."],
-    "greeting": "Bom dia!\nCom quem deseja falar?",
+    "greeting": "Bom dia! Com quem deseja falar?",
+    "prompt_extra": "Entregas ficam na portaria.\nDepois das 22 horas, ninguém sobe.",
     "noise_suppression": False,
     "required": {"visita": ["apartment"], "entrega": ["apartment"], "servico": ["apartment", "resident"]},
     "limits": {"ring_s": 12.5, "dial_attempts": 3},
@@ -166,6 +168,10 @@ def test_every_setting_of_a_tenant_is_in_the_form() -> None:
             "found '0'; allowed: a number above 0 and up to 60",
             "encontrado '0'; permitido: um número acima de 0 até 60",
         ),
+        (
+            "found 'x'; allowed: a sentence of up to 1000 characters in one line",
+            "encontrado 'x'; permitido: uma frase de até 1000 caracteres, em uma só linha",
+        ),
         ("found 'a'; allowed: 'b', 'c' or 'd'", "encontrado 'a'; permitido: 'b', 'c' ou 'd'"),
         ("not set; it must be given", "precisa ser preenchido"),
         ("found 'x'; allowed: something else", "encontrado 'x'; permitido: something else"),
@@ -174,6 +180,41 @@ def test_every_setting_of_a_tenant_is_in_the_form() -> None:
 )
 def test_what_is_wrong_is_said_in_the_pages_language(said: str, words: str) -> None:
     assert in_words(read_languages()["pt-BR"], said) == words
+
+
+STANDING = {"name": "Joana Faxina"}
+FLAT = {"apartment_number": "101", "residents": ["Ana Lima"], "voip_number": "101"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"apartment_number": "xyz"}, "Apartamento 'xyz' não reconhecido"),
+        ({"residents": []}, "Falta o nome de pelo menos um morador."),
+        ({"residents": ["1234"]}, "'1234' não é um nome."),
+        ({"residents": [{"name": "Ana Lima", "do_not_call": True}] * 2}, "aparece duas vezes."),
+        ({"voip_number": []}, "Falta um ramal ou endereço SIP"),
+        (
+            {"residents": [{"name": "Ana D'Ávila", "quiet_hours": ["sempre"]}]},
+            "Ana D'Ávila: Não chamar das: encontrado 'sempre'; permitido: um horário, como 22:00-07:00",
+        ),
+        ({"standing_authorisations": [{"name": "?"}]}, "Falta o nome do visitante ou da empresa."),
+        (
+            {"standing_authorisations": [STANDING | {"hours": "das 30 às 12"}]},
+            "Horário: encontrado 'das 30 às 12'; permitido: um horário, como 22:00-07:00",
+        ),
+        (
+            {"standing_authorisations": [STANDING | {"until": "31/02/2026"}]},
+            "Até o dia: encontrado '31/02/2026'; permitido: uma data, como 2026-12-31",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_apartment_is_said_in_the_pages_language(
+    entry: dict[str, object], words: str
+) -> None:
+    with pytest.raises(DirectoryError) as caught:
+        Directory.from_records([FLAT | entry])
+    assert words in of_entry(read_languages()["pt-BR"], str(caught.value).removeprefix("entry 1: "))
 
 
 def test_changes_are_named_by_their_settings() -> None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from bridge.http.access import CSRF_HEADER
 from bridge.http.console.page import ROOT, Notice
 from bridge.http.console.site import Asked, Form, Site
-from bridge.http.console.wrong import invalid
+from bridge.http.console.wrong import in_words, invalid, of_entry
 from bridge.http.directory import (
     ApartmentBody,
     Directories,
@@ -285,9 +285,12 @@ def _wrong(asked: Asked, problem: Problem) -> list[str]:
     if problem.status not in (409, 422):
         raise problem
     lines = [
-        f"{one['field']}: {one['detail']}" if one["field"] else one["detail"] for one in problem.problems
+        f"{asked.t.of('form', one['field'])}: {in_words(asked.t, one['detail'])}"
+        if one["field"]
+        else of_entry(asked.t, one["detail"])
+        for one in problem.problems
     ]
-    return lines or [problem.detail]
+    return lines or [in_words(asked.t, problem.detail)]
 
 
 async def _show_apartment(

@@ -19,6 +19,10 @@ _NUMBER: Final = re.compile(
     r"(?: (?:from (?P<ge>\S+)|above (?P<gt>\S+)))?"
     r"(?: (?:and )?(?:up )?(?:to (?P<le>\S+)|below (?P<lt>\S+)))?"
 )
+_LENGTH: Final = re.compile(
+    r"(?P<what>one line|a sentence|a text) of up to (?P<n>\d+) characters(?: in one line)?"
+)
+_LENGTHS: Final = {"one line": "line", "a sentence": "sentence", "a text": "long_text"}
 _CHOICE: Final = re.compile(r"'[^']*'(?:(?:, | or )'[^']*')*")
 _WHAT: Final = {
     "a table": "table",
@@ -27,7 +31,20 @@ _WHAT: Final = {
     "true or false": "flag",
     "a list of at least one": "one",
     "a time zone's name, such as America/Sao_Paulo": "zone",
+    "hours such as 22:00-07:00": "hours",
+    "a date such as 2026-12-31": "date",
 }
+_OF_WHOM: Final = re.compile(r"resident (?P<whom>'[^']*'|\"[^\"]*\"): (?P<said>.*)", re.DOTALL)
+_OF_FIELD: Final = re.compile(r"(?P<field>[a-z_]+): (?P<said>found .*)", re.DOTALL)
+_ENTRY: Final = {
+    re.compile(r"apartment_number must be .*, found str (?P<found>.*)", re.DOTALL): "apartment",
+    re.compile(r"residents must be .*", re.DOTALL): "residents",
+    re.compile(r"resident (?P<found>.*) is there twice; .*", re.DOTALL): "twice",
+    re.compile(r"resident (?P<found>.*) holds no name", re.DOTALL): "no_name",
+    re.compile(r"voip_number (?:must be|is missing).*", re.DOTALL): "dial",
+    re.compile(r"(?:standing authorisation: )?name must be .*", re.DOTALL): "visitor",
+}
+"""What `visits.directory` says of an entry that a form can hold, and the page's words for it."""
 
 
 def in_words(t: Language, said: str) -> str:
@@ -38,6 +55,20 @@ def in_words(t: Language, said: str) -> str:
     if parts is None:
         return said
     return t("wrong.found", found=parts["found"], allowed=_allowed(t, parts["allowed"]))
+
+
+def of_entry(t: Language, said: str) -> str:
+    """One complaint of a directory's entry, in that language as far as it has words for it."""
+    said = said.removeprefix("standing authorisation: ")
+    for pattern, name in _ENTRY.items():
+        if (parts := pattern.fullmatch(said)) is not None:
+            return t(f"wrong.entry.{name}", **parts.groupdict())
+    if (parts := _OF_WHOM.fullmatch(said)) is not None:
+        return f"{parts['whom'][1:-1]}: {of_entry(t, parts['said'])}"
+    if (parts := _OF_FIELD.fullmatch(said)) is not None:
+        why = parts["said"].replace("found str ", "found ", 1)
+        return f"{t.of('form', parts['field'])}: {in_words(t, why)}"
+    return in_words(t, said)
 
 
 def invalid(t: Language, error: ValidationError) -> list[str]:
@@ -52,6 +83,8 @@ def invalid(t: Language, error: ValidationError) -> list[str]:
                 why = t("wrong.too_short", n=ends["min_length"])
             case "string_too_long" | "too_long":
                 why = t("wrong.too_long", n=ends["max_length"])
+            case "string_pattern_mismatch":
+                why = t("people.login_help" if one["loc"][-1] == "login" else "wrong.characters")
             case _:
                 why = one["msg"].removeprefix("Value error, ")
         name = next((part for part in reversed(one["loc"]) if isinstance(part, str)), "")
@@ -70,6 +103,8 @@ def _allowed(t: Language, text: str) -> str:
             if number[end] is not None
         ]
         return " ".join(words)
+    if (length := _LENGTH.fullmatch(text)) is not None:
+        return t(f"wrong.{_LENGTHS[length['what']]}", n=length["n"])
     if _CHOICE.fullmatch(text):
         return text.replace(" or ", f" {t('wrong.or')} ")
     return text
