@@ -53,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
     common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", metavar="FILE", help="default: $PORTEIRO_CONFIG, then ./porteiro.toml")
     add_database(common)
     common.add_argument("--tenant", help="only this tenant")
     span = argparse.ArgumentParser(add_help=False)
@@ -461,7 +462,7 @@ def _take_usual_places(args: argparse.Namespace) -> None:
         _Unusable: there is none.
     """
     try:
-        settings = load()
+        settings = load(args.config)
     except SettingsError as error:
         raise _Unusable(str(error)) from None
     args.db = settings.database

@@ -310,6 +310,19 @@ def test_verify_looks_where_the_settings_say(
     assert porteiro(None, "verify", "--no-recordings") == 0
 
 
+def test_the_settings_may_be_in_another_file(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    settings = tmp_path / "other.toml"
+    settings.write_text(f'[service]\ndata_dir = "{db.parent}"\n\n[tenants.jardim]\n', encoding="utf-8")
+    assert porteiro(None, "verify", "--no-recordings") == 2
+    assert porteiro(None, "verify", "--no-recordings", "--config", str(settings)) == 0
+    assert "Every chain is sound." in capsys.readouterr().out
+
+
 # --------------------------------------------------------------------------------------------------------
 # Heads, and what is not there
 # --------------------------------------------------------------------------------------------------------

@@ -394,9 +394,7 @@ def test_what_a_spreadsheet_would_compute_is_a_text(cell: str) -> None:
     assert harmless(-1) == -1 and harmless("a=1") == "a=1" and harmless(None) is None
 
 
-async def test_the_log_is_verified_one_check_at_a_time(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_log_is_verified_one_check_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.http.verifying.TELL_S", 0.01)  # its first line comes before it is through
     await visited(house.service, "bosque", "João")
     async with house.client.stream("POST", "/v1/audit/verify", headers=house.admin, timeout=60) as first:

@@ -14,14 +14,13 @@ from pydantic import ValidationError
 from bridge.http.console.language import Language
 
 _SAID: Final = re.compile(r"found (?P<found>.*?); (?:allowed: )?(?P<allowed>.*)", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"there is no such setting(?:; did you mean (?P<like>.+)\?)?")
 _NUMBER: Final = re.compile(
     r"(?P<what>a whole number|a number)"
     r"(?: (?:from (?P<ge>\S+)|above (?P<gt>\S+)))?"
     r"(?: (?:and )?(?:up )?(?:to (?P<le>\S+)|below (?P<lt>\S+)))?"
 )
-_LENGTH: Final = re.compile(
-    r"(?P<what>one line|a sentence|a text) of up to (?P<n>\d+) characters(?: in one line)?"
-)
+_LENGTH: Final = re.compile(r"(?P<what>one line|a sentence|a text) of up to (?P<n>\d+) characters")
 _LENGTHS: Final = {"one line": "line", "a sentence": "sentence", "a text": "long_text"}
 _CHOICE: Final = re.compile(r"'[^']*'(?:(?:, | or )'[^']*')*")
 _WHAT: Final = {
@@ -51,6 +50,8 @@ def in_words(t: Language, said: str) -> str:
     """One complaint, in that language as far as it has words for it."""
     if said == "not set; it must be given":
         return t("wrong.missing")
+    if (parts := _UNKNOWN.fullmatch(said)) is not None:
+        return t("wrong.unknown_like" if parts["like"] else "wrong.unknown", like=parts["like"] or "")
     parts = _SAID.fullmatch(said)
     if parts is None:
         return said
