@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,7 @@ HEAD_S = 10.0
 STALL_S = 30.0
 """For the next 64 KiB of an answer to be taken."""
 MAX_CONNECTIONS = 256
-"""At the same time. One more is closed at once."""
+"""At the same time. Of one more somebody gives way who has not shown who they are."""
 MAX_HEAD_BYTES = 16 * 1024
 """Of a request's line and headers."""
 BACKLOG = 64
@@ -43,14 +44,35 @@ class _Connection(H11Protocol):
     """One connection with its deadlines."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _since = 0.0
+    _gone = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give it its deadline, or turn it away."""
+        """Give it its deadline; where there are too many, one of them has to go."""
         super().connection_made(transport)
+        self._since = self.loop.time()
+        self._must_move_on(HEAD_S)
         if len(self.connections) > MAX_CONNECTIONS:
-            self._give_up("too_many_connections")
-        else:
-            self._must_move_on(HEAD_S)
+            self._one_too_many()
+
+    def _one_too_many(self) -> None:
+        """The oldest of those who are nobody, at the address that has most of them: who floods us comes from
+        few, and keeps neither the PBX nor an operator out."""
+        nobodies = [one for one in self.connections if isinstance(one, _Connection) and one.is_nobody]
+        hosts = Counter(one.host for one in nobodies)
+        busiest = max(hosts, key=hosts.__getitem__)  # we are one of them ourselves
+        oldest = min((one for one in nobodies if one.host == busiest), key=lambda one: one._since)
+        oldest._give_up("too_many_connections")
+
+    @property
+    def host(self) -> str:
+        """The address that it comes from."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether it has not shown who it is: no whole head so far, or nothing in it that holds."""
+        return not self._gone and (self.cycle is None or "porteiro.caller" not in self.cycle.scope)
 
     def handle_events(self) -> None:
         """What came is read; once the head is whole, the application has its own deadlines."""
@@ -95,6 +117,7 @@ class _Connection(H11Protocol):
     def _give_up(self, reason: str) -> None:
         peer = f"{self.client[0]}:{self.client[1]}" if self.client else "unknown"
         log.warning("http.connection_closed", reason=reason, peer=peer)
+        self._gone = True
         self.transport.abort()
 
 

@@ -163,3 +163,28 @@ async def test_no_body_holds_up_the_calls_while_it_is_read(
     watching.cancel()
     assert answer.status_code in (400, 403, 413, 422), answer.text[:200]
     assert worst < 0.2
+
+
+async def test_whoever_floods_us_with_connections_keeps_nobody_else_out(
+    ana: tuple[Service, httpx2.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, client = ana
+    monkeypatch.setattr("bridge.http.server.MAX_CONNECTIONS", 20)
+    log_in = b"POST /v1/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    flood = []
+    for number in range(40):
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.http_port)
+        writer.write(b"GET / HTTP/1.1\r\nX: " if number % 2 else log_in + b"Content-Length: 99\r\n\r\n{")
+        flood.append((reader, writer))
+        if number == 15:  # who has shown who they are stays
+            following = client.stream("GET", "/v1/events")
+            events = (await following.__aenter__()).aiter_lines()
+            await anext(events)
+    assert (await client.get("/v1/me")).json()["id"] == "ana"
+    service.hub.tell("bosque", "call.registered", {"uuid": "x"})
+    async with asyncio.timeout(5):
+        while "call.registered" not in await anext(events):
+            pass
+    await following.__aexit__(None, None, None)
+    for _, writer in flood:
+        writer.close()
