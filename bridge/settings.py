@@ -1034,7 +1034,9 @@ class Tenant(Part):
     timezone: str = "America/Sao_Paulo"
     """For the times of day that people are shown and told."""
     visitor_port: Port
+    """Where the PBX sends visitors. Default: service.visitor_port."""
     resident_port: Port
+    """Where the PBX sends residents. Default: service.resident_port."""
     numbers: Numbers = ()
     """The numbers that visitors dial here, as the PBX says them: a call that is registered without `tenant`
     is this tenant's by them. No two tenants share one."""

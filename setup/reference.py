@@ -183,8 +183,6 @@ def _text(value: Any) -> str:
 
 def _about(field: FieldInfo, model: type[BaseModel], name: str) -> str:
     special = {
-        (Tenant, "visitor_port"): "Where the PBX sends visitors. Default: service.visitor_port.",
-        (Tenant, "resident_port"): "Where the PBX sends residents. Default: service.resident_port.",
         (HttpGate, "kind"): "`record` opens nothing and has no further settings; `http` asks a device; "
         "`amqp` tells the site's own system through a RabbitMQ queue; `dtmf` plays digits to the intercom.",
         (PlainDialer, "kind"): f"{PlainDialer.model_fields['kind'].description} `ari`: Asterisk calls the "

@@ -333,7 +333,12 @@ def _form_values(
         "every_fact": EVERY_FACT,
         "intents": [str(intent) for intent in Intent],
         "wrong": {name: in_words(asked.t, said) for name, said in complaints.fields.items()},
-        "own_help": {each.name: each.about for each in fields if not asked.t.has(f"setting_help.{each.key}")},
+        # Docstrings mark code by backticks, which mean nothing on a page.
+        "own_help": {
+            each.name: each.about.replace("`", "")
+            for each in fields
+            if not asked.t.has(f"setting_help.{each.key}")
+        },
     }
 
 
