@@ -136,7 +136,18 @@ class Worker:
             self._tell(self._settle, self._commit(connection, writes))
         for job in wanted:
             if not job.write:
+                # What visits write waits for one look-up at most, however many people look things up.
+                if later := self._take_writes():
+                    self._tell(self._settle, self._commit(connection, later))
                 self._tell(self._settle, [self._read(connection, job)])
+
+    def _take_writes(self) -> list[_Job]:
+        """The writes that came meanwhile, and are still wanted."""
+        with self._wake:
+            writes = [job for job in self._waiting if job.write][:MAX_GROUP]
+            for job in writes:
+                self._waiting.remove(job)
+        return [job for job in writes if not job.future.cancelled()]
 
     def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[Outcome]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,22 @@ async def test_a_bug_in_what_is_looked_up_is_told_to_whoever_asked_and_to_nobody
             await storage.visit_page(VisitFilter())
     await visit.write("note", text="goes on")
     assert [record.data["text"] for record in await records(storage, kinds=["note"])] == ["goes on"]
+
+
+async def test_what_a_visit_writes_does_not_wait_for_all_that_is_looked_up(storage: SqliteStorage) -> None:
+    visit = await Visit(storage).begin()
+    order: list[str] = []
+
+    async def look(number: int) -> None:
+        def slowly(_: sqlite3.Connection) -> None:
+            time.sleep(0.05)
+
+        await storage._worker.run(slowly, write=False, deadline_s=5)
+        order.append(f"look {number}")
+
+    looks = [asyncio.create_task(look(number)) for number in range(6)]
+    await asyncio.sleep(0.07)  # the second one runs
+    await visit.write("note")
+    order.append("written")
+    await asyncio.gather(*looks)
+    assert order.index("written") <= 3 and len(order) == 7
