@@ -60,7 +60,7 @@ class Installation:
     Args:
         in_force: the tenants in force.
         route: has the WebSocket channels of a tenant accepted, or no longer (None).
-        unroute: no longer accepts those of the residents of who is gone.
+        unroute: no longer accepts those of the residents whom earlier versions of a tenant have called.
     """
 
     def __init__(
@@ -161,9 +161,8 @@ class Installation:
         self._calls.assign({name: one.tenant.numbers for name, one in after.items()})
         for name, one in ready.changed.items():
             self._route(name, one)
-            if one is None:
-                self._when_over(running[name], _bound(self._unroute, name))
-            else:
+            self._when_over(running[name], _bound(self._unroute, name))
+            if one is not None:
                 self.say_open(name, one)
         self._change_models(ready.models, after, everybody)
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.endpoints.asterisk_websocket_server import tls_of
 from bridge.endpoints.listening import open_listeners
+from bridge.endpoints.websocket_connection import tls_of
 from bridge.settings import Settings, Tenant
 from storage.lock import in_use
 
@@ -74,6 +74,9 @@ def _ports(settings: Settings) -> Iterator[_Port]:
     if service.websocket_port:
         of = "Asterisk's WebSocket channels"
         yield _Port(of, service.websocket_port, "service.websocket_port", service.listen)
+    if service.audio_stream_port:
+        of = "FreeSWITCH's audio streams"
+        yield _Port(of, service.audio_stream_port, "service.audio_stream_port", service.listen)
     if service.http_on and service.http_port:
         of, listen = "the HTTP API", "service.http_listen"
         yield _Port(of, service.http_port, "service.http_port", service.http_listen, listen)
@@ -113,6 +116,8 @@ async def _answers(settings: Settings, port: _Port) -> None:
         async with asyncio.timeout(ANSWER_S):
             if port.setting == "service.http_port":
                 await _ask_http(settings, host, port.number)
+            elif port.setting == "service.audio_stream_port":
+                await _ask_streams(settings, host, port.number)
             elif port.setting == "service.websocket_port":
                 for tenant in settings.tenants.values():
                     await _ask_websocket(settings, tenant, host, port.number)
@@ -195,6 +200,23 @@ async def _ask_websocket(settings: Settings, tenant: Tenant, host: str, port: in
         f"whoever listens there answers {status or 'no HTTP'} for {path}; restart the service with these "
         "settings, or stop the program that has the port"
     )
+
+
+async def _ask_streams(settings: Settings, host: str, port: int) -> None:
+    """Ask for a path that is nobody's stream.
+
+    Raises:
+        _Unwell: FreeSWITCH would get no call through there.
+        OSError: it can't be asked.
+    """
+    service = settings.service
+    tls = _tls("service.websocket_certificate", service.websocket_certificate, service.websocket_key)
+    status = await _status(host, port, "/", tls, "")
+    if status != http.HTTPStatus.NOT_FOUND:
+        raise _Unwell(
+            f"whoever listens there answers {status or 'no HTTP'} for /; restart the service with these "
+            "settings, or stop the program that has the port"
+        )
 
 
 async def _status(host: str, port: int, path: str, tls: ssl.SSLContext | None, authorization: str) -> int:

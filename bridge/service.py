@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -31,8 +32,10 @@ from bridge.endpoints.asterisk_websocket_server import (
     AsteriskWebsocketServer,
     IncomingEndpoint,
     Route,
-    tls_of,
 )
+from bridge.endpoints.audio_stream import AudioStreamEndpoint, stream_limits
+from bridge.endpoints.audio_stream_control import StreamForm
+from bridge.endpoints.audio_stream_server import PREFIX, AudioStreamServer, Domain, IncomingStream
 from bridge.endpoints.audiosocket import (
     AudioSocketEndpoint,
     AudioSocketLimits,
@@ -41,6 +44,7 @@ from bridge.endpoints.audiosocket import (
 )
 from bridge.endpoints.base import Endpoint, LegSink
 from bridge.endpoints.web import NotTakenError, Origin, WebCall, WebLine, connect
+from bridge.endpoints.websocket_connection import tls_of
 from bridge.host import VisitHost
 from bridge.http.application import application
 from bridge.http.bounds import Bounds
@@ -59,7 +63,7 @@ from bridge.settings import Settings, SettingsError, Tenant
 from bridge.tenants import IN_DATABASE, Tenancy, TenantInForce
 from bridge.tenants_copy import FILE as COPY
 from bridge.watch import Watcher
-from bridge.workers.lending import LendingAudioSocket, LendingWeb, LendingWebsocket
+from bridge.workers.lending import LendingAudioSocket, LendingStream, LendingWeb, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
 from storage.base import Storage, StorageError, StorageUnavailable
 from storage.catalogue import NOTIFICATIONS, Catalogue
@@ -120,6 +124,7 @@ class Service:
         self._doors = Doors(self._server, self._take, lambda *came: self._runner.expects(*came))
         self._reopening = Reopening(self._doors, self.open_legs)
         self._websocket: AsteriskWebsocketServer | None = None
+        self._streams: AudioStreamServer | None = None
         self._http: HttpServer | None = None
         self._open_to_visitors = False
         self._draining = False
@@ -175,11 +180,13 @@ class Service:
             for name, one in in_force.items()
         }
         await self._runner.start(self._storage, places, await self._start_models())
+        self._make_streams()
         await self._open_http()
         await self._open_doors("visitor")
         for name, one in in_force.items():
             self._installation.say_open(name, one)
         await self._open_websocket()
+        await self._open_streams()
         self._open_to_visitors = True
         self._following = asyncio.create_task(follow_readiness(self.hub, self), name="readiness")
         keeper = RetentionKeeper(
@@ -274,7 +281,8 @@ class Service:
         self._installation.over(visit)
 
     def _route(self, name: str, one: TenantInForce | None) -> None:
-        """Have a tenant's WebSocket channels accepted from now on, or (None) no more visitors of it."""
+        """Have a tenant's WebSockets accepted from now on, or (None) no more visitors of it."""
+        self._route_streams(name, one)
         if self._websocket is None:
             return
         if one is None:
@@ -292,7 +300,9 @@ class Service:
             self._websocket.set_route(_websocket_path(name, role), route)
 
     def _unroute(self, name: str) -> None:
-        """The last visit of a tenant that is gone is over."""
+        """The last visit of an earlier version of a tenant is over."""
+        if self._streams is not None:
+            self._streams.drop_former(name)
         if self._websocket is not None and name not in self.tenancy.in_force:
             self._websocket.remove_route(_websocket_path(name, "resident"))
 
@@ -301,12 +311,7 @@ class Service:
         service = self.settings.service
         if service.websocket_port is None:
             return
-        tls = None
-        if service.websocket_certificate is not None and service.websocket_key is not None:
-            try:
-                tls = tls_of(service.websocket_certificate, service.websocket_key)
-            except OSError as error:
-                raise SettingsError([f"service.websocket_certificate: can't be used: {error}"]) from error
+        tls = self._websocket_tls()
         self._websocket = AsteriskWebsocketServer(
             service.listen,
             service.websocket_port,
@@ -322,6 +327,64 @@ class Service:
         await self._websocket.start()
         log.info("websocket.open", port=self._websocket.port, tls=tls is not None)
 
+    def _websocket_tls(self) -> ssl.SSLContext | None:
+        """What the ports for WebSockets speak; None: in clear."""
+        service = self.settings.service
+        if service.websocket_certificate is None or service.websocket_key is None:
+            return None
+        try:
+            return tls_of(service.websocket_certificate, service.websocket_key)
+        except OSError as error:
+            raise SettingsError([f"service.websocket_certificate: can't be used: {error}"]) from error
+
+    def _make_streams(self) -> None:
+        """What takes FreeSWITCH's streams, on whichever port they come."""
+        service = self.settings.service
+        self._streams = AudioStreamServer(
+            service.listen,
+            service.audio_stream_port or 0,
+            allowed=service.peers,
+            limits=stream_limits(service.handshake_s),
+            tls=self._websocket_tls() if service.audio_stream_port is not None else None,
+            intake=self._local.intake if self._local else None,
+            endpoint=LendingStream if self.pool else IncomingStream,
+        )
+
+    async def _open_streams(self) -> None:
+        """Let FreeSWITCH's streams in, and listen on their own port where it is set."""
+        assert self._streams is not None
+        for name, one in self.tenancy.in_force.items():
+            self._route_streams(name, one)
+        if self.settings.service.audio_stream_port is None:
+            return
+        await self._streams.start()
+        tls = self.settings.service.websocket_certificate is not None
+        log.info("audio_stream.open", port=self._streams.port, tls=tls)
+
+    def _route_streams(self, name: str, one: TenantInForce | None) -> None:
+        """Have a tenant's streams accepted from now on, or (None) those of called residents alone."""
+        if self._streams is None:
+            return
+        set_up = None if one is None else one.tenant.freeswitch
+        if one is None or set_up is None:
+            self._streams.retire(name)
+            return
+        form = StreamForm(set_up.playback, set_up.sample_rate, set_up.channels)
+        token = None if set_up.token_env is None else one.secret(set_up.token_env) or ""
+        uuid = UUID(set_up.domain_uuid)
+        self._streams.set_domain(name, uuid, Domain(name, partial(self._stream, name, uuid), form, token))
+
+    def _stream(self, tenant: str, domain: UUID, endpoint: AudioStreamEndpoint) -> LegSink | Refusal | None:
+        """A stream of FreeSWITCH's came in: a resident who was called, or else a visitor."""
+        if self._runner.expects(tenant, endpoint):
+            return self._resident(tenant, endpoint)
+        own = self.tenancy.current.get(tenant)
+        if own is None or own.freeswitch is None or UUID(own.freeswitch.domain_uuid) != domain:
+            return Refusal(f"no visitor of {tenant} is taken in this domain any more")
+        if not own.freeswitch.enabled:
+            return Refusal(f"tenants.{tenant}.freeswitch.enabled is false")
+        return self._visitor(tenant, endpoint)
+
     async def _open_http(self) -> None:
         """The HTTP API, where its port is set."""
         service = self.settings.service
@@ -335,7 +398,10 @@ class Service:
         tls = None
         if service.http_certificate is not None and service.http_key_file is not None:
             tls = (service.http_certificate, service.http_key_file)
-        self._http = HttpServer(app, service.http_listen, service.http_port, tls)
+        assert self._streams is not None
+        self._http = HttpServer(
+            app, service.http_listen, service.http_port, tls, beside={PREFIX: self._streams.make}
+        )
         try:
             await self._http.start()
         except ValueError as error:
@@ -367,6 +433,8 @@ class Service:
             call = self._calls.claim(endpoint.call_id, tenant, now=asyncio.get_running_loop().time())
         except WrongTenantError as error:
             return Refusal(str(error))
+        if call is None and own.registration == "optional" and isinstance(endpoint, AudioStreamEndpoint):
+            call = _told(endpoint, tenant)
         if call is None and isinstance(endpoint, WebCall):  # whether it is a test is known by it alone
             return Refusal(f"the call {endpoint.call_id} came too late for its registration")
         if call is None and own.registration == "required":
@@ -503,6 +571,13 @@ class Service:
         return self._websocket.port if self._websocket is not None else None
 
     @property
+    def audio_stream_port(self) -> int | None:
+        """The port for FreeSWITCH's streams, as it is listened on."""
+        if self._streams is None or self.settings.service.audio_stream_port is None:
+            return None
+        return self._streams.port
+
+    @property
     def http_port(self) -> int | None:
         """The port of the HTTP API, as it is listened on."""
         return self._http.port if self._http is not None else None
@@ -589,6 +664,9 @@ class Service:
         if self._websocket is not None:
             await self._websocket.stop()
             self._websocket = None
+        if self._streams is not None:
+            await self._streams.stop()
+            self._streams = None
         await self._doors.stop()
         await self._runner.stop()
         await self._installation.stop()
@@ -603,6 +681,14 @@ class Service:
         if self._lock is not None:  # last: until here something may have been written
             self._lock.release()
             self._lock = None
+
+
+def _told(endpoint: AudioStreamEndpoint, tenant: str) -> RegisteredCall | None:
+    """What a stream's metadata says of its call, as a registration would."""
+    said = endpoint.metadata
+    if said is None or not (said.caller_id or said.extension):
+        return None
+    return RegisteredCall(endpoint.call_id, tenant, caller_id=said.caller_id, dialled=said.extension)
 
 
 def _websocket_path(tenant: str, role: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import field as dataclass_field
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -41,6 +42,7 @@ from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
 from bridge.dialing.amqp_message import check as check_message
 from bridge.dialing.ari_numbers import HOST
 from bridge.dialing.ari_numbers import check_template as check_dial_string
+from bridge.endpoints.audio_stream_control import Chosen
 from bridge.gates.template import check as check_template
 from bridge.sentences import own_sentence_problem
 from bridge.settings_disk import problems as disk_problems
@@ -143,6 +145,14 @@ def _message(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _uuid(value: str) -> str:
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise ValueError("a UUID, such as 9d2f1c1e-4a1b-4f0e-8f5e-2f6f3a1b7c55") from None
+
+
+DomainUuid = Annotated[str, AfterValidator(_uuid)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0: a free one, which the log names; for tests and the demo."""
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -272,8 +282,12 @@ class Service(Part):
     websocket_port: Port | None = None
     """For Asterisk's WebSocket channels, of all tenants: `ws://HOST:PORT/asterisk/TENANT/visitor` and
     `…/resident`. Not set: none is listened on."""
+    audio_stream_port: Port | None = None
+    """For FreeSWITCH's audio streams, of all tenants: `ws://HOST:PORT/stream/DOMAIN_UUID/CALL_UUID`. Not set:
+    they come to the HTTP port alone, under the same path."""
     websocket_certificate: FilePath | None = None
-    """PEM, with the chain: the WebSocket port then speaks TLS, `wss://`. Together with websocket_key."""
+    """PEM, with the chain: the WebSocket port and the audio stream port then speak TLS, `wss://`. Together
+    with websocket_key."""
     websocket_key: FilePath | None = None
     """The certificate's key."""
     http_port: Port | None = DEFAULT_HTTP_PORT
@@ -735,6 +749,28 @@ class Manager(Part):
         return value.rstrip("/")
 
 
+class Freeswitch(Part):
+    """Calls that FreeSWITCH brings over mod_audio_stream or mod_audio_fork."""
+
+    domain_uuid: DomainUuid
+    """The domain's, as FusionPBX has it in `v_domains`; elsewhere any UUID. No two tenants share one."""
+    enabled: bool = True
+    """`false`: no visitor is taken there."""
+    token_env: EnvName | None = None
+    """The environment variable that holds what each stream must show: `?token=…` of its URL,
+    `Authorization: Bearer …`, or the password of HTTP's basic authentication. Not set: its address is enough
+    (service.allowed_peers), which must not be everybody's then."""
+    playback: Chosen = "auto"
+    """How our audio goes back. `binary`: mod_audio_stream 1.0.3 with STREAM_PLAYBACK=true. `fork`:
+    mod_audio_fork. `base64`: voxcom's fork of mod_audio_stream. `auto`: what the metadata says as `playback`,
+    else `fork` where the stream asks for a subprotocol, else `base64`."""
+    sample_rate: Literal[8000, 16000] = 8000
+    """Samples per second, both ways, as the stream is started; `sample_rate` of the metadata comes first."""
+    channels: Literal[1, 2] = 1
+    """Of what comes: 1 for `mono`, 2 for `stereo`, whose left is the caller; `channels` of the metadata comes
+    first."""
+
+
 class Attendant(Part):
     """The person who is offered when a visitor can't be helped.
 
@@ -1108,6 +1144,7 @@ class Tenant(Part):
     consent: Consent = Consent()
     gate: Gate = RecordGate()
     dialer: Dialer = PlainDialer()
+    freeswitch: Freeswitch | None = None
     attendant: Attendant | None = None
     manager: Manager | None = None
     pipeline: Pipeline = Pipeline()
@@ -1201,6 +1238,8 @@ class Tenant(Part):
             ("websocket_username_env", self.websocket_username_env),
             ("websocket_password_env", self.websocket_password_env),
         ]
+        if self.freeswitch is not None:
+            needed.append(("freeswitch.token_env", self.freeswitch.token_env))
         if isinstance(self.gate, HttpGate):
             needed += [
                 ("gate.auth.username_env", self.gate.auth.username_env),
@@ -1330,7 +1369,12 @@ def clashes_among(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple
     owners: dict[int, str] = {}
     clashes: list[tuple[str, str]] = []
     http_port = service.http_port if service.http_on else None
-    for setting, port in (("websocket_port", service.websocket_port), ("http_port", http_port)):
+    ports = (
+        ("websocket_port", service.websocket_port),
+        ("audio_stream_port", service.audio_stream_port),
+        ("http_port", http_port),
+    )
+    for setting, port in ports:
         if port and port in owners:
             clashes.append(
                 ("", f"service.{setting}: found {port}, which {owners[port]} has; allowed: another port")
@@ -1338,6 +1382,7 @@ def clashes_among(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple
         elif port:
             owners[port] = f"service.{setting}"
     clashes += _registration_clashes(service, tenants)
+    clashes += _domain_clashes(service, tenants)
     for name, tenant in tenants.items():
         if tenant.id != name:
             clashes.append((name, f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out"))
@@ -1367,6 +1412,24 @@ def _registration_clashes(service: Service, tenants: Mapping[str, Tenant]) -> li
             clashes.append(
                 (name, f"tenants.{name}.registration: {found}; allowed: set an address, or 'optional'")
             )
+    return clashes
+
+
+def _domain_clashes(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
+    """What keeps FreeSWITCH's streams from finding their tenant, or lets everybody's in."""
+    clashes = []
+    owners: dict[str, str] = {}
+    everybody = any(ipaddress.ip_network(peers).prefixlen == 0 for peers in service.allowed_peers)
+    for name, tenant in tenants.items():
+        if tenant.freeswitch is None:
+            continue
+        uuid, table = tenant.freeswitch.domain_uuid, f"tenants.{name}.freeswitch"
+        if owners.setdefault(uuid, name) != name:
+            found = f"found {uuid}, which tenants.{owners[uuid]} has"
+            clashes.append((name, f"{table}.domain_uuid: {found}; allowed: another domain"))
+        if everybody and tenant.freeswitch.token_env is None:
+            found = "found none, and service.allowed_peers lets everybody in"
+            clashes.append((name, f"{table}.token_env: {found}; allowed: a token, or your FreeSWITCH alone"))
     return clashes
 
 

@@ -701,7 +701,8 @@ def _line(one: TenantInForce) -> str:
 
 def _claims(tenant: Tenant) -> set[int | str]:
     """What no two tenants may have."""
-    return {tenant.visitor_port, tenant.resident_port, *tenant.numbers}
+    domain = set() if tenant.freeswitch is None else {tenant.freeswitch.domain_uuid}
+    return {tenant.visitor_port, tenant.resident_port, *tenant.numbers, *domain}
 
 
 def _in_both(name: str, file: str) -> str:

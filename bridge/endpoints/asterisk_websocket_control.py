@@ -18,6 +18,8 @@ from typing import Any
 
 import orjson
 
+from bridge.endpoints.websocket_connection import ControlError
+
 MAX_COMMAND_BYTES = 128
 """Asterisk ignores a longer text message (MAX_TEXT_MESSAGE_LEN)."""
 
@@ -171,20 +173,6 @@ Event = (
     | ChannelError
     | Unknown
 )
-
-
-class ControlError(ValueError):
-    """A peer broke the protocol.
-
-    Attributes:
-        found: what came.
-        allowed: what may come there.
-    """
-
-    def __init__(self, found: str, allowed: str) -> None:
-        super().__init__(f"found {found}; allowed is {allowed}")
-        self.found = found
-        self.allowed = allowed
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -19,12 +19,12 @@ from audio.resample import Resampler
 from bridge.endpoints.asterisk_websocket_control import (
     MAX_FRAME_BYTES,
     Command,
-    ControlError,
     Form,
     MediaStart,
     command,
 )
 from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE
+from bridge.endpoints.websocket_connection import ControlError
 
 MAX_MEDIA_BYTES = 65_500
 """The longest message either way: a longer one of ours ends the call in Asterisk."""

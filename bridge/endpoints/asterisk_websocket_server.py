@@ -7,13 +7,11 @@ the channel itself says, in its MEDIA_START.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import http
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidHeader
@@ -22,7 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from bridge.endpoints.allow_list import AllowList, Network
+from bridge.endpoints.allow_list import Network
 from bridge.endpoints.asterisk_websocket import (
     MAX_MESSAGE_BYTES,
     Accept,
@@ -30,11 +28,7 @@ from bridge.endpoints.asterisk_websocket import (
     AsteriskWebsocketLimits,
 )
 from bridge.endpoints.intake import Intake
-from bridge.endpoints.listening import BACKLOG, open_listeners
-from bridge.endpoints.roster import Roster
-from bridge.log import get_logger
-
-_log = get_logger("asterisk_websocket")
+from bridge.endpoints.websocket_connection import IncomingConnection, WebsocketServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +37,6 @@ class Route:
 
     accept: Accept
     credentials: tuple[str, str] | None = field(default=None, repr=False)
-
-
-def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server needs for ``wss``, from PEM files.
-
-    Raises:
-        OSError: they can't be read, or are not a certificate and its key.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 class _Refused(Exception):
@@ -65,22 +48,14 @@ class _Refused(Exception):
         self.detail = detail
 
 
-class IncomingEndpoint(AsteriskWebsocketEndpoint):
+class IncomingEndpoint(IncomingConnection, AsteriskWebsocketEndpoint):
     """A connection that Asterisk made; `state`: open where the HTTP request has been answered already."""
 
     def __init__(self, server: AsteriskWebsocketServer, state: State = State.CONNECTING) -> None:
         wire = ServerProtocol(max_size=MAX_MESSAGE_BYTES, state=state)
-        super().__init__(wire, None, server.limits, server.intake)
+        AsteriskWebsocketEndpoint.__init__(self, wire, None, server.limits, server.intake)
+        self._at(server, wire)
         self._server = server
-        self._serving = wire
-
-    def _connected(self) -> bool:
-        if self._server.allowed.admits(self.host):
-            self._server.roster.arrived(self)
-            return True
-        self._mark("refused", f"found the address {self.host}; allowed are {self._server.allowed}")
-        self._abort()
-        return False
 
     def _opening(self, event: Request | Response) -> None:
         assert isinstance(event, Request)
@@ -96,29 +71,10 @@ class IncomingEndpoint(AsteriskWebsocketEndpoint):
             self._serving.send_response(response)
             return
         self._accept = route.accept
-        response = self._serving.accept(event)
-        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            self._mark("protocol_error", f"no WebSocket handshake: {self._serving.handshake_exc}")
-        if self._serving.eof_sent:  # a close frame came with the request, before our answer
-            self._mark("protocol_error", "found frames before our answer; allowed is to wait for it")
-            self._abort()
-            return
-        self._serving.send_response(response)
-
-    def _seated(self) -> None:
-        self._server.roster.seated(self)
-
-    def _left(self) -> None:
-        self._server.roster.left(self)
-
-    def give_way(self) -> None:
-        """Leave, for a newer connection: this one has no call, and is the oldest where most come from."""
-        most = self._limits.waiting
-        self._mark("refused", f"found more than {most} connections without a call; allowed are {most}")
-        self._abort()
+        self._answer(event)
 
 
-class AsteriskWebsocketServer:
+class AsteriskWebsocketServer(WebsocketServer):
     """Listens on one port of some addresses, and hands each call to its route.
 
     Args:
@@ -134,6 +90,8 @@ class AsteriskWebsocketServer:
         endpoint: makes what carries a connection.
     """
 
+    kind = "asterisk_websocket"
+
     def __init__(
         self,
         hosts: Sequence[str],
@@ -146,50 +104,15 @@ class AsteriskWebsocketServer:
         intake: Intake | None = None,
         endpoint: Callable[[AsteriskWebsocketServer], IncomingEndpoint] = IncomingEndpoint,
     ) -> None:
-        self.intake = intake
-        self.hosts = tuple(hosts)
-        self.port = port
-        self.allowed = AllowList(allowed)
-        self.limits = limits or AsteriskWebsocketLimits()
+        limits = limits or AsteriskWebsocketLimits()
+        super().__init__(hosts, port, allowed=allowed, limits=limits, tls=tls, intake=intake)
         self._routes = dict(routes)
         self._closed_routes: set[str] = set()
-        self._tls = tls
         self._endpoint = endpoint
-        self._servers: list[asyncio.Server] = []
-        self.roster: Roster[IncomingEndpoint] = Roster(
-            self.limits.waiting, crowd=self.limits.crowd, spared_s=self.limits.spared_s
-        )
-        """Kept by the endpoints: each says when it arrives, has a call, and leaves."""
 
-    @property
-    def calls(self) -> int:
-        """Connections that carry a call."""
-        return self.roster.calls
-
-    @property
-    def waiting(self) -> int:
-        """Connections that carry none: no MEDIA_START yet, or refused and not yet gone."""
-        return self.roster.waiting
-
-    async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: an address can't be listened on; its text names the address and the port.
-        """
-        loop = asyncio.get_running_loop()
-        sockets = await open_listeners(self.hosts, self.port)
-        self.port = sockets[0].getsockname()[1]
-        for listener in sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: self._endpoint(self),
-                    sock=listener,
-                    backlog=BACKLOG,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self.limits.handshake_s if self._tls else None,
-                )
-            )
+    def make(self) -> IncomingEndpoint:
+        """What carries a new connection."""
+        return self._endpoint(self)
 
     def set_route(self, path: str, route: Route) -> None:
         """Where a path leads from now on; calls that run go on."""
@@ -206,21 +129,8 @@ class AsteriskWebsocketServer:
 
     def stop_accepting(self) -> None:
         """Take no new call; those that run go on."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        super().stop_accepting()
         self._closed_routes.update(self._routes)
-
-    async def stop(self) -> None:
-        """Hang up every call in order, and return once all are gone; bounded by the linger and a second."""
-        self.stop_accepting()
-        for endpoint in self.roster.everyone():
-            endpoint.hang_up()
-        try:
-            async with asyncio.timeout(self.limits.goodbye_s + self.limits.linger_s + 1):
-                await self.roster.emptied()
-        except TimeoutError:
-            _log.error("asterisk_websocket.stop_late", port=self.port, calls=self.calls, waiting=self.waiting)
 
     # ---- What the endpoints say ------------------------------------------------------------------------
 
@@ -256,7 +166,7 @@ def _authorize(username: str, password: str, request: Request) -> None:
         raise refused
     try:
         given_user, given_password = parse_authorization_basic(given[0])
-    except InvalidHeader:
+    except (InvalidHeader, ValueError):  # ValueError: what is in it is no UTF-8
         raise refused from None
     # Both are compared, and each in a time that does not tell how much of it was right.
     right_user = hmac.compare_digest(given_user.encode(), username.encode())

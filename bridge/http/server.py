@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bridge.endpoints.connection import Connection
 from bridge.endpoints.listening import open_listeners
 from bridge.endpoints.web_messages import MAX_MESSAGE_BYTES
 from bridge.http.sockets import PING_S, Socket
@@ -37,6 +39,9 @@ BACKLOG = 64
 STOP_S = 2
 """How long requests may take to end once the server stops."""
 
+Beside = Mapping[str, Callable[[], Connection]]
+"""By the beginning of a path: who has the connections whose first request is for it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -46,6 +51,44 @@ class _Connection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _since = 0.0
     _gone = False
+
+    def __init__(self, *arguments: Any, beside: Beside, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._beside = beside
+        self._head: bytes | None = b""
+        """What came before it was known whose the connection is; None: it is ours."""
+
+    def data_received(self, data: bytes) -> None:
+        """Find out by the first bytes whether this is HTTP for the application, or another's connection."""
+        if self._head is None:
+            super().data_received(data)
+            return
+        self._head += data
+        for prefix, make in self._beside.items():
+            line = b"GET " + prefix.encode()
+            if self._head.startswith(line):
+                self._hand_over(make(), self._head)
+                return
+            if line.startswith(self._head):
+                return
+        head, self._head = self._head, None
+        super().data_received(head)
+
+    def _hand_over(self, other: Connection, head: bytes) -> None:
+        """Give the connection to somebody else, as if it had been theirs from the start."""
+        self._moved_on()
+        self.connections.discard(self)
+        self.transport.pause_reading()  # uvloop goes on as it began: in the way of another kind of protocol
+        self.transport.set_protocol(other)
+        self.transport.resume_reading()
+        other.connection_made(self.transport)
+        rest = memoryview(head)
+        while rest and not self.transport.is_closing():
+            place = other.get_buffer(len(rest))
+            size = min(len(rest), len(place))
+            place[:size] = rest[:size]
+            rest = rest[size:]
+            other.buffer_updated(size)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give it its deadline; where there are too many, one of them has to go."""
@@ -129,16 +172,23 @@ class HttpServer:
         hosts: addresses; IPv4 and IPv6 may be mixed.
         port: 0 takes a free one; :attr:`port` then says which.
         tls: certificate and key, in PEM; None: the port speaks HTTP in clear.
+        beside: others whose connections come to this port as well.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Sequence[str], port: int, tls: tuple[Path, Path] | None = None
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        port: int,
+        tls: tuple[Path, Path] | None = None,
+        *,
+        beside: Beside | None = None,
     ) -> None:
         self.port = port
         self._hosts = tuple(hosts)
         self._sockets: list[socket.socket] = []
         config: dict[str, Any] = {
-            "http": _Connection,
+            "http": partial(_Connection, beside=beside or {}),
             "ws": Socket,
             "ws_max_size": MAX_MESSAGE_BYTES,
             "ws_per_message_deflate": False,

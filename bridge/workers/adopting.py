@@ -10,6 +10,9 @@ from websockets.protocol import State
 
 from bridge.endpoints.asterisk_websocket import Accept as WebsocketAccept
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, IncomingEndpoint
+from bridge.endpoints.audio_stream import Accept as StreamAccept
+from bridge.endpoints.audio_stream_control import StreamForm
+from bridge.endpoints.audio_stream_server import AudioStreamServer, IncomingStream
 from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer
 from bridge.endpoints.connection import Connection
 from bridge.workers.lending import Given
@@ -123,6 +126,29 @@ class AdoptedWebsocket(Adopted, IncomingEndpoint):
         Adopted.__init__(self, take, given, on_gone)
         IncomingEndpoint.__init__(self, server, State.OPEN)
         self._accept = accept
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        if not self._put_by(nbytes):
+            super().buffer_updated(nbytes)
+
+
+class AdoptedStream(Adopted, IncomingStream):
+    """A stream of FreeSWITCH's, from its first frame on. Whose it is, the front has found out."""
+
+    def __init__(
+        self,
+        server: AudioStreamServer,
+        accept: StreamAccept,
+        take: Take,
+        given: Given,
+        on_gone: Callable[[], None],
+    ) -> None:
+        Adopted.__init__(self, take, given, on_gone)
+        IncomingStream.__init__(self, server, State.OPEN)
+        self._accept = accept
+        self._call_id = take.call_id
+        self.form = take.stream or StreamForm()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""

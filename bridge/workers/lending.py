@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, IncomingEndpoint
+from bridge.endpoints.audio_stream_server import AudioStreamServer, IncomingStream
 from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer
 from bridge.endpoints.base import EndpointClosed
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.listening import SEND_BUFFER_BYTES
 from bridge.endpoints.web import Origin, WebCall
+from bridge.endpoints.websocket_connection import IncomingConnection
 
 RELAY_BYTES = 8 * 1024
 """Passed on from a worker to a TLS connection in one turn of the event loop."""
@@ -97,12 +99,11 @@ class LendingWeb(WebCall, LendingAudioSocket):
         WebCall.__init__(self, server, origin)
 
 
-class LendingWebsocket(Lending, IncomingEndpoint):
-    """A WebSocket connection of the front's, up to its MEDIA_START."""
+class _LendingWebsocket(Lending, IncomingConnection):
+    """A WebSocket connection of the front's, until it is known whose call it is."""
 
-    def __init__(self, server: AsteriskWebsocketServer) -> None:
+    def __init__(self) -> None:
         Lending.__init__(self)
-        IncomingEndpoint.__init__(self, server)
         self._relay: Relay | None = None
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -164,6 +165,22 @@ class LendingWebsocket(Lending, IncomingEndpoint):
         if self._relay is not None:
             self._relay.stop()
         super().connection_lost(exc)
+
+
+class LendingWebsocket(_LendingWebsocket, IncomingEndpoint):
+    """A channel of Asterisk's, up to its MEDIA_START."""
+
+    def __init__(self, server: AsteriskWebsocketServer) -> None:
+        _LendingWebsocket.__init__(self)
+        IncomingEndpoint.__init__(self, server)
+
+
+class LendingStream(_LendingWebsocket, IncomingStream):
+    """A stream of FreeSWITCH's, up to its metadata."""
+
+    def __init__(self, server: AudioStreamServer) -> None:
+        _LendingWebsocket.__init__(self)
+        IncomingStream.__init__(self, server)
 
 
 class Relay:

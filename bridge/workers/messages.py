@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bridge.calls import RegisteredCall
+from bridge.endpoints.audio_stream_control import StreamForm
 
 MAX_BYTES = 128 * 1024
 """Of a packet; Linux holds over 200 KB of them by default."""
@@ -20,7 +21,9 @@ T = TypeVar("T")
 Number = Annotated[int, Field(ge=1)]
 
 
-EndpointKind = Literal["audiosocket", "asterisk_websocket", "websocket", "browser", "simulated"]
+EndpointKind = Literal[
+    "audiosocket", "asterisk_websocket", "audio_stream", "websocket", "browser", "simulated"
+]
 """What carries a call that is given away; the last three come over the HTTP port."""
 
 
@@ -48,6 +51,8 @@ class Take(_Message):
     port: Annotated[int, Field(ge=0, le=65535)]
     """Where it comes from; the connection itself may not know."""
     call: RegisteredCall | None = None
+    stream: StreamForm | None = None
+    """Of an audio stream: what it holds, and how our audio goes back."""
 
 
 class Expect(_Message):

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from bridge.calls import RegisteredCall
+from bridge.endpoints.audio_stream import AudioStreamEndpoint
 from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import Endpoint, LegSink
 from bridge.model_server import ModelServerAddress
@@ -522,6 +523,7 @@ class WorkerPool:
                 host=given.host,
                 port=given.port,
                 call=call,
+                stream=endpoint.form if isinstance(endpoint, AudioStreamEndpoint) else None,
             )
             channel.send(take, given.raw, given.connection)
 

@@ -21,13 +21,15 @@ from bridge import log as logs
 from bridge.dialing.base import Dialer, DialOrder, DialResult
 from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer
+from bridge.endpoints.audio_stream import stream_limits
+from bridge.endpoints.audio_stream_server import AudioStreamServer
 from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer, Refusal
 from bridge.endpoints.base import Endpoint, LegSink
 from bridge.runner import LocallyFurnished, LocalRunner
 from bridge.settings import Settings, SettingsError
 from bridge.tenants import Version
 from bridge.watch import Watcher
-from bridge.workers.adopting import Adopted, AdoptedAudioSocket, AdoptedWeb, AdoptedWebsocket
+from bridge.workers.adopting import Adopted, AdoptedAudioSocket, AdoptedStream, AdoptedWeb, AdoptedWebsocket
 from bridge.workers.channel import Channel, end_of
 from bridge.workers.lending import Given
 from bridge.workers.messages import (
@@ -127,6 +129,14 @@ class Worker:
             intake=self.runner.intake,
         )
         """Likewise."""
+        self._streams = AudioStreamServer(
+            settings.service.listen,
+            0,
+            allowed=settings.service.peers,
+            limits=stream_limits(settings.service.handshake_s),
+            intake=self.runner.intake,
+        )
+        """Likewise."""
         self._begun: dict[UUID, int] = {}
         """Running visits, and the numbers of the calls that they began with."""
         self._answered: set[int] = set()
@@ -179,6 +189,7 @@ class Worker:
             task.cancel()
         await self._audiosocket.stop()
         await self._websocket.stop()
+        await self._streams.stop()
         await self.runner.stop()
         if self._storage is not None:
             await self._storage.close()
@@ -297,6 +308,8 @@ class Worker:
             return AdoptedAudioSocket(self._audiosocket, take, given, lambda: self._gone(take))
         if take.endpoint in ("websocket", "browser", "simulated"):
             return AdoptedWeb(self._audiosocket, take, given, lambda: self._gone(take))
+        if take.endpoint == "audio_stream":
+            return AdoptedStream(self._streams, self._accept, take, given, lambda: self._gone(take))
         return AdoptedWebsocket(self._websocket, self._accept, take, given, lambda: self._gone(take))
 
     def _accept(self, endpoint: Endpoint) -> LegSink | Refusal | None:

@@ -18,7 +18,6 @@ from bridge.endpoints.asterisk_websocket_control import (
     BufferingCompleted,
     ChannelError,
     Command,
-    ControlError,
     DtmfEnd,
     Event,
     Form,
@@ -32,6 +31,7 @@ from bridge.endpoints.asterisk_websocket_control import (
     command,
     parse,
 )
+from bridge.endpoints.websocket_connection import ControlError
 
 # As a real Asterisk sent them.
 START = (

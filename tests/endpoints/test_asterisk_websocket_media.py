@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.g711 import alaw_encode, ulaw_decode, ulaw_encode
-from bridge.endpoints.asterisk_websocket_control import ControlError, Form, MediaStart
+from bridge.endpoints.asterisk_websocket_control import Form, MediaStart
 from bridge.endpoints.asterisk_websocket_media import (
     FULL_FRAMES,
     MAX_MEDIA_BYTES,
@@ -22,6 +22,7 @@ from bridge.endpoints.asterisk_websocket_media import (
     format_of,
     pcm_of,
 )
+from bridge.endpoints.websocket_connection import ControlError
 
 SIZES = {"ulaw": 160, "alaw": 160, "slin": 320, "slin16": 640}
 SPEECH = (3000 * np.sin(np.arange(160) / 3)).astype("<i2").tobytes()

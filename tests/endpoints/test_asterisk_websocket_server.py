@@ -33,9 +33,10 @@ from bridge.endpoints.asterisk_websocket import (
     ConnectError,
     connect_media,
 )
-from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route, tls_of
+from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route
 from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import EndpointClosed, LegSink, TakesBack
+from bridge.endpoints.websocket_connection import tls_of
 from tests.endpoints.audiosocket_parties import LOOPBACK, TONE, on_both_loops, until
 
 PATH = "/asterisk/jardim/visitor"

@@ -1,0 +1,216 @@
+"""One audio stream of FreeSWITCH's: an endpoint around the control, the media and the framing.
+
+The module connects for a channel, to a path that names the domain and the channel's UUID, which is the call's
+id. It sends its metadata, where it was given any, and the caller's audio; see ``audio_stream_server.py`` for
+who may. The framing, and what a peer may do: ``websocket_connection.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from websockets.server import ServerProtocol
+
+from bridge.endpoints.audio_stream_control import (
+    ControlError,
+    Key,
+    Metadata,
+    Playback,
+    StreamForm,
+    metadata_of,
+    text_of,
+)
+from bridge.endpoints.audio_stream_media import (
+    FRAME_S,
+    MAX_MEDIA_BYTES,
+    Downstream,
+    Player,
+    RateGuard,
+    caller_of,
+)
+from bridge.endpoints.audiosocket import Refusal
+from bridge.endpoints.base import FRAME_RATE, ClosedKind, LegSink
+from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S
+from bridge.endpoints.websocket_connection import IncomingConnection, WebsocketLimits, WebsocketServer
+
+MAX_MESSAGE_BYTES = MAX_MEDIA_BYTES
+"""Of a message, in however many fragments it comes. Protects memory."""
+
+METADATA_S = 0.5
+"""Audio may come so long before the metadata. A stream that was started without any has none."""
+
+
+def stream_limits(handshake_s: float = 5.0) -> WebsocketLimits:
+    """What a module may do. A frame of 16 kHz stereo in base64 has 1,800 bytes."""
+    return WebsocketLimits(handshake_s=handshake_s, write_buffer_bytes=10 * 1_900)
+
+
+class AudioStreamEndpoint(IncomingConnection):
+    """One stream; an :class:`~bridge.endpoints.base.Endpoint` once it is known whose call it is.
+
+    Args:
+        server: whose port it came to.
+        wire: the framing.
+    """
+
+    kind = "audio_stream"
+
+    def __init__(self, server: WebsocketServer, wire: ServerProtocol) -> None:
+        super().__init__(wire, server.limits, server.intake)
+        self._at(server, wire)
+        self._accept: Accept | None = None
+        self._player: Player | None = None
+        self._early: list[bytes] = []
+        self._rates: RateGuard | None = None
+        self.form = StreamForm()
+        """As the site has set it; with the metadata's say from then on."""
+        self.metadata: Metadata | None = None
+        """What the dialplan said of the call."""
+
+    @property
+    def call_id(self) -> UUID:
+        """The channel's UUID; only a stream that was let in has one."""
+        if self._call_id is None:
+            raise RuntimeError("no call has been named yet")
+        return self._call_id
+
+    @property
+    def playback(self) -> Playback:
+        """How our audio goes back. Where nothing says it, as the open forks of mod_audio_stream take it."""
+        return "base64" if self.form.playback == "auto" else self.form.playback
+
+    @property
+    def frames_sent(self) -> int:
+        """Frames that :meth:`play` wrote."""
+        return self._player.frames_sent if self._player else 0
+
+    @property
+    def frames_dropped(self) -> int:
+        """Frames that :meth:`play` let go: the peer did not read, or would have played them too late."""
+        return self._reader.unread + (self._player.frames_dropped if self._player else 0)
+
+    # ---- Down ------------------------------------------------------------------------------------------
+
+    def _messages(self, frame: bytes) -> Sequence[bytes | str] | None:
+        return self._player.play(frame, self._loop.time()) if self._player is not None else None
+
+    def flush(self) -> int:
+        """Take back what has not been played yet; see :class:`bridge.endpoints.base.TakesBack`.
+
+        Where the module drops nothing, what it holds is heard: only what waits here is taken back.
+        """
+        if self._ended is not None or self._player is None:
+            return 0
+        messages, unheard_s = self._player.flush(self._loop.time())
+        for each in messages:
+            self._say(each)
+        return round(unheard_s * FRAME_RATE)
+
+    def hang_up(self) -> None:
+        """End the call behind everything played; see :meth:`bridge.endpoints.base.Endpoint.hang_up`."""
+        if self._ended is not None:
+            return
+        self._mark("local", "hung up by us")
+        if self._sink is None or self._player is None:
+            self._say_goodbye()
+            return
+        for message in self._player.rest():
+            self._say(message)
+        left_s = (self._player.held(self._loop.time()) + 1) * FRAME_S
+        self._arm(min(left_s, self._limits.goodbye_s), self._say_goodbye)
+
+    # ---- Messages --------------------------------------------------------------------------------------
+
+    def _text(self, message: bytes) -> None:
+        if self.ended:
+            return
+        if self._sink is None:
+            if self._counted(LEAST_FRAME_S):
+                self._begin(metadata_of(message, self.form))
+            return
+        said = text_of(message)
+        if self._counted(KEY_S if isinstance(said, Key) else LEAST_FRAME_S) and isinstance(said, Key):
+            self._guarded(self._sink.key_pressed, said.digit)
+
+    def _binary(self, message: bytes) -> None:
+        if self._sink is None:
+            self._keep(message)
+            return
+        pcm = caller_of(self.form, message)
+        seconds = self.form.seconds(len(message))
+        if not self._counted(max(LEAST_FRAME_S, seconds)):
+            return
+        if self._rates is not None:
+            self._rates.takes(seconds, self._last_byte)
+        if pcm:
+            self._guarded(self._sink.audio_in, pcm, self.form.rate)
+
+    def _keep(self, message: bytes) -> None:
+        """Audio before the metadata; there may be none to come."""
+        if not self._counted(LEAST_FRAME_S):
+            return
+        if not self._early:
+            self._arm(METADATA_S, self._begin_without)
+        self._early.append(message)
+        if sum(map(len, self._early)) > self._limits.early_bytes:
+            raise ControlError(f"over {self._limits.early_bytes} bytes of audio before the metadata", "less")
+
+    def _begin_without(self) -> None:
+        if not self.ended:
+            self._begin(Metadata("", "", self.form))
+
+    def _begin(self, metadata: Metadata) -> None:
+        """The call is there: ask whether it is taken, and by whom."""
+        self.metadata = metadata
+        self.form = metadata.form
+        answer: LegSink | Refusal | None = Refusal("nobody takes calls here")
+        if self._accept is not None:
+            answer = self._guarded(self._accept, self)
+        if isinstance(answer, Refusal):
+            self._end("refused", answer.reason)
+        elif answer is not None:
+            self._sink = answer
+            self._player = Downstream(self.form, self.playback)
+            self._rates = RateGuard(self.form)
+            self._seated()
+            if not self.ended:  # the leg may hang up while it is being made
+                self._arm(self._limits.idle_s, self._idle_check)
+                early, self._early = self._early, []
+                for message in early:
+                    if not self.ended:
+                        self._heard_early(message)
+                self._read_with_the_tick()
+
+    def _heard_early(self, message: bytes) -> None:
+        assert self._sink is not None
+        try:
+            pcm = caller_of(self.form, message)
+        except ControlError as error:
+            self._end("protocol_error", str(error))
+        else:
+            self._guarded(self._sink.audio_in, pcm, self.form.rate)
+
+    # ---- The end ---------------------------------------------------------------------------------------
+
+    def _handshake_late(self) -> None:
+        self._end(
+            "timeout",
+            f"found {self.bytes_received} bytes and neither metadata nor audio; "
+            f"allowed are {self._limits.handshake_s:g} s",
+        )
+
+    def _mark(self, kind: ClosedKind, detail: str) -> None:
+        super()._mark(kind, detail)
+        self._early.clear()
+
+    def _particulars(self) -> Mapping[str, object]:
+        return {"playback": self.playback, "rate": self.form.rate, "channels": self.form.channels}
+
+
+Accept = Callable[[AudioStreamEndpoint], LegSink | Refusal | None]
+"""Called synchronously when a stream has begun: the leg that takes the call, or why none does.
+None: somebody else has taken the connection over, and this endpoint is over."""
+
+
+__all__ = ["METADATA_S", "Accept", "AudioStreamEndpoint", "stream_limits"]
