@@ -42,7 +42,7 @@ from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
 from bridge.dialing.amqp_message import check as check_message
 from bridge.dialing.ari_numbers import HOST
 from bridge.dialing.ari_numbers import check_template as check_dial_string
-from bridge.endpoints.audio_stream_control import Chosen
+from bridge.endpoints.audio_stream_control import RATES, Chosen
 from bridge.gates.template import check as check_template
 from bridge.sentences import own_sentence_problem
 from bridge.settings_disk import problems as disk_problems
@@ -150,6 +150,12 @@ def _uuid(value: str) -> str:
         return str(UUID(value))
     except ValueError:
         raise ValueError("a UUID, such as 9d2f1c1e-4a1b-4f0e-8f5e-2f6f3a1b7c55") from None
+
+
+def _sample_rate(value: int) -> int:
+    if value not in RATES:
+        raise ValueError(" or ".join(map(str, RATES)))
+    return value
 
 
 DomainUuid = Annotated[str, AfterValidator(_uuid)]
@@ -753,7 +759,8 @@ class Freeswitch(Part):
     """Calls that FreeSWITCH brings over mod_audio_stream or mod_audio_fork."""
 
     domain_uuid: DomainUuid
-    """The domain's, as FusionPBX has it in `v_domains`; elsewhere any UUID. No two tenants share one."""
+    """The domain's, as FusionPBX has it in `v_domains`; elsewhere any UUID. No two tenants share one. Needed
+    where FreeSWITCH brings calls."""
     enabled: bool = True
     """`false`: no visitor is taken there."""
     token_env: EnvName | None = None
@@ -764,9 +771,10 @@ class Freeswitch(Part):
     """How our audio goes back. `binary`: mod_audio_stream 1.0.3 with STREAM_PLAYBACK=true. `fork`:
     mod_audio_fork. `base64`: voxcom's fork of mod_audio_stream. `auto`: what the metadata says as `playback`,
     else `fork` where the stream asks for a subprotocol, else `base64`."""
-    sample_rate: Literal[8000, 16000] = 8000
-    """Samples per second, both ways, as the stream is started; `sample_rate` of the metadata comes first."""
-    channels: Literal[1, 2] = 1
+    sample_rate: Annotated[int, AfterValidator(_sample_rate)] = 8000
+    """Samples per second, 8000 or 16000, both ways, as the stream is started; `sample_rate` of the metadata
+    comes first."""
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
     """Of what comes: 1 for `mono`, 2 for `stereo`, whose left is the caller; `channels` of the metadata comes
     first."""
 

@@ -194,6 +194,7 @@ __all__ = [
     "KILL_AUDIO",
     "MAX_METADATA_BYTES",
     "MAX_TEXT_BYTES",
+    "RATES",
     "Chosen",
     "ControlError",
     "Key",
