@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
+from uuid import UUID
 
 import pytest
 from elevenlabs.types import ClientToolConfigInput, LiteralJsonSchemaProperty
@@ -96,6 +97,7 @@ def test_every_variable_of_the_example_is_one_that_the_service_reads(tmp_path: P
     for gate, dialer in (("http", "ari"), ("amqp", "amqp"), ("dtmf", "ari")):
         given = {"PORTEIRO_TENANTS__JARDIM__DIRECTORY": "x.json",
                  "PORTEIRO_TENANTS__JARDIM__ATTENDANT__EXTENSION": "9",
+                 "PORTEIRO_TENANTS__JARDIM__FREESWITCH__DOMAIN_UUID": str(UUID(int=1)),
                  "PORTEIRO_TENANTS__JARDIM__MANAGER__PASSWORD_ENV": "AMI_PASSWORD"}  # fmt: skip
         own = dict(environ)
         for table, kind in ((GATE, gate), (DIALER, dialer)):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -52,6 +53,8 @@ class Started:
     channel_rate: int = 8000
     headers: dict[str, str] = field(default_factory=dict)
     """STREAM_EXTRA_HEADERS."""
+    tls: ssl.SSLContext | None = None
+    """As STREAM_TLS_CA_FILE and its like make it."""
 
     def check(self) -> None:
         if self.mix not in ("mono", "mixed", "stereo"):
@@ -281,6 +284,7 @@ async def start(kind: Kind, started: Started) -> Stream:
         subprotocols=[Subprotocol("audio.drachtio.org")] if kind == "fork" else None,
         additional_headers=started.headers,
         user_agent_header=None,
+        ssl=started.tls,
     )
     if started.metadata:
         with suppress(ConnectionClosed):  # it may have been sent away already
