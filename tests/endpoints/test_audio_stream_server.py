@@ -256,8 +256,8 @@ async def test_a_refusal_and_a_fault_of_ours_are_told() -> None:
 
 async def test_our_goodbye_comes_behind_what_was_said() -> None:
     for kind in ("binary", "fork", "base64"):
-        async with serving(StreamForm(kind)) as house:  # type: ignore[arg-type]
-            stream = await start(kind, Started(house.url(call := uuid4()), "{}", buffer_ms=60))  # type: ignore[arg-type]
+        async with serving(StreamForm(kind)) as house:
+            stream = await start(kind, Started(house.url(call := uuid4()), "{}", buffer_ms=60))
             leg = await house.leg(call)
             await asyncio.sleep(0.3)
             leg.to_play = [np.full(160, 5000, "<i2").tobytes()] * 25
