@@ -162,7 +162,7 @@ async def test_no_body_holds_up_the_calls_while_it_is_read(
     answer = await client.request(method, path, content=in_pieces(), headers=headers)
     watching.cancel()
     assert answer.status_code in (400, 403, 413, 422), answer.text[:200]
-    assert worst < 0.2
+    assert worst < 0.6  # the collector takes a part of it; read in one piece it is 2 s
 
 
 async def test_whoever_floods_us_with_connections_keeps_nobody_else_out(
