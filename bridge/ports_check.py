@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.endpoints.audio_stream_server import PREFIX
 from bridge.endpoints.listening import open_listeners
 from bridge.endpoints.websocket_connection import tls_of
 from bridge.settings import Settings, Tenant
@@ -203,7 +204,7 @@ async def _ask_websocket(settings: Settings, tenant: Tenant, host: str, port: in
 
 
 async def _ask_streams(settings: Settings, host: str, port: int) -> None:
-    """Ask for a path that is nobody's stream.
+    """Ask for a stream as FreeSWITCH does, but for no WebSocket.
 
     Raises:
         _Unwell: FreeSWITCH would get no call through there.
@@ -211,11 +212,11 @@ async def _ask_streams(settings: Settings, host: str, port: int) -> None:
     """
     service = settings.service
     tls = _tls("service.websocket_certificate", service.websocket_certificate, service.websocket_key)
-    status = await _status(host, port, "/", tls, "")
-    if status != http.HTTPStatus.NOT_FOUND:
+    status = await _status(host, port, PREFIX, tls, "")
+    if status not in OURS:
         raise _Unwell(
-            f"whoever listens there answers {status or 'no HTTP'} for /; restart the service with these "
-            "settings, or stop the program that has the port"
+            f"whoever listens there answers {status or 'no HTTP'} for {PREFIX}; restart the service with "
+            "these settings, or stop the program that has the port"
         )
 
 

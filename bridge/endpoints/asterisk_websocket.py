@@ -44,9 +44,9 @@ from bridge.endpoints.asterisk_websocket_media import (
 )
 from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import FRAME_RATE, ClosedKind, LegSink
-from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S
+from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, ControlError
 from bridge.endpoints.intake import Intake
-from bridge.endpoints.websocket_connection import ControlError, WebsocketConnection, WebsocketLimits
+from bridge.endpoints.websocket_connection import WebsocketConnection, WebsocketLimits
 
 MAX_MESSAGE_BYTES = MAX_MEDIA_BYTES
 """Of a message, in however many fragments it comes. Protects memory."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from bridge.endpoints.websocket_connection import ControlError
+from bridge.endpoints.flow import ControlError
 
 MAX_COMMAND_BYTES = 128
 """Asterisk ignores a longer text message (MAX_TEXT_MESSAGE_LEN)."""

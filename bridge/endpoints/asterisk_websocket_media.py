@@ -24,7 +24,7 @@ from bridge.endpoints.asterisk_websocket_control import (
     command,
 )
 from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE
-from bridge.endpoints.websocket_connection import ControlError
+from bridge.endpoints.flow import ControlError
 
 MAX_MEDIA_BYTES = 65_500
 """The longest message either way: a longer one of ours ends the call in Asterisk."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args
 
 import orjson
 
-from bridge.endpoints.websocket_connection import ControlError
+from bridge.endpoints.flow import ControlError
 
 MAX_METADATA_BYTES = 8_192
 """The modules keep the metadata in a buffer of this size (MAX_METADATA_LEN). Protects memory."""

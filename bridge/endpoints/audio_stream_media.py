@@ -28,7 +28,7 @@ import numpy as np
 from audio.resample import Resampler
 from bridge.endpoints.audio_stream_control import KILL_AUDIO, Playback, StreamForm, stream_audio
 from bridge.endpoints.base import FRAME_BYTES, FRAME_MS, FRAME_RATE
-from bridge.endpoints.websocket_connection import ControlError
+from bridge.endpoints.flow import ControlError
 
 MAX_MEDIA_BYTES = 65_500
 """The longest message that is read: 1 s of 16 kHz stereo. Protects memory."""

@@ -186,7 +186,11 @@ def _shows(request: Request, in_query: Sequence[str], token: str) -> bool:
     """Whether a request has the token, once, in one of the places where it may be."""
     given = [*in_query, *(_credentials(each) for each in request.headers.get_all("Authorization"))]
     # Compared in a time that does not tell how much of it was right.
-    return len(given) == 1 and hmac.compare_digest(given[0].encode(errors="surrogateescape"), token.encode())
+    return (
+        len(given) == 1
+        and given[0] != ""
+        and hmac.compare_digest(given[0].encode(errors="surrogateescape"), token.encode())
+    )
 
 
 def _credentials(authorization: str) -> str:

@@ -1,4 +1,4 @@
-"""What a peer may send and must read, without I/O: the guards against floods and against slow readers.
+"""What a peer may send and must read, without I/O: the guards against floods and slow readers, and the error.
 
 Times are seconds. The guards only count: who asks ends the call, with the sentence that they give for the
 log.
@@ -16,6 +16,20 @@ KEY_S = 0.05
 
 DEBT_PER_SENT = 0.25
 """How much of a dropped frame each sent one makes good: a peer that keeps losing over a fifth is too slow."""
+
+
+class ControlError(ValueError):
+    """A peer broke the protocol.
+
+    Attributes:
+        found: what came.
+        allowed: what may come there.
+    """
+
+    def __init__(self, found: str, allowed: str) -> None:
+        super().__init__(f"found {found}; allowed is {allowed}")
+        self.found = found
+        self.allowed = allowed
 
 
 class FloodGuard:

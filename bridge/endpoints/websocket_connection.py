@@ -26,7 +26,7 @@ from websockets.server import ServerProtocol
 from bridge.endpoints.allow_list import AllowList, Network
 from bridge.endpoints.base import FRAME_BYTES, ClosedKind
 from bridge.endpoints.connection import Connection
-from bridge.endpoints.flow import LEAST_FRAME_S, FloodGuard, SlowReaderGuard
+from bridge.endpoints.flow import LEAST_FRAME_S, ControlError, FloodGuard, SlowReaderGuard
 from bridge.endpoints.intake import Intake
 from bridge.endpoints.listening import BACKLOG, open_listeners
 from bridge.endpoints.roster import Roster
@@ -45,20 +45,6 @@ _CLOSE_CODES: dict[ClosedKind, int] = {
     "timeout": 1008,
 }
 """What a peer is told where we end the call; a flood and a slow reader are cut off."""
-
-
-class ControlError(ValueError):
-    """A peer broke the protocol.
-
-    Attributes:
-        found: what came.
-        allowed: what may come there.
-    """
-
-    def __init__(self, found: str, allowed: str) -> None:
-        super().__init__(f"found {found}; allowed is {allowed}")
-        self.found = found
-        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)

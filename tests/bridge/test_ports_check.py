@@ -91,6 +91,20 @@ async def test_a_running_service_answers_on_all_of_them(tmp_path: Path) -> None:
     assert len(answers) == 3 and all(line.endswith(": answers") for line in answers)
 
 
+async def test_the_port_for_freeswitchs_streams_is_asked_too(tmp_path: Path) -> None:
+    settings = house(tmp_path, audio_stream_port=free_port())
+    port = settings.service.audio_stream_port
+    assert port is not None
+    async with running(settings):
+        answers, troubles = await neighbours(settings)
+    assert not troubles
+    assert f"FreeSWITCH's audio streams, port {port}: answers" in answers
+    async with somebody(port, b"HTTP/1.1 404 Not Found\r\n\r\n"):
+        _, (trouble,) = await neighbours(settings)
+    assert trouble.startswith("service.audio_stream_port: FreeSWITCH's audio streams, port ")
+    assert "answers 404 for /stream/" in trouble
+
+
 async def test_a_running_service_answers_over_tls(tmp_path: Path, self_signed: tuple[Path, Path]) -> None:
     certificate, key = self_signed
     settings = house(tmp_path, websocket_certificate=str(certificate), websocket_key=str(key))

@@ -31,7 +31,7 @@ from bridge.endpoints.asterisk_websocket_control import (
     command,
     parse,
 )
-from bridge.endpoints.websocket_connection import ControlError
+from bridge.endpoints.flow import ControlError
 
 # As a real Asterisk sent them.
 START = (

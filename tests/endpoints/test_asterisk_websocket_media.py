@@ -22,7 +22,7 @@ from bridge.endpoints.asterisk_websocket_media import (
     format_of,
     pcm_of,
 )
-from bridge.endpoints.websocket_connection import ControlError
+from bridge.endpoints.flow import ControlError
 
 SIZES = {"ulaw": 160, "alaw": 160, "slin": 320, "slin16": 640}
 SPEECH = (3000 * np.sin(np.arange(160) / 3)).astype("<i2").tobytes()
