@@ -426,8 +426,9 @@ class WebsocketServer(ABC):
             async with asyncio.timeout(self.limits.goodbye_s + self.limits.linger_s + 1):
                 await self.roster.emptied()
         except TimeoutError:
-            log = get_logger(self.kind)
-            log.error(f"{self.kind}.stop_late", port=self.port, calls=self.calls, waiting=self.waiting)
+            get_logger(self.kind).error(
+                "websocket.stop_late", port=self.port, calls=self.calls, waiting=self.waiting
+            )
 
 
 def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
