@@ -2,7 +2,8 @@
 
 While we talk and nobody else does, the model hears silence: it would take our echo for the caller, reply to
 it and stop itself. What was kept from it is remembered for 400 ms; when the caller is heard to speak, the
-model gets that first, so that no word loses its beginning.
+model gets that first, so that no word loses its beginning. When we have stopped it gets the last of it in any
+case: people answer just then.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from audio.vad import SpeechOffset, SpeechOnset, VadBatch, VadModel, VadProfile,
 
 PRE_ROLL_MS: Final = 400
 """How much of what was kept from the model it gets when the caller speaks after all."""
+OPENING_MS: Final = 200
+"""How much of it it gets when the way is opened again although nobody was heard yet: a word's beginning is
+heard for one only a while after it came, and later still where the ticks are late."""
 _ECHO_FRAMES: Final = 400 // FRAME_MS
 """For so many frames after we last said something it may still come back."""
 _CONFIRMING_FRAMES: Final = 160 // FRAME_MS
@@ -37,16 +41,14 @@ class Uplink:
             self._kept_bytes -= len(self._kept.popleft())
         return bytes(len(pcm8k))
 
-    def open(self) -> bytes:
-        """What was kept back; nothing, where the way was open already."""
-        kept = b"".join(self._kept)[-PRE_ROLL_MS * 16 :]
-        self.forget()
-        return kept
-
-    def forget(self) -> None:
-        """What was kept back is never given."""
+    def open(self, most_ms: int = PRE_ROLL_MS) -> bytes:
+        """What was kept back, the last of it; nothing, where the way was open already."""
+        if not self._kept:
+            return b""
+        kept = b"".join(self._kept)[-most_ms * 16 :]
         self._kept.clear()
         self._kept_bytes = 0
+        return kept
 
 
 class Ear:
@@ -74,6 +76,8 @@ class Ear:
         """Its guard broke down: a fault of ours, which ends this leg and no other."""
         self._uplink = Uplink() if gated else None
         self._since_ours = _ECHO_FRAMES
+        self._shut = False
+        """The model hears silence. Once open the way stays so until we talk again: no word has a hole."""
 
     @property
     def speaking(self) -> bool:
@@ -115,12 +119,12 @@ class Ear:
                 self.worked_off(self._guard)
         if self._uplink is None:
             return pcm8k
-        closed = _ECHO_FRAMES + (_CONFIRMING_FRAMES if self.voice.beginning else 0)
-        if self._since_ours < closed and not self.voice.speaking:
+        waits = self._shut and self.voice.beginning
+        closed = _ECHO_FRAMES + (_CONFIRMING_FRAMES if waits else 0)
+        self._shut = self._since_ours < closed and not self.voice.speaking
+        if self._shut:
             return self._uplink.closed(pcm8k)
-        if not self.voice.speaking:
-            self._uplink.forget()
-        return self._uplink.open() + pcm8k
+        return self._uplink.open(PRE_ROLL_MS if self.voice.speaking else OPENING_MS) + pcm8k
 
     def worked_off(self, guard: EchoGuard) -> None:
         """Its guard has worked on what waited: the voice is to judge what is left."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from audio.echo import EchoGuard
 from audio.frames import FRAME_BYTES, SILENCE, saturated
-from audio.hearing import PRE_ROLL_MS, Ear, Ears, Uplink
+from audio.hearing import OPENING_MS, PRE_ROLL_MS, Ear, Ears, Uplink
 from audio.vad import SpeechOnset, VadBatch
 from bench.hearing import at_level
 from tests.audio.test_vad import RECORDINGS, model, over_the_line, recording, true_onset, white
@@ -20,11 +20,17 @@ TALK = saturated(at_level(np.tile(recording("v01-grave.wav"), 4), -20))
 PRE_ROLL_BYTES = PRE_ROLL_MS * 16
 
 
-def converse(ear: Ear, batch: VadBatch, heard: bytes, *, we_talk: bool) -> tuple[bytes, list[int]]:
-    """What the model gets while ``heard`` comes in, and where onsets were found, in bytes of ``heard``."""
+def converse(
+    ear: Ear, batch: VadBatch, heard: bytes, *, we_talk: bool, every: int = 1
+) -> tuple[bytes, list[int]]:
+    """What the model gets while ``heard`` comes in, and where onsets were found, in bytes of ``heard``.
+
+    The voice is judged at every so-manieth frame: ticks are late on a machine that has much to do.
+    """
     given_on, onsets = b"", []
     for place in range(0, len(heard), FRAME_BYTES):
-        batch.run()
+        if place // FRAME_BYTES % every == 0:
+            batch.run()
         onsets += [place for event in ear.take() if isinstance(event, SpeechOnset)]
         frame = TALK[place : place + FRAME_BYTES] if we_talk and not onsets else SILENCE
         ear.played(frame, 0, ours=we_talk and not onsets)
@@ -69,25 +75,30 @@ def test_who_speaks_over_us_is_heard_by_the_model_from_the_first_sound(name: str
     assert sound[first:] in heard
 
 
-def test_what_was_kept_back_is_not_given_later_when_the_way_opens_by_itself() -> None:
+def test_when_the_way_opens_by_itself_the_last_of_what_was_kept_back_is_given_once() -> None:
     batch = VadBatch(model())
     ear = an_ear(batch)
     murmur = over_the_line(white(1, -50))
     converse(ear, batch, murmur, we_talk=True)
     for _ in range(30):
         ear.played(SILENCE, 0, ours=False)
-    assert ear.heard(murmur[:320]) == murmur[:320]
+    assert ear.heard(murmur[:320]) == murmur[-OPENING_MS * 16 :] + murmur[:320]
+    assert ear.heard(murmur[320:640]) == murmur[320:640]
 
 
-@pytest.mark.parametrize("after_ms", [200, 300, 340])
-def test_a_word_that_begins_before_our_echo_is_over_keeps_its_beginning(after_ms: int) -> None:
+@pytest.mark.parametrize("every", [1, 5])
+@pytest.mark.parametrize("after_ms", range(200, 481, 20))
+def test_a_word_that_begins_when_our_echo_is_about_to_be_over_keeps_its_beginning(
+    after_ms: int, every: int
+) -> None:
+    """People answer just then: the way opens by itself while their first sound is still to be judged."""
     batch = VadBatch(model())
     ear = an_ear(batch)
     converse(ear, batch, over_the_line(white(2, -65)), we_talk=True)
     speech = at_level(recording("v05-leticia.wav"), -30)
     sound = over_the_line(np.concatenate((np.zeros(after_ms * 8 - true_onset(speech)), speech)))
     sound = sound[: len(sound) // FRAME_BYTES * FRAME_BYTES]
-    heard, onsets = converse(ear, batch, sound, we_talk=False)
+    heard, onsets = converse(ear, batch, sound, we_talk=False, every=every)
     assert onsets
     assert sound[after_ms * 16 :] in heard
 
