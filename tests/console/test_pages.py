@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.routing import Mount, Route
 from structlog.testing import capture_logs
 
+from bridge.http.application import application
 from tests.console.furnished import PASSWORD, Furnished, furnished
 from tests.console.markup import problems_of
 
@@ -101,6 +103,27 @@ async def test_who_is_not_known_is_asked_who_they_are_and_led_back(house: Furnis
         said = {"name": "vera", "password": PASSWORD, "next": wanted.replace("&amp;", "&")}
         answer = await client.post("/console/login", data=said, headers={"Origin": house.url})
         assert answer.headers["location"] == "/console/visits?tenant=jardim"
+
+
+async def test_no_address_of_the_console_answers_whoever_is_not_known(house: Furnished) -> None:
+    """All there are, as the program has them: a new one can't be forgotten."""
+    pages = next(each for each in application(house.service, None).routes if isinstance(each, Mount))
+    addresses = [
+        (method, re.sub(r"{[^}]*}", "jardim", f"/console{route.path}"))
+        for route in pages.routes
+        if isinstance(route, Route) and not route.path.startswith(("/static", "/login", "/language"))
+        for method in sorted(route.methods or ())
+    ]
+    assert len(addresses) > 50
+    async with house.as_(None) as client:
+        for cookie in ("", "porteiro_session=nobody"):
+            for method, address in addresses:
+                answer = await client.request(
+                    method, address, headers={"Cookie": cookie, "Origin": house.url}
+                )
+                to_log_in = answer.headers.get("location", "").startswith("/console/login")
+                assert answer.status_code in (401, 403, 404) or to_log_in, (method, address, answer.status_code)
+                assert "Jardim" not in answer.text, (method, address)
 
 
 @pytest.mark.parametrize(

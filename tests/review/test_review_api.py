@@ -311,7 +311,7 @@ async def test_a_reviewer_judges_on_the_page(house: House, client: httpx2.AsyncC
 async def test_a_viewer_finds_no_form_and_none_is_taken(house: House, client: httpx2.AsyncClient) -> None:
     headers = await house.operator("viewer")
     page = (await client.get(f"/console/visits/{VISIT}", headers=headers)).text
-    assert 'name="verdict"' not in page and "revisor pode avaliar" in page
+    assert 'name="verdict"' not in page and "Só quem tem perfil de revisor" in page
     form = {"verdict": "right", "csrf_token": "token"}
     answer = await client.post(f"/console/visits/{VISIT}/review", data=form, headers=headers)
     assert answer.status_code == 403
