@@ -310,9 +310,9 @@ async def test_changes_are_those_behind_a_counter(catalogue: Catalogue) -> None:
     assert await catalogue.changes_since(more.counter + 5) == await catalogue.changes_since(0)
 
 
-async def test_postgresql_notifies_of_a_change_once_it_is_committed(place: Place) -> None:
-    if not isinstance(place, PostgresPlace):
-        pytest.skip("SQLite notifies nobody: services look at the counter")
+async def test_postgresql_notifies_of_a_change_once_it_is_committed(postgres_url: str) -> None:
+    """SQLite notifies nobody: services look at the counter."""
+    place = PostgresPlace(postgres_url)
     told: asyncio.Queue[str] = asyncio.Queue()
     listener = await asyncpg.connect(place.url)
     await listener.add_listener(NOTIFICATIONS, lambda *said: told.put_nowait(said[-1]))
