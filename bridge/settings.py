@@ -165,7 +165,7 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 Milliseconds = Annotated[int, Field(ge=0, le=10_000)]
 MOST_OF_LINE: Final = 120
-MOST_OF_SENTENCE: Final = 1_000
+MOST_OF_SENTENCE: Final = 2_000
 MOST_OF_RULES: Final = 20_000
 """Characters of what a house says itself: it is said, shown and logged as it stands."""
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

@@ -8,6 +8,7 @@ has a style of its own, so that the page's content security policy may forbid th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
@@ -99,6 +100,14 @@ def _n(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")
 
 
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What no XML may hold, however it is written; a record may."""
+
+
+def _escaped(text: str) -> str:
+    return escape(_NO_XML.sub("\ufffd", text))
+
+
 class _Picture:
     """One picture, being drawn from above."""
 
@@ -154,7 +163,7 @@ class _Picture:
 
     def _text(self, kind: str, x: float, y: float, text: str, *, end: bool = False) -> None:
         anchor = ' text-anchor="end"' if end else ""
-        self._add(f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{anchor}>{escape(shown(text))}</text>')
+        self._add(f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{anchor}>{_escaped(shown(text))}</text>')
 
     def _fitting(self, kind: str, x: float, y: float, text: str, width: float) -> None:
         """As much of a text as fits; nothing where not even a few letters do."""
@@ -168,8 +177,7 @@ class _Picture:
     def _begin(self, kind: str, ms: float, record: int, title: str) -> None:
         """Something that is played from by a click."""
         self._add(
-            f'<g class="at {kind}" data-ms="{_n(ms)}" data-record="{record}">'
-            f"<title>{escape(title, quote=False)}</title>"
+            f'<g class="at {kind}" data-ms="{_n(ms)}" data-record="{record}"><title>{_escaped(title)}</title>'
         )
 
     def _end(self) -> None:
@@ -199,8 +207,8 @@ class _Picture:
                 f'viewBox="0 0 {_n(self._width)} {_n(height)}" ',
                 'aria-labelledby="picture-title picture-desc" ',
                 f'data-left="{_n(LEFT)}" data-plot="{_n(self._plot)}" data-length="{self._length:.1f}">',
-                f'<title id="picture-title">{escape(self._title())}</title>',
-                f'<desc id="picture-desc">{escape(self._description())}</desc>',
+                f'<title id="picture-title">{_escaped(self._title())}</title>',
+                f'<desc id="picture-desc">{_escaped(self._description())}</desc>',
                 f"<style>{style()}</style>" if self._alone else "",
                 f'<rect class="ground" width="{_n(self._width)}" height="{_n(height)}"/>',
                 self._grid(top + 20, bottom),

@@ -122,7 +122,11 @@ async def test_no_address_of_the_console_answers_whoever_is_not_known(house: Fur
                     method, address, headers={"Cookie": cookie, "Origin": house.url}
                 )
                 to_log_in = answer.headers.get("location", "").startswith("/console/login")
-                assert answer.status_code in (401, 403, 404) or to_log_in, (method, address, answer.status_code)
+                assert answer.status_code in (401, 403, 404) or to_log_in, (
+                    method,
+                    address,
+                    answer.status_code,
+                )
                 assert "Jardim" not in answer.text, (method, address)
 
 

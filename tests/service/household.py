@@ -155,13 +155,18 @@ async def household(
 ) -> AsyncIterator[Household]:
     """A running service."""
     seen: list[Seen] = []
+
+    def see(one: Seen) -> None:
+        if one.visit:  # a call that is only registered is no visit yet
+            seen.append(one)
+
     phones: list[Household] = []
     made: dict[str, Dialer] = {
         name: SimulatedDialer(lambda order: phones[0].resident(order)) for name in tenants
     }
     running = Service(
         settings(data, tenants, environ or {}, **service),
-        watchers=(seen.append,),
+        watchers=(see,),
         dialers=made | dict(dialers or {}),
         model_log=model_log,
     )
