@@ -46,7 +46,8 @@ BESIDE = (
 )
 TELEPHONES = ("tests/e2e", "tests/pbx", "tests/dialing", "tests/console")
 """Whole visits on recorded speech, calls over a real Asterisk, and people at a real browser."""
-ALONE = ("tests/service/test_clock_service.py", "tests/bench")
+ALONE = ("tests/service/test_clock_service.py", "tests/service/test_kills.py", "tests/bench")
+"""What measures time, and twenty visits in ten processes, which would keep the others from theirs."""
 NICENESS = 10
 """Of what runs beside: a tenth of a processor that both want."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import bridge.host
-import bridge.service
+import bridge.model_servers
 from bridge.demo.script import Barge, Say, Step
 from bridge.demo.stage import DATA, Cast, Stage
 from bridge.model_server import ModelServerAddress, ModelServerProcess
@@ -207,7 +207,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """Every visit with every provider."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bridge.host, "Visit", Judged.kept_in(JUDGED))
-        patch.setattr(bridge.service, "ModelServerProcess", Shared)
+        patch.setattr(bridge.model_servers, "ModelServerProcess", Shared)
         for module, name in PATIENT:
             patch.setattr(module, name, PATIENCE_S)
         return asyncio.run(_play_all(tmp_path_factory.mktemp("providers")))

@@ -23,10 +23,9 @@ from bridge.dialing.simulated import Answers, Resident, SimulatedDialer
 from bridge.service import Service
 from bridge.watch import Seen
 from tests.service.household import presses, settings
+from visits.audit import KINDS
 
 TENANT = "jardim"
-SEEN_ALONE = ("barge_in", "state", "speaking", "floor")
-"""What watchers are told that is no record."""
 
 
 def say(thing: dict[str, Any]) -> None:
@@ -44,7 +43,7 @@ async def serve(order: dict[str, Any]) -> None:
     """Run a service until it is killed."""
 
     def see(seen: Seen) -> None:
-        if seen.kind not in SEEN_ALONE:
+        if seen.visit and seen.kind in KINDS:
             say({"lane": order["lane"], "kept": seen.kind, "visit": seen.visit})
 
     made = settings(Path(order["data"]), {TENANT: order["tenant"]}, {}, **order["service"])
