@@ -70,7 +70,7 @@ PAGE: Final = 500
 VISITS_PAGE: Final = 20
 """Visits compared at once, likewise."""
 
-ALONE: Final = 5
+ALONE: Final = 20
 """How many times as much PostgreSQL's store reads at once that was opened for reading only: fewer rounds.
 
 SQLite's has none to spare, and what fits a processor's cache is read a fifth quicker.
