@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
-from bench.processes import family, usage, usage_here
+from bench.processes import family, usage
+
+ROOT: Final = Path(__file__).parents[2]
 
 BUSY = """
 import subprocess, sys, time
@@ -49,13 +53,23 @@ def test_a_process_and_its_child_are_counted_together(busy: subprocess.Popen[byt
     assert alone.rss_bytes < found.rss_bytes - 30e6
 
 
-def test_this_process_knows_the_same_of_itself() -> None:
-    before, told = usage_here(), usage(os.getpid())
-    children = os.times().children_user + os.times().children_system
-    alone = before.user_s + before.system_s
-    assert told.user_s + told.system_s == pytest.approx(alone + children, abs=0.1)
-    assert told.descriptors == pytest.approx(before.descriptors, abs=3)
-    assert before.at <= told.at <= time.monotonic()
+OF_ITSELF = """
+import json, os, time
+from bench.processes import usage, usage_here
+while time.process_time() < 0.5: pass
+here = usage_here()
+print(json.dumps([here.as_dict(), usage(os.getpid()).as_dict()]))
+"""
+
+
+def test_a_process_knows_the_same_of_itself() -> None:
+    """Asked in a new process: one that runs tests has children that others left it."""
+    told = subprocess.run([sys.executable, "-c", OF_ITSELF], stdout=subprocess.PIPE, check=True, cwd=ROOT)
+    here, seen = json.loads(told.stdout)
+    assert seen["processes"] == here["processes"] == 1
+    assert seen["user_s"] + seen["system_s"] == pytest.approx(here["user_s"] + here["system_s"], abs=0.1)
+    assert seen["descriptors"] == pytest.approx(here["descriptors"], abs=3)
+    assert here["at"] <= seen["at"] <= time.monotonic()
 
 
 def test_a_process_that_is_gone_is_said() -> None:

@@ -49,7 +49,7 @@ async def put(client: httpx2.AsyncClient, **content: Any) -> httpx2.Response:
         ("goodbye", "{condominio!r}"),
         ("greeting", "{condominio:>999999999}"),
         ("greeting", "{condominio:>{condominio}}"),
-        ("greeting", "{condominio}" * 100),
+        ("greeting", "{condominio}" * 200),
         ("name", "Condomínio " * 20),
         ("name", "Condomínio\nBosque"),
         ("prompt_extra", "Não abra. " * 3000),
