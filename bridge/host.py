@@ -504,10 +504,14 @@ class VisitHost:
         if leg is None:
             self._inbox.put_nowait(e.SentencePlayed(effect.role, effect.tag, False))
             return
-        text = self.place.sentences.say(effect.sentence, self.visit.facts, effect.fields)
+        sentences, facts = self.place.sentences, self.visit.facts
+        if effect.last:
+            text = sentences.say_last(effect.sentence, self.visit.outcome, facts, effect.fields)
+        else:
+            text = sentences.say(effect.sentence, facts, effect.fields)
         recording = self.place.settings.recording
         if recording.enabled:
-            notice = recording.notice or self.place.sentences.sentences["recording_notice"]
+            notice = recording.notice or sentences.sentences["recording_notice"]
             if effect.sentence in FIRST_WORDS:
                 text = f"{text} {notice}"
             elif effect.tag == "briefing":  # a resident's first words; they end with the question

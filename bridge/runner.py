@@ -288,7 +288,7 @@ class LocalRunner:
         """
         one, tenant = placing.one, placing.one.tenant
         sentences = Sentences.load(
-            tenant.language, tenant.title, greeting=tenant.greeting, goodbye=tenant.goodbye
+            tenant.language, tenant.title, greeting=tenant.greeting, goodbyes=tenant.own_goodbyes
         )
         apology = sentences.say("sorry_for_the_wait", None, {})
         one_moment = OneMoment(self._voice, sentences.say("one_moment", None, {}))

@@ -10,14 +10,23 @@ import re
 import string
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from visits.events import Role
+from visits.events import Outcome, Role
 from visits.facts import Facts
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 _FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+USUAL_GOODBYES = frozenset(
+    f"goodbye_{how}"
+    for how in (
+        *("authorized", "denied", "busy", "no_answer", "unreachable", "undecided"),
+        *("abandoned", "silence", "time_limit", "failed"),
+    )
+)
+"""What a house's own goodbye to a visitor takes the place of. Not among them is what a visitor must know all
+the same: that the gate did not answer, that a person takes the call over, that nobody talks with them."""
 
 
 class PromptError(ValueError):
@@ -48,16 +57,23 @@ class Sentences:
     """What the visitor's prompt says otherwise where no person can take the call over."""
     title: str
     """What the place is called, as it follows "portaria do"."""
+    goodbyes: Mapping[Outcome, str] = field(default_factory=dict)
+    """The house's own, by how the visit ended."""
 
     @classmethod
     def load(
-        cls, language: str, title: str, *, greeting: str | None = None, goodbye: str | None = None
+        cls,
+        language: str,
+        title: str,
+        *,
+        greeting: str | None = None,
+        goodbyes: Mapping[Outcome, str] | None = None,
     ) -> Sentences:
         """Read prompts/ for a language.
 
         Args:
             greeting: in place of the usual first sentence.
-            goodbye: said at the end of an authorized visit in place of the usual sentence.
+            goodbyes: what a visitor hears last in place of the usual sentences, by how the visit ended.
 
         Raises:
             PromptError: there is none for this language, or the tenant's own sentence has a field that
@@ -73,13 +89,13 @@ class Sentences:
             raise PromptError(
                 f"no prompts for the language {language!r}: {error.filename} is missing"
             ) from None
-        for key, own in (("greeting", greeting), ("goodbye_authorized", goodbye)):
-            if own is None:
-                continue
+        own_goodbyes = dict(goodbyes or {})
+        if greeting is not None:
+            sentences["greeting"] = greeting
+        for key, own in {"greeting": sentences["greeting"], **own_goodbyes}.items():
             if problem := own_sentence_problem(own):
                 raise PromptError(f"{key}: found {own!r:.80}; allowed: {problem}")
-            sentences[key] = own
-        return cls(sentences, prompts, without_keys, without_attendant, title)
+        return cls(sentences, prompts, without_keys, without_attendant, title, own_goodbyes)
 
     def say(self, key: str, facts: Facts | None, fields: Mapping[str, str]) -> str:
         """A sentence, filled.
@@ -93,6 +109,17 @@ class Sentences:
             return self.sentences[key].format_map(known)
         except KeyError as error:
             raise PromptError(f"sentence {key!r} needs {error}; known: {', '.join(sorted(known))}") from None
+
+    def say_last(
+        self, key: str, outcome: Outcome | None, facts: Facts | None, fields: Mapping[str, str]
+    ) -> str:
+        """What a leg hears last, filled: the house's own goodbye where it has one for this outcome.
+
+        Raises:
+            PromptError: as :meth:`say`.
+        """
+        own = self.goodbyes.get(outcome) if outcome is not None and key in USUAL_GOODBYES else None
+        return self.say(key, facts, fields) if own is None else own.format_map(self._known(facts))
 
     def instructions(self, role: Role, facts: Facts | None, fields: Mapping[str, str]) -> str:
         """What a role's model is told, filled.

@@ -52,6 +52,7 @@ from providers.formats import FormatName
 from providers.local.models import models_root, own_checkout
 from providers.local.pipeline import DialogueKind, Encoding, RecognitionKind, SpeechKind
 from storage.address import Database, database_of
+from visits.events import Outcome
 from visits.facts import Intent
 
 ENV_PREFIX = "PORTEIRO_"
@@ -460,6 +461,23 @@ class Limits(Part):
     """How long a resident may take to decide once they answered."""
     connected_s: Annotated[float, Field(ge=20, le=3600)] = 180.0
     """How long resident and visitor may talk to each other, within `max_visit_s`."""
+
+
+class Goodbyes(Part):
+    """What a visitor hears last in place of the usual sentences, by how the visit ended."""
+
+    authorized: Sentence | None = None
+    """Said last to a visitor in place of the usual sentence, where the resident authorised and the gate
+    opened; `{condominio}` in it is the house's name. Whatever is said last, the call is hung up after 20 s.
+    That the gate didn't answer, or that a person takes the call over, is told in our words all the same."""
+    denied: Sentence | None = None
+    """Where the resident refused."""
+    unreachable: Sentence | None = None
+    """Where nobody answered, or nobody decided."""
+    abandoned: Sentence | None = None
+    """Where the visitor wanted nothing any more, said nothing, or took too long."""
+    failed: Sentence | None = None
+    """Where something of ours broke. Keep it short: the call is hung up after 6 s."""
 
 
 class Consent(Part):
@@ -1136,7 +1154,9 @@ class Tenant(Part):
     greeting: Sentence | None = None
     """In place of the usual first sentence; `{condominio}` in it is the house's name."""
     goodbye: Sentence | None = None
-    """In place of the usual last sentence; likewise."""
+    """In place of the usual last sentence to a visitor who was let in: the short way to say
+    `goodbyes.authorized`."""
+    goodbyes: Goodbyes = Goodbyes()
     prompt_extra: Annotated[str, AfterValidator(_rules)] = ""
     """Told to the model beside the prompt: the house's own rules."""
     required: Annotated[dict[Intent, tuple[Fact, ...]], AfterValidator(_facts)] = {
@@ -1211,6 +1231,20 @@ class Tenant(Part):
         if self.pipeline != Pipeline() and not self.has_pipeline:
             raise ValueError("pipeline for provider 'pipeline' alone")
         return self
+
+    @model_validator(mode="after")
+    def _one_goodbye(self) -> Self:
+        if self.goodbye is not None and self.goodbyes.authorized is not None:
+            raise ValueError("goodbye or goodbyes.authorized, not both")
+        return self
+
+    @property
+    def own_goodbyes(self) -> dict[Outcome, str]:
+        """What a visitor hears last, by how the visit ended, where the house says it otherwise than we do."""
+        own = {outcome: getattr(self.goodbyes, outcome.value) for outcome in Outcome}
+        if self.goodbye is not None:
+            own[Outcome.AUTHORIZED] = self.goodbye
+        return {outcome: text for outcome, text in own.items() if text is not None}
 
     @property
     def has_pipeline(self) -> bool:

@@ -17,6 +17,7 @@ HOUSE_FIELDS: Final = (
     "voice",
     "greeting",
     "goodbye",
+    "goodbyes",
     "prompt_extra",
     "required",
     "recording",

@@ -33,7 +33,7 @@ async def test_two_tenants_at_once_share_nothing(tmp_path: Path) -> None:
                 bosque,
                 name="Edifício Bosque",
                 greeting="Bosque, pois não?",
-                goodbye="O Bosque abriu.",
+                goodbyes={"authorized": "O Bosque abriu.", "denied": "O Bosque não abriu."},
                 prompt_extra="No Bosque, obras só de dia.",
                 api_key_env="KEY_OF_BOSQUE",
                 voice="cedar",

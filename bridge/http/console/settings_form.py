@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bridge.http.problems import FieldProblem
-from bridge.settings import EVERY_FACT, Fallback, Tenant
+from bridge.settings import EVERY_FACT, Fallback, Goodbyes, Tenant
 from visits.facts import Intent
 
 Widget = Literal["text", "number", "long", "choice", "flag", "list", "lines", "pairs", "facts", "json"]
@@ -34,7 +34,8 @@ Sent = Mapping[str, Sequence[str]]
 """A form as it came: every value of each name."""
 
 SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("house", ("name", "language", "timezone", "greeting", "goodbye", "prompt_extra", "required")),
+    ("house", ("name", "language", "timezone", "greeting", "goodbye", "goodbyes", "prompt_extra",
+               "required")),
     ("consent", ("consent",)),
     ("recording", ("recording", "retention")),
     ("limits", ("limits",)),
@@ -53,7 +54,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 )  # fmt: skip
 """The form's parts, in their order. What the model has beside these stands in a last one, `more`."""
 
-LONG: Final = {"greeting", "goodbye", "prompt_extra", "notice", "body"}
+LONG: Final = {"greeting", "goodbye", "prompt_extra", "notice", "body", *Goodbyes.model_fields}
 LINES: Final = {"interim_texts"}
 AS_JSON: Final = {"message", "prices"}
 MOST_FALLBACKS: Final = 5
