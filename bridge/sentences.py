@@ -92,7 +92,7 @@ class Sentences:
         own_goodbyes = dict(goodbyes or {})
         if greeting is not None:
             sentences["greeting"] = greeting
-        for key, own in {"greeting": sentences["greeting"], **own_goodbyes}.items():
+        for key, own in (("greeting", sentences["greeting"]), *own_goodbyes.items()):
             if problem := own_sentence_problem(own):
                 raise PromptError(f"{key}: found {own!r:.80}; allowed: {problem}")
         return cls(sentences, prompts, without_keys, without_attendant, title, own_goodbyes)

@@ -1,4 +1,4 @@
-"""A house says goodbye in its own words, by how the visit ended; what visitors must know they hear in ours."""
+"""A house says goodbye in its own words, by how the visit ended; what must be known is said in ours."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ OWN = {
     "abandoned": "Volte sempre.",
     "failed": "Algo quebrou.",
 }
-HOUSE = Sentences.load(
-    "pt-BR", "Edifício Lago", goodbyes={Outcome(name): text for name, text in OWN.items()}
-)
+HOUSE = Sentences.load("pt-BR", "Edifício Lago", goodbyes={Outcome(name): text for name, text in OWN.items()})
 
 
 def tenant(**own: object) -> Tenant:
