@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -43,6 +44,7 @@ from bridge.endpoints.audiosocket import (
     Refusal,
 )
 from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.stream_ticket import HOLDS_S, ticket
 from bridge.endpoints.web import NotTakenError, Origin, WebCall, WebLine, connect
 from bridge.endpoints.websocket_connection import tls_of
 from bridge.host import VisitHost
@@ -51,6 +53,7 @@ from bridge.http.bounds import Bounds
 from bridge.http.calls import Registration
 from bridge.http.description import Methods
 from bridge.http.server import HttpServer, behind_proxies
+from bridge.http.switch import Way
 from bridge.installation import Installation, resident_port
 from bridge.live import Hub, follow_readiness
 from bridge.model_server import ModelServerAddress, ModelServerProcess
@@ -459,6 +462,36 @@ class Service:
             return self._calls.owner(number)
         except UnknownTenantError:
             return None
+
+    def way(self, call: UUID, domain: UUID | None, dialled: str) -> Way | None:
+        """The way of a call that FreeSWITCH has; see :class:`bridge.http.switch.Switch`."""
+        name = self.owner(dialled) if domain is None else self._of_domain(domain)
+        one = None if name is None else self.tenancy.in_force.get(name)
+        if name is None or one is None or one.tenant.freeswitch is None:
+            return None
+        own = one.tenant.freeswitch
+        token = None if own.token_env is None else one.secret(own.token_env)
+        uuid = UUID(own.domain_uuid)
+        return Way(
+            tenant=name,
+            mode=own.mode if own.enabled else "attendant",
+            path=f"{PREFIX}{uuid}/{call}",
+            playback=own.playback,
+            sample_rate=own.sample_rate,
+            channels=own.channels,
+            ticket="" if token is None else ticket(token, uuid, call, now=time.time()),
+            expires_s=0.0 if token is None else HOLDS_S,
+            port=self.audio_stream_port,
+            tls=self.settings.service.websocket_certificate is not None,
+            refused=", ".join(self.not_ready()) or self._why_full(name),
+        )
+
+    def _of_domain(self, domain: UUID) -> str | None:
+        """The tenant whose domain it is; None: nobody's."""
+        for name, tenant in self.tenancy.current.items():
+            if tenant.freeswitch is not None and UUID(tenant.freeswitch.domain_uuid) == domain:
+                return name
+        return None
 
     async def web_visitor(
         self, tenant: str, call_id: UUID, origin: Origin, *, dialled: str = "", tested_by: str = ""

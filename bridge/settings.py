@@ -773,6 +773,10 @@ class Manager(Part):
         return value.rstrip("/")
 
 
+SwitchMode = Literal["realtime", "attendant", "legacy"]
+"""Who answers a call that FreeSWITCH brings."""
+
+
 class Freeswitch(Part):
     """Calls that FreeSWITCH brings over mod_audio_stream or mod_audio_fork."""
 
@@ -781,6 +785,9 @@ class Freeswitch(Part):
     where FreeSWITCH brings calls."""
     enabled: bool = True
     """`false`: no visitor is taken there."""
+    mode: SwitchMode = "realtime"
+    """Who answers a visitor, for FreeSWITCH's script, which asks (`GET /v1/route`). `realtime`: Porteiro.
+    `attendant`: the attendant. `legacy`: the site's own service. Where those two are, the dialplan says."""
     token_env: EnvName | None = None
     """The environment variable that holds what each stream must show: `?token=…` of its URL,
     `Authorization: Bearer …`, or the password of HTTP's basic authentication. Not set: its address is enough

@@ -2,7 +2,7 @@
 
 The module connects to ``/stream/{domain_uuid}/{call_uuid}``. The token, where a tenant has one, comes as
 ``?token=…`` of the URL, as ``Authorization: Bearer …``, or as the password of HTTP's basic authentication,
-which is all that mod_audio_fork can send.
+which is all that mod_audio_fork can send. In its place may be a ticket for the call (``stream_ticket.py``).
 
 How a refusal is told is what the module shows of it. mod_audio_stream's event ``disconnect`` has the code and
 the reason of a close frame, and its ``error`` nothing of an HTTP answer: it is let in, and sent away.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hmac
 import http
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
@@ -36,6 +37,7 @@ from bridge.endpoints.audio_stream import (
 )
 from bridge.endpoints.audio_stream_control import StreamForm
 from bridge.endpoints.intake import Intake
+from bridge.endpoints.stream_ticket import holds
 from bridge.endpoints.websocket_connection import WebsocketLimits, WebsocketServer
 
 PREFIX = "/stream/"
@@ -177,20 +179,21 @@ class AudioStreamServer(WebsocketServer):
         domain = self._domains.get(uuid)
         if domain is None:
             raise _Refused(http.HTTPStatus.FORBIDDEN, "found a domain_uuid that is no tenant's")
-        if domain.token is not None and not _shows(request, query.get("token", []), domain.token):
+        if domain.token is not None and not _shows(
+            request, domain.token, query.get("token", []), uuid, call_id
+        ):
             raise _Refused(http.HTTPStatus.UNAUTHORIZED, "found no valid token")
         return call_id, domain
 
 
-def _shows(request: Request, in_query: Sequence[str], token: str) -> bool:
-    """Whether a request has the token, once, in one of the places where it may be."""
+def _shows(request: Request, token: str, in_query: Sequence[str], domain: UUID, call: UUID) -> bool:
+    """Whether a request has the token, or a ticket for its call, once, where one of them may be."""
     given = [*in_query, *(_credentials(each) for each in request.headers.get_all("Authorization"))]
+    if len(given) != 1 or given[0] == "" or not token:
+        return False
     # Compared in a time that does not tell how much of it was right.
-    return (
-        len(given) == 1
-        and given[0] != ""
-        and hmac.compare_digest(given[0].encode(errors="surrogateescape"), token.encode())
-    )
+    is_token = hmac.compare_digest(given[0].encode(errors="surrogateescape"), token.encode())
+    return is_token or holds(given[0], token, domain, call, now=time.time())
 
 
 def _credentials(authorization: str) -> str:

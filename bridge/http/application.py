@@ -26,6 +26,7 @@ from bridge.http import (
     review,
     running,
     sessions,
+    switch,
     tenants,
     visits,
 )
@@ -44,6 +45,7 @@ from storage.catalogue import Catalogue
 
 class Behind(
     calls.Registrar,
+    switch.Switch,
     health.Readiness,
     running.Follows,
     providers.Behind,
@@ -98,6 +100,7 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     for router in (
         sessions.router(log_ins),
         calls.router(service),
+        switch.router(service),
         running.router(service),
         events.router(service),
         providers.router(service),
