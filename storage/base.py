@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # they rest on this file
     from storage.catalogue import Catalogue
     from storage.figures import Figures
     from storage.filters import RecordFilter, VisitFilter
+    from storage.outbox import Outbox
     from storage.paging import Page
 
 # --------------------------------------------------------------------------------------------------------
@@ -284,6 +285,11 @@ class Storage(ABC):
     @abstractmethod
     def catalogue(self) -> Catalogue:
         """Tenants, directories, operators, keys and reviews, in the same database."""
+
+    @property
+    @abstractmethod
+    def outbox(self) -> Outbox:
+        """What is still to be told to other systems, in the same database."""
 
     @abstractmethod
     async def append(

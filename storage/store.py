@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cache, partial
 from itertools import pairwise
 from secrets import token_hex
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from storage.base import (
     Counted,
@@ -61,6 +61,9 @@ from visits.audit import (
     intact,
 )
 from visits.personal import SALT_BYTES
+
+if TYPE_CHECKING:
+    from storage.outbox import Outbox
 
 T = TypeVar("T")
 
@@ -115,6 +118,13 @@ class SqlStorage(Storage):
         from storage.catalogue_store import SqlCatalogue  # it rests on this file
 
         return SqlCatalogue(self)
+
+    @property
+    def outbox(self) -> Outbox:
+        """See :attr:`Storage.outbox`."""
+        from storage.outbox import Outbox  # it rests on this file
+
+        return Outbox(self)
 
     # ---- writing ---------------------------------------------------------------------------------------
 

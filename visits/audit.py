@@ -491,6 +491,24 @@ class RetentionCarriedOut(TypedDict):
     before: NotRequired[str]
 
 
+class WebhookGivenUp(TypedDict):
+    """The tenant's webhook was not told of an event of this visit: it did not take it in time.
+
+    ``event``: its id; ``answer``: what became of the last of so many attempts.
+    """
+
+    event: str
+    attempts: int
+    answer: str
+
+
+class WebhookResent(TypedDict):
+    """Somebody had an event that was given up sent again."""
+
+    by: str
+    event: str
+
+
 Scope = Literal["visit", "service", "either"]
 
 
@@ -542,6 +560,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "visit.hung_up": Kind(VisitHungUp),
         "person.erased": Kind(PersonErased, "service"),
         "retention.carried_out": Kind(RetentionCarriedOut, "service"),
+        "webhook.given_up": Kind(WebhookGivenUp),
+        "webhook.resent": Kind(WebhookResent),
     }
 )
 """Every kind of record there is. :func:`seal` refuses any other."""

@@ -227,6 +227,8 @@ MINIMAL: Mapping[str, dict[str, Any]] = {
         "visits": [VISIT],
         "removed": {"recordings": 2},
     },
+    "webhook.given_up": {"event": f"{VISIT}-ended", "attempts": 9, "answer": "503"},
+    "webhook.resent": {"by": "operator:ana", "event": f"{VISIT}-ended"},
 }
 
 
