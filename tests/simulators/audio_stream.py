@@ -8,6 +8,8 @@
   one buffer of STREAM_BUFFER_SIZE, counted at the stream's rate. While it is full no further message is read
   (the callback sleeps 10 ms at a time). A timer takes a whole frame of the channel's, or nothing.
 - ``binary``: mod_audio_stream 1.0.3, of which there is no source: a buffer without an end, and a timer.
+- ``file``: amigniter/mod_audio_stream as it is open: it plays nothing. What the channel plays instead is
+  `Stream.source`.
 
 All send the metadata as one text, then L16 in pieces of STREAM_BUFFER_SIZE.
 """
@@ -18,6 +20,7 @@ import asyncio
 import base64
 import json
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,7 +30,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-Kind = Literal["binary", "fork", "base64"]
+Kind = Literal["binary", "fork", "base64", "file"]
 
 MAX_METADATA_BYTES = 8192
 """MAX_METADATA_LEN; the modules copy no more than that into a buffer of that size."""
@@ -94,6 +97,8 @@ class Stream:
         """The most that was held."""
         self.cleared_ms: list[float] = []
         """What each killAudio dropped."""
+        self.source: Callable[[int], bytes] = lambda size: b""
+        """Of the kind ``file``: what else plays on the channel, a frame of so many bytes."""
         self._gathered = b""
         self._threshold = 320 * max(1, started.rate // started.channel_rate) * 4
         self._playout = bytearray()
@@ -118,7 +123,7 @@ class Stream:
                 self.deepest_ms = max(self.deepest_ms, held / self.started.channel_rate * 500)
 
     def _binary(self, message: bytes) -> None:
-        if self.kind == "base64":
+        if self.kind in ("base64", "file"):
             self.problems.append("a binary message")
             return
         if len(message) % 2:
@@ -209,6 +214,8 @@ class Stream:
             self.cleared_ms.append(len(self._playout) / self.started.channel_rate * 500)
             self._playout.clear()
             played = b""
+        elif self.kind == "file":
+            played = self.source(size)
         elif self.kind == "base64" and len(self._playout) < size:
             played = b""  # a whole frame, or nothing
         else:

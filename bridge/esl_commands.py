@@ -1,0 +1,176 @@
+"""The commands that FreeSWITCH is given over its event socket, without I/O: each is checked as it is made.
+
+A line end would begin another header or command. In ``originate`` a comma begins another variable or phone,
+``}`` ends the variables, ``|`` and ``:_:`` add phones, ``^^`` changes the separator, ``'`` and ``\\`` quote,
+and ``$`` has a variable of FreeSWITCH's put in. So of what comes from a directory, from settings or from a
+call only what can't be any of these is written, and the rest is refused: nothing is escaped, because
+mod_commands, switch_ivr_originate and switch_utils each undo escapes in a way of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from uuid import UUID
+
+MAX_COMMAND = 8_000
+"""Characters. FreeSWITCH itself takes 10 MB."""
+
+DIGITS = frozenset("0123456789*#ABCD")
+"""What ``uuid_send_dtmf`` plays (``is_dtmf`` of switch_types.h)."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_VALUE = re.compile(r"[\w .:/@+#*()=%-]{0,300}")
+_ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,31}/[A-Za-z0-9*#+._:;=@/%~-]{1,300}")
+_EXTENSION = re.compile(r"[A-Za-z0-9*#+._-]{1,64}")
+_CONTEXT = re.compile(r"[A-Za-z0-9._@-]{1,128}")
+_WORD = re.compile(r"[!-~]{1,7000}")
+_PATH = re.compile(r"/[A-Za-z0-9/._-]{1,400}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
+
+
+def checked(command: str) -> str:
+    """A whole command, as it may be written.
+
+    Raises:
+        ValueError: it is too long, or would be more than one.
+    """
+    if not 0 < len(command) <= MAX_COMMAND or _CONTROL.search(command):
+        raise ValueError(f"a command is one line of up to {MAX_COMMAND} characters")
+    return command
+
+
+def originate(channel: UUID, endpoint: str, variables: Mapping[str, str]) -> str:
+    """Call somebody, and hold who answers in ``park()``.
+
+    Args:
+        channel: the UUID that the new channel gets; one that is in use is refused.
+        endpoint: one phone: ``user/101@jardim.example``.
+        variables: of the new channel; letters, digits and blanks, and of signs ``. : / @ + # * ( ) = % - _``.
+
+    Raises:
+        ValueError: something is not what it may be.
+    """
+    check_endpoint(endpoint)
+    pairs = {"origination_uuid": str(channel), **variables}
+    written = ",".join(f"{_name(name)}={_value(value)}" for name, value in pairs.items())
+    return checked(f"originate {{{written}}}{endpoint} &park()")
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuse what names more than one phone, or anything else than a phone.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not _ENDPOINT.fullmatch(endpoint) or ":_:" in endpoint:
+        raise ValueError(
+            f"the dial string {endpoint!r}; allowed: one phone, such as user/101@jardim.example, of letters, "
+            "digits and * # + . _ : ; = @ / % ~ -"
+        )
+
+
+def start_stream(module: str, channel: UUID, url: str, mix: str, rate: str, metadata: str) -> str:
+    """Have a channel's audio streamed.
+
+    Args:
+        module: ``uuid_audio_stream`` or ``uuid_audio_fork``.
+        metadata: JSON without blanks; a blank would end it (``switch_separate_string``).
+
+    Raises:
+        ValueError: something is not what it may be.
+    """
+    for word in (url, metadata):
+        if not _WORD.fullmatch(word) or "'" in word or "\\" in word or "$" in word:
+            raise ValueError("a stream's URL and metadata are printable ASCII without blanks, ' \\ and $")
+    return checked(f"{module} {channel} start {url} {mix} {rate} {metadata}")
+
+
+def kill(channel: UUID, cause: str = "NORMAL_CLEARING") -> str:
+    """Hang a channel up; ``cause`` as switch_types.h has them."""
+    return checked(f"uuid_kill {channel} {_name(cause)}")
+
+
+def exists(channel: UUID) -> str:
+    """Ask whether there is such a channel: ``true`` or ``false``."""
+    return f"uuid_exists {channel}"
+
+
+def send_digit(channel: UUID, digit: str, duration_ms: int) -> str:
+    """Play one DTMF digit to whoever is on a channel.
+
+    Raises:
+        ValueError: there is no such digit.
+    """
+    if len(digit) != 1 or digit not in DIGITS:
+        raise ValueError(f"the digit {digit!r}; allowed: one of {''.join(sorted(DIGITS))}")
+    return f"uuid_send_dtmf {channel} {digit}@{int(duration_ms)}"
+
+
+def transfer(channel: UUID, extension: str, context: str) -> str:
+    """Send a channel to an extension of the XML dialplan.
+
+    Raises:
+        ValueError: there can be no such extension or context.
+    """
+    if not _EXTENSION.fullmatch(extension) or not _CONTEXT.fullmatch(context):
+        raise ValueError(f"the extension {extension!r} in {context!r}; allowed: letters, digits, * # + . _ -")
+    return f"uuid_transfer {channel} {extension} XML {context}"
+
+
+def set_variable(channel: UUID, name: str, value: str) -> str:
+    """Set a variable of a channel.
+
+    Raises:
+        ValueError: name or value is not what it may be.
+    """
+    if not value or not _VALUE.fullmatch(value):
+        raise ValueError(f"the value {value!r}; {_VALUES}")
+    return f"uuid_setvar {channel} {_name(name)} {value}"
+
+
+def broadcast(channel: UUID, path: str) -> str:
+    """Play a file to whoever is on a channel, after those that wait there already.
+
+    Raises:
+        ValueError: this is no file's path.
+    """
+    if not _PATH.fullmatch(path) or "/../" in path:
+        raise ValueError("a path that begins with / and has letters, digits and . _ - in it alone")
+    return f"uuid_broadcast {channel} {path} aleg"
+
+
+def silence(channel: UUID) -> str:
+    """Stop the file that plays on a channel, and drop those that wait."""
+    return f"uuid_break {channel} all"
+
+
+_VALUES = "allowed: letters, digits, blanks and . : / @ + # * ( ) = % - _"
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the name {name!r}; allowed: letters, digits and _")
+    return name
+
+
+def _value(value: str) -> str:
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"the value {value!r}; {_VALUES}")
+    return f"'{value}'" if " " in value else value
+
+
+__all__ = [
+    "DIGITS",
+    "broadcast",
+    "check_endpoint",
+    "checked",
+    "exists",
+    "kill",
+    "originate",
+    "send_digit",
+    "set_variable",
+    "silence",
+    "start_stream",
+    "transfer",
+]

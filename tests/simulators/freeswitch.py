@@ -1,0 +1,497 @@
+"""FreeSWITCH's event socket and channels, by their sources: what each command answers, and what then happens.
+
+- mod_event_socket.c: the greeting, ``auth``, ``event plain``, ``filter`` (where there are any, an event must
+  fit one), ``api`` in the listener's own thread, ``bgapi`` with ``Job-UUID``, ``-ERR no reply`` for what says
+  nothing, the notice at the end, the rude rejection by an access list, commands as lines up to an empty one.
+- mod_commands.c, switch_ivr_originate.c: ``originate {variables}endpoint &park()``, with blanks, quotes and
+  commas parted as ``switch_separate_string`` parts them, so that an injected one would show; causes.
+- switch_ivr_async.c, switch_ivr.c: ``uuid_broadcast`` queues a ``playback`` that begins five frames after the
+  one before it ended; ``uuid_break all`` drops the queue and stops the running one.
+- The streams of ``uuid_audio_stream`` and ``uuid_audio_fork`` are those of ``audio_stream.py``: real
+  WebSockets to the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import wave
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+from websockets.exceptions import InvalidStatus
+
+from tests.simulators.audio_stream import Kind, Refused, Started, Stream, start
+
+LEAD_FRAMES = 5
+"""``lead-frames`` of switch_ivr_broadcast: so many frames are read before a file begins."""
+PASSWORD = "ClueCon"
+"""The one that FreeSWITCH is shipped with."""
+
+
+@dataclass
+class Phone:
+    """Somebody who can be called.
+
+    Attributes:
+        cause: why the call fails, after `after_s`; empty: it is answered then.
+        after_s: how long it rings. None: for ever.
+        answered: told of the channel once it is answered.
+    """
+
+    cause: str = ""
+    after_s: float | None = 0.05
+    answered: Callable[[Channel], None] | None = None
+
+
+@dataclass
+class _File:
+    path: str
+    pcm: bytes
+    lead: int = LEAD_FRAMES
+    begun: bool = False
+
+
+class Channel:
+    """One channel, from its ring to its end."""
+
+    def __init__(self, switch: FreeSwitch, uuid: str, variables: Mapping[str, str]) -> None:
+        self.switch = switch
+        self.uuid = uuid
+        self.variables = dict(variables)
+        self.up = False
+        self.over = asyncio.Event()
+        self.cause = ""
+        self.stream: Stream | None = None
+        self.digits = ""
+        """What ``uuid_send_dtmf`` played to whoever is there."""
+        self.transferred = ""
+        """Where ``uuid_transfer`` sent it."""
+        self.files: deque[_File] = deque()
+        self.played: list[str] = []
+        """Names of the files that began."""
+
+    def answer(self) -> None:
+        """Somebody answers."""
+        self.up = True
+        self.switch.fire("CHANNEL_ANSWER", self)
+
+    def hang_up(self, cause: str = "NORMAL_CLEARING") -> None:
+        """It is over."""
+        if self.over.is_set():
+            return
+        self.cause = cause
+        self.over.set()
+        self.switch.channels.pop(self.uuid, None)
+        self.switch.fire("CHANNEL_HANGUP", self, {"Hangup-Cause": cause})
+        if self.stream is not None:
+            self.switch.spawn(self.stream.end())
+
+    def press(self, digit: str) -> None:
+        """Whoever is there presses a key."""
+        self.switch.fire("DTMF", self, {"DTMF-Digit": digit, "DTMF-Duration": "2000", "DTMF-Source": "RTP"})
+
+    # ---- Files -----------------------------------------------------------------------------------------
+
+    def file_tick(self, size: int) -> bytes:
+        """One frame of what ``playback`` plays."""
+        if not self.files:
+            return b""
+        file = self.files[0]
+        if file.lead:
+            file.lead -= 1
+            return b""
+        if not file.begun:
+            file.begun = True
+            self.played.append(Path(file.path).name)
+            self.switch.fire("PLAYBACK_START", self, {"Playback-File-Path": file.path})
+        frame, file.pcm = file.pcm[:size], file.pcm[size:]
+        if not file.pcm:
+            self._file_over("done")
+        return frame
+
+    def break_all(self) -> None:
+        """``uuid_break UUID all``"""
+        running = self.files[0] if self.files else None
+        self.files.clear()
+        if running is not None and running.begun:
+            self.files.append(running)
+            self._file_over("break")
+
+    def _file_over(self, status: str) -> None:
+        file = self.files.popleft()
+        self.switch.fire("PLAYBACK_STOP", self, {"Playback-File-Path": file.path, "Playback-Status": status})
+
+
+@dataclass
+class _Listener:
+    """One connection of an event socket."""
+
+    writer: asyncio.StreamWriter
+    events: set[str] = field(default_factory=set)
+    filters: list[tuple[str, str]] = field(default_factory=list)
+
+    def wants(self, name: str, subclass: str, headers: Mapping[str, str]) -> bool:
+        """As event_handler of mod_event_socket.c has it."""
+        if "ALL" not in self.events and (
+            name not in self.events or (subclass and subclass not in self.events)
+        ):
+            return False
+        fits = [value.lower() == headers.get(header, "").lower() for header, value in self.filters]
+        return not self.filters or any(fits)
+
+
+class FreeSwitch:
+    """One FreeSWITCH; :meth:`open`, then its :attr:`port`."""
+
+    def __init__(self, kind: Kind = "base64", *, password: str = PASSWORD) -> None:
+        self.kind: Kind = kind
+        self.password = password
+        self.modules = {"mod_audio_fork" if kind == "fork" else "mod_audio_stream", "mod_event_socket"}
+        self.rude = False
+        """Its access list does not have us."""
+        self.mute = False
+        """It takes commands and says nothing."""
+        self.phones: dict[str, Phone] = {}
+        self.channels: dict[str, Channel] = {}
+        self.ended: list[Channel] = []
+        self.rang: list[tuple[str, dict[str, str]]] = []
+        """Whom ``originate`` called, and with which variables."""
+        self.commands: list[str] = []
+        """Every API command."""
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._listeners: list[_Listener] = []
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def open(self, port: int = 0) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """It goes down: every call ends."""
+        for channel in tuple(self.channels.values()):
+            channel.hang_up("SYSTEM_SHUTDOWN")
+        await self.shut("The system is being shut down.\n")
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def shut(self, notice: str = "") -> None:
+        """The event socket goes away; calls go on."""
+        if self._server is not None:
+            self._server.close()
+        for listener in self._listeners:
+            if notice:
+                _write(listener.writer, {"Content-Type": "text/disconnect-notice"}, notice)
+            listener.writer.close()
+        self._server = None
+
+    def spawn(self, work: object) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def listeners(self) -> int:
+        """Connections that are there."""
+        return len(self._listeners)
+
+    # ---- Events ----------------------------------------------------------------------------------------
+
+    def fire(
+        self, name: str, channel: Channel | None, headers: Mapping[str, str] | None = None, body: str = ""
+    ) -> None:
+        """Tell whoever asked for it."""
+        subclass = name if "::" in name else ""
+        name = "CUSTOM" if subclass else name
+        said = {"Event-Name": name, "Core-UUID": "6a1b7e1e"} | dict(headers or {})
+        if subclass:
+            said["Event-Subclass"] = subclass
+        if channel is not None:
+            said |= {"Unique-ID": channel.uuid, "Caller-Caller-ID-Name": "Portão, 100%\n"}
+        inner = "".join(f"{key}: {quote(value, safe='/ ()')}\n" for key, value in said.items())
+        if body:
+            inner += f"Content-Length: {len(body.encode())}\n"
+        for listener in self._listeners:
+            if listener.wants(name, subclass, said):
+                _write(
+                    listener.writer, {"Content-Type": "text/event-plain"}, f"{inner}\n{body}", kind_last=True
+                )
+
+    # ---- The socket ------------------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.rude:
+            _write(writer, {"Content-Type": "text/rude-rejection"}, "Access Denied, go away.\n")
+            writer.close()
+            return
+        _write(writer, {"Content-Type": "auth/request"})
+        listener = _Listener(writer)
+        self._listeners.append(listener)
+        authed = False
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while not reader.at_eof():
+                lines = await _command(reader)
+                if self.mute:
+                    continue
+                if not authed:
+                    authed = lines[0] == f"auth {self.password}"
+                    _reply(writer, "+OK accepted" if authed else "-ERR invalid")
+                    if not authed:
+                        break
+                    continue
+                if lines[0].startswith("exit"):
+                    _reply(writer, "+OK bye")
+                    break
+                await self._take(listener, lines)
+        self._listeners.remove(listener)
+        if not writer.is_closing():
+            _write(writer, {"Content-Type": "text/disconnect-notice"}, "Disconnected, goodbye.\n")
+        writer.close()
+
+    async def _take(self, listener: _Listener, lines: list[str]) -> None:
+        verb, _, rest = lines[0].partition(" ")
+        if verb == "api":
+            body = await self._api(rest) or "-ERR no reply\n"
+            _write(listener.writer, {"Content-Type": "api/response"}, body)
+        elif verb == "bgapi":
+            extra = dict(line.split(": ", 1) for line in lines[1:])
+            job = extra.get("Job-UUID") or str(uuid4())
+            _write(
+                listener.writer,
+                {"Content-Type": "command/reply", "Reply-Text": f"+OK Job-UUID: {job}", "Job-UUID": job},
+            )
+            self.spawn(self._job(job, rest))
+        elif verb == "event":
+            listener.events.update(rest.split(" ")[1:])
+            _reply(listener.writer, "+OK event listener enabled plain")
+        elif verb == "filter":
+            self._filter(listener, rest)
+        else:
+            _reply(listener.writer, "-ERR command not found")
+
+    @staticmethod
+    def _filter(listener: _Listener, rest: str) -> None:
+        header, _, value = rest.partition(" ")
+        if header == "delete":
+            header, _, value = value.partition(" ")
+            listener.filters = [one for one in listener.filters if one != (header, value)]
+            _reply(listener.writer, f"+OK filter deleted. [{header}][{value}]")
+        elif value:
+            listener.filters.append((header, value))
+            _reply(listener.writer, f"+OK filter added. [{header}]=[{value}]")
+        else:
+            _reply(listener.writer, "-ERR invalid syntax")
+
+    async def _job(self, job: str, command: str) -> None:
+        body = await self._api(command) or "Command returned no output!"
+        self.fire("BACKGROUND_JOB", None, {"Job-UUID": job, "Job-Command": command.split(" ")[0]}, body)
+
+    # ---- The commands ----------------------------------------------------------------------------------
+
+    async def _api(self, command: str) -> str:
+        self.commands.append(command)
+        verb, _, rest = command.partition(" ")
+        argv = separated(rest, " ")
+        if verb == "originate":
+            return await self._originate(argv)
+        if verb in ("uuid_audio_stream", "uuid_audio_fork"):
+            return await self._stream(verb, argv)
+        if verb == "module_exists":
+            return "true" if rest in self.modules else "false"
+        if verb == "uuid_exists":
+            return "true" if rest in self.channels else "false"
+        if verb == "uptime":
+            return "4711\n"
+        act = {
+            "uuid_kill": self._kill,
+            "uuid_send_dtmf": self._send_dtmf,
+            "uuid_transfer": self._transfer,
+            "uuid_setvar": self._set,
+            "uuid_broadcast": self._broadcast,
+            "uuid_break": self._break,
+        }.get(verb)
+        if act is None:
+            return f"-ERR {verb} Command not found!\n"
+        if verb == "uuid_broadcast" and argv[0] not in self.channels:
+            return "+OK Message Sent\n"  # it never looks
+        channel = self.channels.get(argv[0]) if argv else None
+        if channel is None:
+            missing = "Cannot locate session!" if verb == "uuid_send_dtmf" else "No such channel!"
+            return f"-ERR {missing}\n"
+        return act(channel, argv[1:])
+
+    async def _originate(self, argv: list[str]) -> str:
+        if not 2 <= len(argv) <= 7:
+            return "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n"
+        variables, endpoint = originated(argv[0])
+        uuid = variables.get("origination_uuid") or str(uuid4())
+        # A comma or :_: in it would ring another phone too, which nobody's test expects.
+        self.rang += [(each, variables) for each in re.split(r",|:_:|\|", endpoint)]
+        phone = self.phones.get(endpoint)
+        if phone is None:
+            return "-ERR USER_NOT_REGISTERED\n"
+        if uuid in self.channels:
+            return "-ERR DESTINATION_OUT_OF_ORDER\n"
+        channel = self.channels[uuid] = Channel(self, uuid, variables)
+        self.ended.append(channel)
+        self.fire("CHANNEL_CREATE", channel)
+        limit = float(variables.get("originate_timeout", 60))
+        rings = limit if phone.after_s is None else min(phone.after_s, limit)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rings):
+                await channel.over.wait()
+        if channel.over.is_set():
+            return f"-ERR {channel.cause}\n"
+        if phone.after_s is None or phone.after_s > limit:
+            channel.hang_up("NO_ANSWER")
+            return "-ERR NO_ANSWER\n"
+        if phone.cause:
+            channel.hang_up(phone.cause)
+            return f"-ERR {phone.cause}\n"
+        channel.answer()
+        if phone.answered is not None:
+            phone.answered(channel)
+        return f"+OK {uuid}\n"
+
+    async def _stream(self, verb: str, argv: list[str]) -> str:
+        module = "mod_audio_fork" if verb == "uuid_audio_fork" else "mod_audio_stream"
+        if module not in self.modules:
+            return f"-ERR {verb} Command not found!\n"
+        if len(argv) < 2:
+            return f"-USAGE: {verb}\n"
+        channel = self.channels.get(argv[0])
+        if channel is None or argv[1] != "start" or len(argv) < 5:
+            return "-ERR Operation Failed\n"
+        rate = {"8k": 8000, "16k": 16000}.get(argv[4]) or int(argv[4])
+        started = Started(argv[2], " ".join(argv[5:]), argv[3], rate)
+        try:
+            started.check()
+        except Refused:
+            return "-ERR Operation Failed\n"
+        if not channel.up or channel.stream is not None:
+            return "-ERR Operation Failed\n"
+        self.spawn(self._streaming(module, channel, started))
+        return "+OK Success\n"
+
+    async def _streaming(self, module: str, channel: Channel, started: Started) -> None:
+        try:
+            stream = await start(self.kind, started)
+        except (OSError, InvalidStatus):
+            self.fire(
+                f"{module}::error" if module != "mod_audio_fork" else f"{module}::connect_failed", channel
+            )
+            return
+        channel.stream = stream
+        stream.source = channel.file_tick
+        self.fire(f"{module}::connect", channel)
+        await stream.connection.wait_closed()
+        self.fire(f"{module}::disconnect", channel, body='{"status":"disconnected"}')
+
+    @staticmethod
+    def _kill(channel: Channel, argv: list[str]) -> str:
+        channel.hang_up(argv[0] if argv else "NORMAL_CLEARING")
+        return "+OK\n"
+
+    @staticmethod
+    def _send_dtmf(channel: Channel, argv: list[str]) -> str:
+        if len(argv) != 1 or not re.fullmatch(r"~?[0-9A-D*#wW]+(@\d+)?", argv[0]):
+            return "-USAGE: <uuid> <dtmf_data>\n"
+        if channel.up:
+            channel.digits += argv[0].partition("@")[0]
+        return "+OK\n"
+
+    @staticmethod
+    def _transfer(channel: Channel, argv: list[str]) -> str:
+        if not argv:
+            return "-USAGE: <uuid> [-bleg|-both] <dest-exten> [<dialplan>] [<context>]\n"
+        channel.transferred = " ".join(argv)
+        return "+OK\n"
+
+    @staticmethod
+    def _set(channel: Channel, argv: list[str]) -> str:
+        if not argv:
+            return "-ERR No variable name specified!\n"
+        channel.variables[argv[0]] = " ".join(argv[1:])
+        return "+OK\n"
+
+    @staticmethod
+    def _broadcast(channel: Channel, argv: list[str]) -> str:
+        with wave.open(argv[0]) as file:  # FreeSWITCH opens it when its turn comes; it must be whole by now
+            pcm = file.readframes(file.getnframes())
+        channel.files.append(_File(argv[0], pcm))
+        return "+OK Message Sent\n"
+
+    @staticmethod
+    def _break(channel: Channel, argv: list[str]) -> str:
+        channel.break_all()
+        return ""  # mod_event_socket makes "-ERR no reply" of it
+
+
+def separated(text: str, delimiter: str) -> list[str]:
+    """``switch_separate_string``: parts, quotes and escapes undone."""
+    parts, part, quoted, escaped = [], "", False, False
+    for char in text:
+        if escaped:
+            part, escaped = part + char, False
+        elif char == "\\":
+            escaped = True
+        elif char == "'":
+            quoted = not quoted
+            part += "" if delimiter == " " and not part.startswith("{") else char
+        elif char == delimiter and not quoted:
+            parts.append(part)
+            part = ""
+        else:
+            part += char
+    parts.append(part)
+    return [each for each in parts if each]
+
+
+def originated(url: str) -> tuple[dict[str, str], str]:
+    """(variables, endpoint) of ``{a=b,c='d e'}endpoint``."""
+    variables: dict[str, str] = {}
+    while url.startswith("{"):
+        inner, _, url = url[1:].partition("}")
+        delimiter = ","
+        if inner.startswith("^^"):
+            delimiter, inner = inner[2], inner[3:]
+        for pair in separated(inner, delimiter):
+            name, _, value = pair.partition("=")
+            variables[name] = value.strip("'")
+    return variables, url
+
+
+async def _command(reader: asyncio.StreamReader) -> list[str]:
+    """The lines of one command, which an empty one ends."""
+    lines: list[str] = []
+    while True:
+        line = (await reader.readuntil(b"\n")).decode().rstrip("\r\n")
+        if line:
+            lines.append(line)
+        elif lines:
+            return lines
+
+
+def _reply(writer: asyncio.StreamWriter, text: str) -> None:
+    _write(writer, {"Content-Type": "command/reply", "Reply-Text": text})
+
+
+def _write(
+    writer: asyncio.StreamWriter, headers: Mapping[str, str], body: str = "", *, kind_last: bool = False
+) -> None:
+    said = dict(headers)
+    if body:  # of an event the length comes first
+        length = {"Content-Length": str(len(body.encode()))}
+        said = length | said if kind_last else said | length
+    head = "".join(f"{name}: {value}\n" for name, value in said.items())
+    if not writer.is_closing():
+        writer.write(f"{head}\n{body}".encode())
