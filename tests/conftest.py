@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.ports import free_ports
+
 if TYPE_CHECKING:
     from tests.chromium import Chromium
     from tests.postgres import Postgres
@@ -36,6 +38,15 @@ def provider_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with in_thread(Simulator()) as server:
         monkeypatch.setenv("PORTEIRO_TENANTS__JARDIM__BASE_URL", server.url)
         yield
+
+
+@pytest.fixture
+def own_ports(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Free ports for settings that name none: a Porteiro may run on this machine's default ones."""
+    ports = dict(zip(("visitor_port", "resident_port", "http_port"), free_ports(3), strict=True))
+    for name, port in ports.items():
+        monkeypatch.setenv(f"PORTEIRO_SERVICE__{name.upper()}", str(port))
+    return ports
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ import asyncpg
 
 from storage.postgresql_schema import upgrade
 from tests.machine import package_manager
+from tests.ports import free_port
 
 START_S = 60.0
 TEMPLATE = "porteiro_template"
@@ -61,13 +61,6 @@ def install() -> Path:
     if (bin_ := programs()) is None:
         raise NoPostgres("Debian's postgresql has no initdb")
     return bin_
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Postgres:

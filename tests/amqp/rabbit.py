@@ -24,6 +24,7 @@ import aiormq
 from aiormq.abc import AbstractChannel
 
 from tests.machine import package_manager
+from tests.ports import free_port
 
 BIN = Path("/usr/lib/rabbitmq/bin")
 START_S = 60.0
@@ -49,13 +50,6 @@ def install() -> None:
             )
             if done.returncode:
                 raise NoRabbit(f"apt-get {arguments[0]}: {done.stderr[-500:]}")
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Rabbit:

@@ -14,7 +14,8 @@ import uvloop
 
 from bridge.amqp import Broker, BrokerAway, Brokers, Letter, Posted, close, connect
 from bridge.amqp_address import read_address
-from tests.amqp.rabbit import Middle, Rabbit, Wire, free_port
+from tests.amqp.rabbit import Middle, Rabbit, Wire
+from tests.ports import free_port
 from tests.service.household import until
 
 pytestmark = pytest.mark.rabbitmq

@@ -17,10 +17,13 @@ import pytest
 from bridge import settings_disk
 from bridge.commands import check, health
 from storage.sqlite import SqliteStorage
+from tests.ports import free_ports
 from tests.simulators import elevenlabs, gemini_live, openai_live
 from tests.simulators.openai_realtime import Faults, Simulator
 from tests.simulators.threads import in_thread
 from visits.audit import stamp
+
+pytestmark = pytest.mark.usefixtures("own_ports")
 
 
 @pytest.fixture
@@ -38,13 +41,17 @@ def run_check(config: Path, text: str) -> tuple[int, str]:
 
 
 @pytest.mark.usefixtures("provider_there")
-def test_check_says_that_all_is_well_and_what_will_run(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_says_that_all_is_well_and_what_will_run(
+    config: Path, own_ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     code, said = run_check(config, '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\n')
     assert code == 0
     assert "jardim: openai takes sessions with this key, model and voice" in said
     assert said.startswith(f"{config}: all is well\n")
-    assert "jardim (jardim): visitors on port 8080, residents on 8081, provider openai, gate record" in said
+    visitors, residents = own_ports["visitor_port"], own_ports["resident_port"]
+    where = f"visitors on port {visitors}, residents on {residents}"
+    assert f"jardim (jardim): {where}, provider openai, gate record" in said
 
 
 def test_check_says_every_problem_of_the_file(config: Path) -> None:
@@ -340,7 +347,7 @@ def test_settings_that_are_wrong_or_empty_are_not_well(config: Path) -> None:
 
 @pytest.mark.usefixtures("provider_there")
 def test_check_looks_at_the_tenants_of_the_database_too(
-    config: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, own_ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     text = '[tenants.jardim]\ndirectory = "apartamentos.json"\nprovider = "openai"\n'
@@ -351,12 +358,14 @@ def test_check_looks_at_the_tenants_of_the_database_too(
             at = stamp(datetime.now(UTC))
             await storage.catalogue.put_tenant(name, table, expected=None, by="command:x", at=at)
 
-    asyncio.run(put("bosque", provider="local", visitor_port=9000, resident_port=9001))
+    bosque, its_residents = free_ports(2)
+    asyncio.run(put("bosque", provider="local", visitor_port=bosque, resident_port=its_residents))
     code, said = run_check(config, text)
     assert code == 0
-    assert "bosque (bosque): visitors on port 9000, residents on 9001, provider local" in said
+    assert f"bosque (bosque): visitors on port {bosque}, residents on {its_residents}, provider local" in said
     assert "warning: tenants.bosque.directory: not set, and the database has none" in said
-    asyncio.run(put("bosque", provider="local", visitor_port=8080, resident_port=9001))
+    taken = own_ports["visitor_port"]
+    asyncio.run(put("bosque", provider="local", visitor_port=taken, resident_port=its_residents))
     code, said = run_check(config, text)
     assert code == 1
-    assert "tenants.bosque.visitor_port: found 8080, which tenants.jardim.visitor_port has" in said
+    assert f"tenants.bosque.visitor_port: found {taken}, which tenants.jardim.visitor_port has" in said

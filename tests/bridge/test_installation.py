@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -27,28 +26,10 @@ from bridge.runner import Places, Runner
 from bridge.settings import build
 from bridge.tenants import Problems, Tenancy, Version
 from tests.bridge.kept import Kept
+from tests.ports import free_ports, listens
 
 TENANTS = ("a", "b", "c")
 BROKEN = "found by nobody"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    found = [socket.socket() for _ in range(count)]
-    try:
-        for each in found:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in found]
-    finally:
-        for each in found:
-            each.close()
-
-
-def listens(port: int) -> bool:
-    """Whether somebody takes connections there."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass

@@ -16,7 +16,7 @@ from bridge import ports_check
 from bridge.commands.check import neighbours
 from bridge.service import Service
 from bridge.settings import Settings
-from tests.pbx.asterisk import free_port
+from tests.ports import free_port
 from tests.service.household import settings as settings_for
 
 SECRETS = {"WS_USER": "asterisk", "WS_PASSWORD": "a password"}

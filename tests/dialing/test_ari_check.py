@@ -13,8 +13,9 @@ import pytest
 
 from bridge.commands import check
 from tests.dialing.fake_ari import PASSWORD, Answer, Asked, FakeAri
-from tests.pbx.asterisk import Asterisk, free_port
+from tests.pbx.asterisk import Asterisk
 from tests.pbx.installation import find
+from tests.ports import free_port
 
 INFO = {"system": {"version": "22.10.1"}}
 MODULE = {"name": "app_audiosocket.so", "status": "Running"}
@@ -24,7 +25,7 @@ READY = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("provider_there")
+pytestmark = pytest.mark.usefixtures("own_ports", "provider_there")
 
 
 def run(

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from tests.http.people import make_key, served
-from tests.pbx.asterisk import free_port
+from tests.ports import free_port
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 

@@ -12,7 +12,7 @@ from bridge.commands.check import neighbours, summary
 from bridge.commands.health import ask, unwell
 from bridge.service import Service
 from bridge.settings import Settings, SettingsError, build
-from tests.pbx.asterisk import free_port
+from tests.ports import free_port
 from tests.service.household import settings as settings_for
 
 KEY = "a-key-of-21-characters"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +15,7 @@ import httpx2
 from bridge.http.access import now
 from bridge.http.calls import Registration
 from tests.http.streams import key_for
+from tests.ports import free_port
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import Household, household, until, with_cast
 
@@ -175,8 +175,8 @@ async def test_refresh_reads_the_settings_at_once(tmp_path: Path) -> None:
             "numbers": ["3001"],
             "provider": "openai",
             "base_url": cast.url,
-            "visitor_port": _free_port(),
-            "resident_port": _free_port(),
+            "visitor_port": free_port(),
+            "resident_port": free_port(),
             "dialer": {"kind": "simulated"},
         }
         await house.service.catalogue.put_tenant("novo", content, expected=None, by="test:x", at=now())
@@ -185,13 +185,6 @@ async def test_refresh_reads_the_settings_at_once(tmp_path: Path) -> None:
         numbers = (await client.get("/api/extensions", headers=admin)).json()["extensions"]
         assert [one["ramal_ia"] for one in numbers] == ["1001", "1003", "2001", "3001"]
         assert numbers[3]["porta_ia"] == content["visitor_port"]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def test_restart_reopens_the_ports_once_no_call_runs(tmp_path: Path) -> None:

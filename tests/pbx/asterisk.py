@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from tests.pbx.installation import Installation
+from tests.ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "asterisk"
 HOST = "127.0.0.1"
@@ -60,14 +61,6 @@ class Ports:
     ami: int
     rtp: int
     """The first of `RTP_PORTS`."""
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port of the loopback that nobody has."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def free_range(count: int) -> int:

@@ -16,9 +16,10 @@ from bench.clock import FRAME_S as GRID_S
 from bench.clock import Grid, on_grid
 from bridge.demo.stage import DATA
 from tests.pbx import tap
-from tests.pbx.asterisk import Asterisk, free_port
+from tests.pbx.asterisk import Asterisk
 from tests.pbx.listening import speech
 from tests.pbx.phone import INTERCOM, Phone
+from tests.ports import free_port
 
 SPEECH_S = 60.0
 START_S = 60.0

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from tests.pbx.asterisk import Asterisk, free_port
+from tests.pbx.asterisk import Asterisk
 from tests.pbx.gatehouse import until
 from tests.pbx.listening import speech, tone, tone_seconds
 from tests.pbx.minute import GRID_S, SPEECH_S, Minute, measure
 from tests.pbx.operator_desk import Line, OperatorDesk
 from tests.pbx.phone import ATTENDANT, Call, Ended, Phone
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 

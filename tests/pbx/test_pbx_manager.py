@@ -23,11 +23,12 @@ import pytest_asyncio
 
 from bridge.asterisk_manager import AsteriskManager, ManagerAddress
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
-from tests.pbx.asterisk import EXAMPLES, Asterisk, free_port
+from tests.pbx.asterisk import EXAMPLES, Asterisk
 from tests.pbx.installation import Installation
 from tests.pbx.listening import tone, tone_seconds
 from tests.pbx.operator_desk import OperatorDesk
 from tests.pbx.phone import Call, Ended, Phone
+from tests.ports import free_port
 from tests.service.doorman import AGREES, ASKS, Cast, Part, Turn
 from tests.service.household import HELLO, Household, household, until, with_cast
 from tests.simulators.openai_realtime import Call as ToolCall

@@ -28,7 +28,7 @@ import pytest_asyncio
 from bridge.demo.stage import DATA, TENANT
 from bridge.softphone import load_wav
 from storage.base import TurnView
-from tests.pbx.asterisk import Asterisk, free_port
+from tests.pbx.asterisk import Asterisk
 from tests.pbx.gatehouse import Gatehouse, Leg, recording, until
 from tests.pbx.installation import Installation
 from tests.pbx.listening import level, speech
@@ -36,6 +36,7 @@ from tests.pbx.overheard import Overheard, Said
 from tests.pbx.phone import ATTENDANT, Call, Ended, Phone, Picks
 from tests.pbx.rtp import BUFFER_S, FRAME_S, RATE, Heard, Samples
 from tests.pbx.whole import follow, in_order
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 

@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from tests.pbx.asterisk import HOST, Asterisk, free_port
+from tests.pbx.asterisk import HOST, Asterisk
 from tests.pbx.phone import ATTENDANT, Phone
+from tests.ports import free_port
 from tests.service.doorman import AGREES, ASKS, Cast, Part
 from tests.service.household import Household, household, until, with_cast
 

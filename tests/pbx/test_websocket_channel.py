@@ -27,11 +27,12 @@ from bridge.endpoints.asterisk_websocket_control import Command, Form, MarkProce
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route
 from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.base import EndpointClosed
-from tests.pbx.asterisk import Asterisk, free_port
+from tests.pbx.asterisk import Asterisk
 from tests.pbx.gatehouse import recording, until
 from tests.pbx.installation import Installation
 from tests.pbx.listening import speech, tone, tone_seconds
 from tests.pbx.phone import Call, Phone
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.pbx, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 

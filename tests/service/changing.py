@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,22 +107,3 @@ async def started(house: Household, visit: Any) -> AuditRecord:
 def handles() -> int:
     """Descriptors that this process has open."""
     return len(os.listdir("/proc/self/fd"))
-
-
-def listens(port: int) -> bool:
-    """Whether somebody takes connections there."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    found = [socket.socket() for _ in range(count)]
-    try:
-        for each in found:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in found]
-    finally:
-        for each in found:
-            each.close()

@@ -12,16 +12,8 @@ import pytest
 
 from bridge.model_server import ModelServerProcess
 from bridge.softphone import Softphone
-from tests.service.changing import (
-    Folder,
-    fragment,
-    free_ports,
-    handles,
-    listens,
-    running,
-    started,
-    usual,
-)
+from tests.ports import free_ports, listens
+from tests.service.changing import Folder, fragment, handles, running, started, usual
 from tests.service.doorman import Cast
 from tests.service.household import HELLO, ROOT, Household, presses, spoken_by_host, until
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from storage.sqlite import SqliteStorage
-from tests.service.changing import Folder, listens
+from tests.ports import listens
+from tests.service.changing import Folder
 from tests.service.doorman import Cast
 from tests.service.household import until
 from tests.service.served import PART, Served, read, serving, until_consulted
