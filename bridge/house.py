@@ -19,7 +19,7 @@ from bridge.costs.prices import Prices
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
 from bridge.recorder import Recorder
-from bridge.sentences import Sentences
+from bridge.sentences import Sentences, filled
 from bridge.settings import Tenant
 from bridge.transfer import Transfer
 from bridge.watch import Watcher
@@ -96,8 +96,9 @@ class Condominium:
             connected_s=limits.connected_s,
             visit_s=limits.max_visit_s,
             silence_prompts=limits.silence_prompts,
-            authorize_key=consent.authorize_key if consent.keys else "",
-            deny_key=consent.deny_key if consent.keys else "",
+            authorize_key=consent.authorize_key if consent.by_key else "",
+            deny_key=consent.deny_key if consent.by_key else "",
+            spoken_consent=consent.by_voice,
             gate=self.settings.gate.kind,
             attendant=self.transfer is not None and bool(channel),
             resident_name_for=needs["resident"],
@@ -153,7 +154,7 @@ class Condominium:
                 ToolSpec(one.name, one.description, one.parameters)
                 for one in tools.of(role)
                 if (attendant or one.name != ATTENDANT_TOOL)
-                and (tenant.consent.keys or one.name != CONNECT_TOOL)
+                and (tenant.consent.by_key or one.name != CONNECT_TOOL)
             ],
             language=tenant.language.partition("-")[0],
             voice=tenant.voice,
@@ -189,9 +190,14 @@ class Condominium:
         return f"{words} {', '.join(names)}." if names else words
 
     def _keys(self, role: Role) -> str:
-        """What the resident's prompt says otherwise where no key decides."""
-        keys = role is Role.VISITOR or self.settings.consent.keys
-        return "" if keys else self.sentences.without_keys
+        """What the resident's prompt says otherwise where no key decides, or nothing but a key."""
+        consent = self.settings.consent
+        if role is Role.VISITOR or consent.policy == "voice_and_key":
+            return ""
+        if consent.policy == "voice":
+            return self.sentences.without_keys
+        keys = {"tecla_sim": consent.authorize_key, "tecla_nao": consent.deny_key}
+        return filled(self.sentences.key_only, keys, "the resident's prompt")
 
     def _data_rules(self, role: Role) -> str:
         """The prompt's section on what must be known, where the tenant wants another than the prompt has."""

@@ -53,10 +53,14 @@ class Director:
         self._residents = residents
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def follow(self, rehearsal: Rehearsal) -> None:
-        """Play along from now on. Before the visit begins: nothing of it must be missed."""
+    def follow(self, rehearsal: Rehearsal, key: str = "") -> None:
+        """Play along from now on. Before the visit begins: nothing of it must be missed.
+
+        Args:
+            key: what a played resident presses who authorises; "" where they say it.
+        """
         events = self._residents.hub.subscribe(rehearsal.tenant, FOLLOWED)
-        play = _Play(self._residents, rehearsal)
+        play = _Play(self._residents, rehearsal, key)
         task = asyncio.get_running_loop().create_task(play.run(events), name=f"test call {rehearsal.id}")
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -70,9 +74,10 @@ class Director:
 class _Play:
     """One test call, as it goes."""
 
-    def __init__(self, residents: Residents, rehearsal: Rehearsal) -> None:
+    def __init__(self, residents: Residents, rehearsal: Rehearsal, key: str) -> None:
         self._residents = residents
         self._rehearsal = rehearsal
+        self._key = key if rehearsal.resident == "authorizes" else ""
         self._turn = asyncio.Event()
         """It is the resident's turn to speak."""
 
@@ -130,8 +135,8 @@ class _Play:
             line.hang_up()
 
     async def _speak(self, line: WebLine) -> None:
-        """Say it whenever it is the resident's turn; be silent until then, as telephones are: sound all the
-        same."""
+        """Say it, or press the key, whenever it is the resident's turn; be silent until then, as telephones
+        are: sound all the same."""
         said = await asyncio.to_thread(load_wav, SAYS[self._rehearsal.resident])
         loop = asyncio.get_running_loop()
         due = loop.time()
@@ -139,7 +144,10 @@ class _Play:
         while True:
             if self._turn.is_set():
                 self._turn.clear()
-                waiting = Resampler(TELEPHONE_RATE, RATE).process(said)
+                if self._key:
+                    line.press(self._key)
+                else:
+                    waiting = Resampler(TELEPHONE_RATE, RATE).process(said)
             await line.say(waiting[:PIECE].ljust(PIECE, b"\0"))
             waiting = waiting[PIECE:]
             due += PIECE_MS / 1000

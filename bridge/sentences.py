@@ -45,6 +45,22 @@ def own_sentence_problem(text: str) -> str:
     return "" if all(one == ("condominio", "", None) for one in found) else "{condominio} alone in braces"
 
 
+def filled(text: str, known: Mapping[str, str], what: str) -> str:
+    """A text with its `{{ fields }}` filled.
+
+    Raises:
+        PromptError: a field of it is not known; ``what`` says whose.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        try:
+            return known[match[1]]
+        except KeyError:
+            raise PromptError(f"{what} has {{{{ {match[1]} }}}}, which nothing fills") from None
+
+    return _FIELD.sub(fill, text)
+
+
 @dataclass(frozen=True, slots=True)
 class Sentences:
     """One tenant's sentences and prompts."""
@@ -53,6 +69,8 @@ class Sentences:
     prompts: Mapping[Role, str]
     without_keys: str
     """What the resident's prompt says otherwise where no key decides."""
+    key_only: str
+    """What it says otherwise where nothing but a key authorises; with fields of its own."""
     without_attendant: str
     """What the visitor's prompt says otherwise where no person can take the call over."""
     title: str
@@ -84,6 +102,7 @@ class Sentences:
             sentences: dict[str, str] = tomllib.loads(path.read_text("utf-8"))
             prompts = {role: (PROMPTS / f"{role}.{language}.md").read_text("utf-8") for role in Role}
             without_keys = (PROMPTS / f"resident_without_keys.{language}.md").read_text("utf-8")
+            key_only = (PROMPTS / f"resident_key_only.{language}.md").read_text("utf-8")
             without_attendant = (PROMPTS / f"visitor_without_attendant.{language}.md").read_text("utf-8")
         except FileNotFoundError as error:
             raise PromptError(
@@ -95,7 +114,7 @@ class Sentences:
         for key, own in (("greeting", sentences["greeting"]), *own_goodbyes.items()):
             if problem := own_sentence_problem(own):
                 raise PromptError(f"{key}: found {own!r:.80}; allowed: {problem}")
-        return cls(sentences, prompts, without_keys, without_attendant, title, own_goodbyes)
+        return cls(sentences, prompts, without_keys, key_only, without_attendant, title, own_goodbyes)
 
     def say(self, key: str, facts: Facts | None, fields: Mapping[str, str]) -> str:
         """A sentence, filled.
@@ -131,15 +150,7 @@ class Sentences:
         known.update(fields)
         known["saudacao"] = self.say("greeting", facts, {})
 
-        def fill(match: re.Match[str]) -> str:
-            try:
-                return known[match[1]]
-            except KeyError:
-                raise PromptError(
-                    f"the {role}'s prompt has {{{{ {match[1]} }}}}, which nothing fills"
-                ) from None
-
-        return _FIELD.sub(fill, self.prompts[role])
+        return filled(self.prompts[role], known, f"the {role}'s prompt")
 
     def _known(self, facts: Facts | None) -> dict[str, str]:
         known = {"condominio": self.title}

@@ -480,15 +480,52 @@ class Goodbyes(Part):
     """Where something of ours broke. Keep it short: the call is hung up after 6 s."""
 
 
-class Consent(Part):
-    """How a resident may decide beside speaking."""
+ConsentPolicy = Literal["voice", "voice_and_key", "key"]
 
-    keys: bool = True
-    """Whether keys on the phone count."""
+
+def with_policy(consent: Mapping[str, Any]) -> dict[str, Any]:
+    """A table `consent` as it is written now: `keys`, as it was called, is part of `policy`.
+
+    Raises:
+        ValueError: it has both, or `keys` is neither true nor false.
+    """
+    after = dict(consent)
+    if "keys" not in after:
+        return after
+    if "policy" in after:
+        raise ValueError("policy alone: keys is its earlier name")
+    keys = str(after.pop("keys")).lower()
+    if keys not in ("true", "false"):
+        raise ValueError("policy, or its earlier name: keys = true or keys = false")
+    return {"policy": "voice_and_key" if keys == "true" else "voice", **after}
+
+
+class Consent(Part):
+    """How a resident may decide."""
+
+    policy: ConsentPolicy = "voice_and_key"
+    """What lets a visitor in. `voice`: the resident's words; no key counts. `voice_and_key`: words or the
+    key, whichever comes. `key`: the key alone. A spoken refusal keeps the gate closed in any case. Settings
+    of earlier versions are still read: `keys = true` is `voice_and_key`, `keys = false` is `voice`."""
     authorize_key: Key = "1"
     """Lets the visitor in."""
     deny_key: Key = "2"
     """Does not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name(cls, data: Any) -> Any:
+        return with_policy(data) if isinstance(data, Mapping) else data
+
+    @property
+    def by_voice(self) -> bool:
+        """Words authorise."""
+        return self.policy != "key"
+
+    @property
+    def by_key(self) -> bool:
+        """Keys count."""
+        return self.policy != "voice"
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

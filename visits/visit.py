@@ -8,7 +8,8 @@ The models *ask*; this file decides. What must always hold, whoever asks and how
    still connected.
 3. It needs the briefing (who, what for, to which apartment) to have been *played to its end* on that leg.
 4. It needs evidence from that leg after the briefing: words that the local VAD heard being said and that
-   `consent.classify` reads as consent, or the tenant's key. A refusal, a question, a doubt as the last word
+   `consent.classify` reads as consent, or the tenant's key; where the tenant wants it, that key alone.
+   A refusal, a question, a doubt as the last word
    (by when it was said, not by when its transcript came) vetoes the model; so does speech whose words are not
    known, or were told otherwise before, and so does speech that begins while the decision is held for a
    moment of quiet, in which we say nothing either: our own voice would cover a soft "não". Words not
@@ -143,6 +144,8 @@ class VisitRules:
     authorize_key: str = "1"
     """The resident's DTMF key; empty: keys do not count."""
     deny_key: str = "2"
+    spoken_consent: bool = True
+    """Words authorise as well. False: the key alone does; a spoken refusal is one all the same."""
     gate: str = "record"
     """What the gate is, for the record."""
     attendant: bool = False
@@ -650,6 +653,7 @@ class Visit:
                 self._briefed_at = self._counts_from = self._now
                 yield Record("briefing.played", {"attempt": str(self.attempt)})
                 yield AutoReply(Role.RESIDENT, True)
+                yield from self._only_by_key()
             else:
                 yield SetTimer("pickup", 2.5)
         elif event.role is Role.RESIDENT and event.tag in ("answer", "back"):
@@ -755,6 +759,8 @@ class Visit:
         consent = self._consent()
         if isinstance(consent, str):
             yield from self._refuse(event, consent)
+        elif not self.rules.spoken_consent:
+            yield from self._refuse(event, "key_only")
         else:
             yield from self._hold(event)
 
@@ -875,7 +881,8 @@ class Visit:
     def _refuse(self, event: AuthorizeRequested | DenyRequested, reason: str) -> Iterator[Effect]:
         self._not_yet += 1
         give_up = self._not_yet >= UNCLEAR_LIMIT
-        use_key = self._not_yet >= 2 and bool(self.rules.authorize_key) and self._briefed_at is not None
+        use_key = self._not_yet >= 2 or reason == "key_only"
+        use_key = use_key and bool(self.rules.authorize_key) and self._briefed_at is not None
         speak: Speak = "never" if give_up or use_key else "now"
         # The answer first: a call must not stay open because a note could not be made durable.
         yield Reply(event.call, {"status": "not_yet", "reason": reason}, speak)
@@ -887,7 +894,14 @@ class Visit:
 
     def _use_key(self) -> SayExactly:
         keys = {"sim": self.rules.authorize_key, "nao": self.rules.deny_key}
+        if not self.rules.spoken_consent:
+            return SayExactly(Role.RESIDENT, "key_only", keys, "use_key")
         return SayExactly(Role.RESIDENT, "use_key", keys, "use_key")
+
+    def _only_by_key(self) -> Iterator[Effect]:
+        """What a question to the resident leaves out: that no word is the answer."""
+        if not self.rules.spoken_consent and self.rules.authorize_key:
+            yield self._use_key()
 
     def resident_silent(self, event: SilenceElapsed) -> Iterator[Effect]:
         if event.role is not Role.RESIDENT or self._briefed_at is None or self._question_put:
@@ -896,7 +910,9 @@ class Visit:
         silences = self._silences[Role.RESIDENT]
         if silences > self.rules.silence_prompts:
             yield from self._undecided("resident_silent")
-        elif silences == self.rules.silence_prompts and self.rules.authorize_key:
+        elif self.rules.authorize_key and (
+            silences == self.rules.silence_prompts or not self.rules.spoken_consent
+        ):
             yield self._use_key()
         else:
             yield Prompt(Role.RESIDENT, "resident_silent_note")
@@ -1067,6 +1083,7 @@ class Visit:
         yield SayExactly(Role.VISITOR, "back_visitor", {}, "back")
         self._answers_on_air += 1
         yield SayExactly(Role.RESIDENT, asked_again, {}, "back", protected=True)
+        yield from self._only_by_key()
 
     def _part(self, reason: str) -> Iterator[Effect]:
         """They hear each other no more, where they did."""

@@ -32,6 +32,7 @@ from bridge.http.audio import Calls, Closed, Conversation, origin_of, permitted,
 from bridge.live import LiveEvent
 from bridge.rehearsal import NotRingingError, Rehearsal, Rehearsals
 from bridge.rehearsing import Director
+from bridge.tenants import Tenancy
 
 SHOWN: Final = frozenset(
     {
@@ -57,6 +58,7 @@ class Behind(Calls, Protocol):
     """What test calls need of the service."""
 
     rehearsals: Rehearsals
+    tenancy: Tenancy
 
 
 def routes(service: Behind) -> list[WebSocketRoute]:
@@ -97,13 +99,19 @@ async def _visitor(service: Behind, director: Director, websocket: WebSocket) ->
     if rehearsal.begun:
         raise Closed(NOT_ALLOWED, "found a test call that has begun; allowed: a new one")
     rehearsal.begun = True
-    director.follow(rehearsal)
+    director.follow(rehearsal, _only_key(service, rehearsal.tenant))
     origin = origin_of(websocket, "browser")
     with contextlib.closing(service.hub.subscribe(rehearsal.tenant, SHOWN)) as events:
         line = await service.web_visitor(rehearsal.tenant, rehearsal.id, origin, tested_by=rehearsal.by)
         talk = Conversation(websocket, line, events, rehearsal.id, "visitor", shown)
         await talk.send_text(_ready(rehearsal))
         return await talk.run()
+
+
+def _only_key(service: Behind, tenant: str) -> str:
+    """The key that authorises where no word does; "" where words do."""
+    one = service.tenancy.in_force.get(tenant)
+    return one.tenant.consent.authorize_key if one is not None and not one.tenant.consent.by_voice else ""
 
 
 async def _resident(service: Behind, websocket: WebSocket) -> Closed:

@@ -26,6 +26,7 @@ from bridge.http.problems import FieldProblem, Problem, refused_fields
 from bridge.http.rights import HOUSE_FIELDS, house_part, merged, not_the_houses
 from bridge.http.route import GuardedRoute
 from bridge.masking import masked
+from bridge.settings import with_policy
 from bridge.tenants import Tenancy
 from storage.catalogue import Catalogue, Clash, Conflict, NotThere, SettingsVersion
 from storage.paging import cursor_of, key_of
@@ -134,7 +135,7 @@ class Tenants:
         return TenantSettings(
             **self._summary(caller, tenant, stored).model_dump(),
             whole=caller.unbound,
-            content=shown_to(caller, content),
+            content=shown_to(caller, as_written_now(content)),
         )
 
     def page(self, caller: Caller, after: str | None, limit: int) -> PageOf[TenantSummary]:
@@ -208,6 +209,17 @@ class Tenants:
         if stored is None and not creating:
             raise missing("tenant")
         return stored
+
+
+def as_written_now(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A tenant's settings in the names that they have now, as far as they can be read."""
+    consent = content.get("consent")
+    if not isinstance(consent, Mapping):
+        return dict(content)
+    try:
+        return {**content, "consent": with_policy(consent)}
+    except ValueError:  # it was refused for that, and whoever mends it must see it
+        return dict(content)
 
 
 def shown_to(caller: Caller, content: Mapping[str, Any]) -> dict[str, Any]:

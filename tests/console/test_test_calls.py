@@ -93,14 +93,24 @@ async def test_visitor_and_resident_in_two_tabs(chromium: Chromium, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("resident", "outcome"), [("authorizes", "authorized"), ("no_answer", "unreachable")]
+    ("resident", "policy", "outcome"),
+    [
+        ("authorizes", "voice", "authorized"),
+        ("authorizes", "key", "authorized"),
+        ("no_answer", "voice", "unreachable"),
+    ],
 )
 async def test_a_resident_who_is_played(
-    resident: str, outcome: str, chromium: Chromium, tmp_path: Path
+    resident: str, policy: str, outcome: str, chromium: Chromium, tmp_path: Path
 ) -> None:
     asks = microphone(tmp_path / "asks.wav", 5.0, "v06-leticia")
     async with Cast(PART) as cast:
-        tenant = with_cast(cast, gate=REAL_GATE, limits={"ring_s": 5.0, "dial_attempts": 1})
+        tenant = with_cast(
+            cast,
+            gate=REAL_GATE,
+            limits={"ring_s": 5.0, "dial_attempts": 1},
+            consent={"policy": policy},
+        )
         async with household(tmp_path / "data", {"jardim": tenant}, http_port=0) as house:
             await operator(house.service, role="reviewer", tenant="jardim")
             page = await chromium.page(asks, PHONE)
@@ -110,6 +120,8 @@ async def test_a_resident_who_is_played(
             assert (await _ended(page))["outcome"] == outcome
             records = await _checked(house, visit, "operator:ana")
             legs = [each.data["endpoint"] for each in records if each.kind == "leg.connected"]
+            evidence = [each.data["by"] for each in records if each.kind == "evidence"]
+            assert evidence == ([policy] if resident == "authorizes" else [])
             assert legs == ["browser", "simulated"][: len(legs)] and len(legs) == (
                 2 if resident == "authorizes" else 1
             )

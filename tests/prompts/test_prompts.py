@@ -35,6 +35,7 @@ FILLED_BY_THE_HOST = {
     "question_to_visitor": {"pergunta"},
     "answer_to_resident": {"resposta"},
     "use_key": {"sim", "nao"},
+    "key_only": {"sim", "nao"},
     "connecting_resident": {"sim", "nao", "volta"},
     "parting_resident": {"sim", "nao"},
     "destination": {"apartamento"},

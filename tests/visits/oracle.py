@@ -174,6 +174,7 @@ class Oracle:
             assert self.key_of is R, "rule 5: the resident's key"
             assert self.key == rules.authorize_key != "", "rule 4: the tenant's key"
             return "key while connected" if self.connecting else "key"
+        assert rules.spoken_consent, "rule 4: the key alone authorises"
         assert not self.connecting, "rule 5: what the two say to each other is no evidence"
         assert self.quiet_over, "rule 4: held for a moment of quiet"
         assert self.quiet_since is not None and not self.quiet_broken, "rule 4: they began to speak"

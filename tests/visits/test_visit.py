@@ -166,6 +166,50 @@ def test_the_tenant_chooses_the_keys_and_may_do_without() -> None:
     assert not none.opened and none.visit.state is State.CONSULTING
 
 
+def test_where_the_key_alone_authorizes_no_word_does_and_the_resident_hears_which_key() -> None:
+    stage = Stage.briefed(spoken_consent=False)
+    assert said_to(stage.told, R)[-1] == "key_only"
+    stage.says("Sim, pode entrar.")
+    told = stage.play(e.AuthorizeRequested(stage.call()))
+    assert answer(told) == {"status": "not_yet", "reason": "key_only"}
+    assert of(told, e.Reply)[0].speak == "never" and said_to(told, R) == ["key_only"]
+    assert "hold" not in stage.timers and not stage.opened
+    stage.play(e.KeyPressed(R, "1"))
+    assert stage.opened
+
+
+def test_where_the_key_alone_authorizes_a_spoken_refusal_is_one_all_the_same() -> None:
+    for said in ("Não autorizo.", "Não pode entrar."):
+        stage = Stage.briefed(spoken_consent=False)
+        stage.says(said)
+        assert answer(stage.play(e.AuthorizeRequested(stage.call())))["reason"] == "refusal"
+        stage.deny()
+        assert stage.visit.outcome is Outcome.DENIED and not stage.opened
+    key = Stage.briefed(spoken_consent=False)
+    key.play(e.KeyPressed(R, "2"))
+    assert key.visit.outcome is Outcome.DENIED
+
+
+def test_where_the_key_alone_authorizes_yes_for_ever_ends_closed() -> None:
+    stage = Stage.briefed(spoken_consent=False)
+    for _ in range(UNCLEAR_LIMIT):
+        stage.says("Sim, pode entrar.")
+        stage.play(e.AuthorizeRequested(stage.call()))
+    assert (stage.visit.outcome, stage.visit.reason) == (Outcome.UNREACHABLE, "unclear")
+    nobody = Stage.briefed(spoken_consent=False, authorize_key="", deny_key="")
+    nobody.says("Sim, pode entrar.")
+    nobody.authorize()
+    nobody.play(*(e.KeyPressed(R, key) for key in ("", "1", "2")))
+    assert not nobody.opened and "key_only" not in said_to(nobody.told, R)
+
+
+def test_a_silent_resident_and_one_who_comes_back_hear_which_key_it_is() -> None:
+    silent = Stage.briefed(spoken_consent=False, silence_prompts=2)
+    assert said_to(silent.play(e.SilenceElapsed(R)), R) == ["key_only"]
+    back = Stage.connected(spoken_consent=False)
+    assert said_to(back.play(e.KeyPressed(R, "0")), R) == ["back_resident", "key_only"]
+
+
 def test_one_key_for_both_keeps_the_gate_closed() -> None:
     stage = Stage.briefed(authorize_key="1", deny_key="1")
     stage.play(e.KeyPressed(R, "1"))

@@ -96,17 +96,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.calm = False
 
     @initialize(
-        key=st.sampled_from(["1", "1", "1", ""]),
+        keys=st.sampled_from([("1", True), ("1", True), ("1", False), ("", True), ("", False)]),
         attendant=st.booleans(),
         attempts=st.integers(1, 3),
         prompts=st.integers(0, 2),
         scene=st.sampled_from([*SCENES, "answered", "briefed", "briefed", CONNECTED]),
         calm=st.booleans(),
     )
-    def begin(self, key: str, attendant: bool, attempts: int, prompts: int, scene: str, calm: bool) -> None:
+    def begin(
+        self, keys: tuple[str, bool], attendant: bool, attempts: int, prompts: int, scene: str, calm: bool
+    ) -> None:
+        key, spoken = keys
         self.choice = VisitRules(
             authorize_key=key,
             deny_key="2" if key else "",
+            spoken_consent=spoken,
             attendant=attendant,
             dial_attempts=attempts,
             silence_prompts=prompts,

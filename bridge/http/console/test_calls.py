@@ -84,7 +84,7 @@ def routes(site: Site) -> list[Route]:
             "test_call_telephone.html",
             test=test,
             role=role,
-            keys=settings.consent if role == "resident" and settings.consent.keys else None,
+            keys=settings.consent if role == "resident" and settings.consent.by_key else None,
             words=_words(asked),
         )
 
