@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -73,14 +73,18 @@ TABLES: Final[Mapping[str, Table]] = {
 Row = dict[str, Any]
 
 
-class Told(NamedTuple):
-    """What of a record anything can follow from: a :class:`visits.audit.Draft` that costs little."""
+@dataclass(slots=True)
+class Told:
+    """What of a record anything can follow from: a :class:`visits.audit.Draft` that costs little.
 
-    tenant: str
-    visit: str
-    at: str
-    kind: str
-    data: Mapping[str, Any]
+    One is filled anew for each record of a large log: that is quicker than making one each time.
+    """
+
+    tenant: str = ""
+    visit: str = ""
+    at: str = ""
+    kind: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 Record = Draft | Told
@@ -179,6 +183,10 @@ def _storable(value: Any) -> Any:
     return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
 
 
+def _all_storable(row: Row) -> Row:
+    return {name: _storable(value) for name, value in row.items()}
+
+
 @cache
 def _select(table: str) -> str:
     told = TABLES[table]
@@ -251,9 +259,7 @@ class VisitRows:
 
     def insert(self, table: str, row: Row) -> None:
         """See :class:`Rows`. The columns of what is kept are in the table's order."""
-        whole = _BLANK[table] | row
-        if self.zeroes:
-            whole.update({name: _storable(value) for name, value in row.items()})
+        whole = _BLANK[table] | (_all_storable(row) if self.zeroes else row)
         key = tuple([whole[name] for name in TABLES[table].key])
         self._done.append((table, key, None))
         self.tables[table][key] = whole
@@ -263,7 +269,20 @@ class VisitRows:
         rows = self.tables[table]
         before = rows[key]
         self._done.append((table, key, before))
-        rows[key] = before | ({name: _storable(value) for name, value in row.items()} if self.zeroes else row)
+        rows[key] = before | (_all_storable(row) if self.zeroes else row)
+
+
+class PassingRows(VisitRows):
+    """The same for who goes through a log once: nothing is undone, so that a row is changed in its place."""
+
+    def insert(self, table: str, row: Row) -> None:
+        """See :class:`Rows`."""
+        whole = _BLANK[table] | (_all_storable(row) if self.zeroes else row)
+        self.tables[table][tuple(map(whole.__getitem__, TABLES[table].key))] = whole
+
+    def update(self, table: str, key: tuple[Any, ...], row: Row) -> None:
+        """See :class:`Rows`."""
+        self.tables[table][key].update(_all_storable(row) if self.zeroes else row)
 
 
 _BLANK: Final[Mapping[str, Row]] = {name: dict.fromkeys(table.columns) for name, table in TABLES.items()}
@@ -287,8 +306,10 @@ def _json(value: object) -> str:
 
 def _ms(data: Mapping[str, Any], name: str) -> float | None:
     value = data.get(name)
+    if value is None or value.__class__ is float:
+        return value
     try:
-        return None if value is None else float(value)
+        return float(value)
     except OverflowError:
         raise StorageRefused(
             f"{name}: found a number that no column can hold; allowed: milliseconds"
@@ -314,9 +335,19 @@ def _leg_connected(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
     if rows.get("legs", (record.visit, data["leg"])) is not None:
         raise _refuse(record, f"leg {data['leg']!r:.60} connected before")
-    row = {"visit": record.visit, "leg": data["leg"], "seq": seq, "role": data["role"]}
-    row |= {name: data.get(name) for name in ("endpoint", "peer", "provider")}
-    rows.insert("legs", {**row, "connected_at": record.at})
+    rows.insert(
+        "legs",
+        {
+            "visit": record.visit,
+            "leg": data["leg"],
+            "seq": seq,
+            "role": data["role"],
+            "endpoint": data.get("endpoint"),
+            "peer": data.get("peer"),
+            "provider": data.get("provider"),
+            "connected_at": record.at,
+        },
+    )
 
 
 def _leg_ended(record: Record, seq: int, visit: Row, rows: Rows) -> None:
@@ -330,18 +361,37 @@ def _leg_ended(record: Record, seq: int, visit: Row, rows: Rows) -> None:
 
 def _turn(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
-    row = {"visit": record.visit, "seq": seq, "leg": data["leg"], "speaker": data["speaker"]}
-    row |= {"text": data["text"], "interrupted": int(bool(data.get("interrupted")))}
-    for name in ("started_ms", "ended_ms", "response_ms", "heard_ms"):
-        if data.get(name) is not None:
-            row[name] = _ms(data, name)
-    rows.insert("turns", row)
+    rows.insert(
+        "turns",
+        {
+            "visit": record.visit,
+            "seq": seq,
+            "leg": data["leg"],
+            "speaker": data["speaker"],
+            "text": data["text"],
+            "started_ms": _ms(data, "started_ms"),
+            "ended_ms": _ms(data, "ended_ms"),
+            "response_ms": _ms(data, "response_ms"),
+            "interrupted": int(bool(data.get("interrupted"))),
+            "heard_ms": _ms(data, "heard_ms"),
+        },
+    )
 
 
 def _tool_called(record: Record, seq: int, visit: Row, rows: Rows) -> None:
     data = record.data
-    row = {"visit": record.visit, "seq": seq} | {name: data[name] for name in ("leg", "call", "name")}
-    rows.insert("tool_calls", {**row, "arguments": _json(data["arguments"]), "called_at": record.at})
+    rows.insert(
+        "tool_calls",
+        {
+            "visit": record.visit,
+            "seq": seq,
+            "leg": data["leg"],
+            "call": data["call"],
+            "name": data["name"],
+            "arguments": _json(data["arguments"]),
+            "called_at": record.at,
+        },
+    )
 
 
 def _tool_answered(record: Record, seq: int, visit: Row, rows: Rows) -> None:
@@ -361,8 +411,12 @@ def _dial_started(record: Record, seq: int, visit: Row, rows: Rows) -> None:
 
 def _known(record: Record) -> Row:
     """What a record says about who came for whom."""
-    said = {name: record.data.get(name) for name in ("intent", "visitor_name", "apartment", "resident")}
-    return {name: value for name, value in said.items() if isinstance(value, str) and value}
+    data = record.data
+    return {
+        name: value
+        for name in ("intent", "visitor_name", "apartment", "resident")
+        if isinstance(value := data.get(name), str) and value
+    }
 
 
 def _decision(record: Record, seq: int, visit: Row, rows: Rows) -> None:

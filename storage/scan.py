@@ -9,12 +9,13 @@ that runs meanwhile, a damaged record, a row that somebody changed. Without I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, Final
 
 from storage.base import StorageRefused
 from storage.erasing import PersonalCheck
-from storage.projection import CHANGES, TABLES, Told, VisitRows, project
+from storage.projection import CHANGES, TABLES, PassingRows, Told, project
 from storage.rebuild import same_row
 from visits.audit import Fault, Verifier
 from visits.personal import COMMITMENT
@@ -25,8 +26,11 @@ AT_ONCE: Final = 100
 _ZERO: Final = "\\u0000"
 """The zero character, as JSON has it."""
 
-Kept = Mapping[str, Mapping[str, list[tuple[Any, ...]]]]
-"""Rows as a database has them, by table and visit."""
+_TENANT: Final = itemgetter(1)
+"""A record's."""
+
+Kept = Mapping[str, Mapping[str, list[Sequence[Any]]]]
+"""Rows as a database has them, by table and visit; a visit's in the order of their key."""
 
 
 class Scan:
@@ -41,49 +45,77 @@ class Scan:
         self._tenant: str | None = None
         self._verifier = Verifier()
         self._check = PersonalCheck("")
-        self._begun: dict[str, VisitRows] = {}
-        self._ready: dict[str, VisitRows] = {}
+        self._begun: dict[str, PassingRows] = {}
+        self._ready: dict[str, PassingRows] = {}
         self._compared: set[str] = set()
+        self._told = Told()
 
-    def feed(self, row: Sequence[Any]) -> None:
-        """The next record, in the order of tenants and numbers; as ``storage.records.RECORD`` reads it."""
-        seq, tenant, visit, at, kind, text, _, _, salt, personal = row
-        if tenant != self._tenant:
-            self._turn_to(tenant)
-        public = self._verifier.feed_stored(row)
-        if public is None:
-            self.unclear.add(visit)
-            return
-        data: dict[str, Any] | None = public
-        if personal is not None or COMMITMENT in public or not visit:
-            data = self._check.feed(seq, visit, at, kind, salt, personal, public)
-        if not visit or visit in self.unclear:
-            return
-        if data is None:
-            self.unclear.add(visit)
-            return
-        rows = self._begun.get(visit)
-        if rows is None:
-            if visit in self._compared:
-                if kind in CHANGES:
-                    self.unclear.add(visit)
-                return
-            rows = self._begun[visit] = VisitRows()
-        rows.zeroes = _ZERO in text or (personal is not None and _ZERO in personal)
-        try:
-            project(Told(tenant, visit, at, kind, data), seq, rows)
-        except (StorageRefused, LookupError, TypeError, ValueError, AttributeError):
-            self.unclear.add(visit)
-            return
-        if kind == "visit.ended":
-            self._ready[visit] = self._begun.pop(visit)
-            self._compared.add(visit)
+    def feed(self, rows: Iterable[Sequence[Any]], beside: Iterable[Sequence[Any]]) -> None:
+        """The next records, in the order of tenants and numbers, and all that is kept beside any up to there.
+
+        Args:
+            rows: as ``storage.records.SEALED`` reads them.
+            beside: as ``storage.records.BESIDE`` does, of the same moment.
+        """
+        kept: dict[str, dict[int, Sequence[Any]]] = {}
+        for one in beside:
+            kept.setdefault(one[0], {})[one[1]] = one
+        for tenant, of_it in groupby(rows, _TENANT):
+            if tenant != self._tenant:
+                self._turn_to(tenant)
+            self._feed_chain(tenant, list(of_it), kept.get(tenant, {}))
+        for tenant, left in kept.items():
+            self._check_of(tenant).unowned(left)
+
+    def _feed_chain(self, tenant: str, rows: Sequence[Sequence[Any]], kept: dict[int, Sequence[Any]]) -> None:
+        """Records of one tenant. Of ``kept`` only that is left which is beside none of them."""
+        told, check = self._told, self._check
+        told.tenant = tenant
+        for (seq, _, visit, at, kind, text, _, _), public in zip(
+            rows, self._verifier.feed_stored(rows), strict=True
+        ):
+            beside = kept.pop(seq, None)
+            if public is None:
+                self.unclear.add(visit)
+                continue
+            data: dict[str, Any] | None = public
+            zero = _ZERO in text
+            if beside is not None:
+                data = check.feed(seq, visit, at, kind, beside[2], beside[3], public)
+                zero = zero or _ZERO in beside[3]
+            elif COMMITMENT in public or not visit:
+                data = check.feed(seq, visit, at, kind, None, None, public)
+            if not visit or visit in self.unclear:
+                continue
+            if data is None:
+                self.unclear.add(visit)
+                continue
+            rows_told = self._begun.get(visit)
+            if rows_told is None:
+                if visit in self._compared:
+                    if kind in CHANGES:
+                        self.unclear.add(visit)
+                    continue
+                rows_told = self._begun[visit] = PassingRows()
+            rows_told.zeroes = zero
+            told.visit, told.at, told.kind, told.data = visit, at, kind, data
+            try:
+                project(told, seq, rows_told)
+            except (StorageRefused, LookupError, TypeError, ValueError, AttributeError):
+                self.unclear.add(visit)
+                continue
+            if kind == "visit.ended":
+                self._ready[visit] = self._begun.pop(visit)
+                self._compared.add(visit)
 
     def _turn_to(self, tenant: str) -> None:
         self.end_of_chain()
         self._tenant = tenant
         self._verifier = self.verifiers.setdefault(tenant, Verifier(tenant))
-        self._check = self.checks.setdefault(tenant, PersonalCheck(tenant))
+        self._check = self._check_of(tenant)
+
+    def _check_of(self, tenant: str) -> PersonalCheck:
+        return self.checks.setdefault(tenant, PersonalCheck(tenant))
 
     def end_of_chain(self) -> None:
         """No more records of this tenant: what has not ended is compared as it is."""
@@ -105,6 +137,7 @@ class Scan:
                 continue
             for table, rows in told.tables.items():
                 expected = [tuple(row.values()) for row in rows.values()]
+                expected.sort()  # by the rest of their key: no two are the same in that
                 found = kept[table].get(visit, [])
                 if expected != found and not _same(table, expected, found):
                     self.unclear.add(visit)
@@ -115,7 +148,7 @@ class Scan:
         return [fault for chain in sorted(self.verifiers) for fault in self.verifiers[chain].finish()]
 
 
-def _same(table: str, expected: list[tuple[Any, ...]], found: list[tuple[Any, ...]]) -> bool:
+def _same(table: str, expected: list[tuple[Any, ...]], found: list[Sequence[Any]]) -> bool:
     """Whether these are the same rows, in whatever order, and JSON in whichever order of its keys."""
     if len(expected) != len(found):
         return False
@@ -129,4 +162,4 @@ def _same(table: str, expected: list[tuple[Any, ...]], found: list[tuple[Any, ..
     return True
 
 
-__all__ = ["AT_ONCE", "Scan"]
+__all__ = ["AT_ONCE", "Kept", "Scan"]

@@ -36,7 +36,6 @@ from storage.erasing import (
     erased,
     erasures_between,
     erasures_of,
-    unowned_between,
 )
 from storage.figures import Figures, add_figures, stretches
 from storage.filters import RecordFilter, VisitFilter
@@ -44,8 +43,8 @@ from storage.lists import records_on_page, visits_on_page
 from storage.paging import Page
 from storage.projection import TABLES, in_database
 from storage.rebuild import compare
-from storage.records import INSERT, INSERT_PERSONAL, RECORD
-from storage.scan import AT_ONCE, Scan
+from storage.records import BESIDE, INSERT, INSERT_PERSONAL, RECORD, SEALED
+from storage.scan import AT_ONCE, Kept, Scan
 from storage.steps import LockChain, Rows, Sql, Step, where
 from visits.audit import (
     Anchors,
@@ -610,13 +609,16 @@ def _heads() -> Step[dict[str, Head]]:
 def _scan_page(scan: Scan, after: tuple[str, int], last: str, page: int) -> Step[tuple[str, int] | None]:
     """Check the next page of records. The tenant and number to go on after; None at the end."""
     rows = yield Sql(
-        f"{RECORD} WHERE (a.tenant, a.seq) > ($1, $2) AND a.tenant <= $3"
+        f"{SEALED} WHERE (a.tenant, a.seq) > ($1, $2) AND a.tenant <= $3"
         f" ORDER BY a.tenant, a.seq LIMIT {page}",
         (*after, last),
     )
-    for row in rows:
-        scan.feed(row)
     over = len(rows) < page
+    until = (last, 2**63 - 1) if over else (rows[-1][1], rows[-1][0])
+    beside = yield Sql(
+        f"{BESIDE} WHERE (p.tenant, p.seq) > ($1, $2) AND (p.tenant, p.seq) <= ($3, $4)", (*after, *until)
+    )
+    scan.feed(rows, beside)
     if over:
         scan.end_of_chain()
     while visits := scan.ready(1 if over else AT_ONCE):
@@ -624,14 +626,14 @@ def _scan_page(scan: Scan, after: tuple[str, int], last: str, page: int) -> Step
     return None if over else (rows[-1][1], rows[-1][0])
 
 
-def _rows_of(visits: list[str]) -> Step[dict[str, dict[str, list[tuple[Any, ...]]]]]:
+def _rows_of(visits: list[str]) -> Step[Kept]:
     """The rows of at most so many visits, by table and visit."""
     wanted = tuple(visits + visits[-1:] * (AT_ONCE - len(visits)))  # always one and the same statement
-    tables: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+    tables: dict[str, dict[str, list[Sequence[Any]]]] = {}
     for name in TABLES:
-        of: dict[str, list[tuple[Any, ...]]] = {}
+        of: dict[str, list[Sequence[Any]]] = {}
         for row in (yield Sql(_rows_in(name), wanted)):
-            of.setdefault(row[0], []).append(row if row.__class__ is tuple else tuple(row))
+            of.setdefault(row[0], []).append(row)
         tables[name] = of
     return tables
 
@@ -641,7 +643,8 @@ def _rows_in(table: str) -> str:
     """The rows of :data:`AT_ONCE` visits; the visit's column is the first of each table."""
     told = TABLES[table]
     places = ", ".join(f"${n}" for n in range(1, AT_ONCE + 1))
-    return f"SELECT {', '.join(told.columns)} FROM {table} WHERE {told.key[0]} IN ({places})"
+    columns, key = ", ".join(told.columns), ", ".join(told.key)
+    return f"SELECT {columns} FROM {table} WHERE {told.key[0]} IN ({places}) ORDER BY {key}"
 
 
 def _personal_faults(checks: Mapping[str, PersonalCheck], first: str, last: str) -> Step[list[Fault]]:
@@ -653,7 +656,7 @@ def _personal_faults(checks: Mapping[str, PersonalCheck], first: str, last: str)
     faults = []
     for tenant in sorted(checks):
         faults += checks[tenant].finish(kept.get(tenant, ()), back.get(tenant, ()))
-    return faults + (yield from unowned_between(first, last))
+    return faults
 
 
 def _noted_heads() -> Step[tuple[dict[str, set[Head]], list[Fault]]]:

@@ -7,12 +7,15 @@ import gc
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from typing import Final
 
 from storage.address import Database
+from storage.base import StorageUnavailable
 from storage.opening import open_storage
-from storage.store import CUTS
+from storage.sqlite import SqliteReader
+from storage.store import CUTS, SqlStorage
 from visits.audit import Anchors, Fault, Head
 
 WORTH_IT: Final = 50_000
@@ -34,17 +37,17 @@ async def verify_all(
             return await storage.verify(expected_heads=expected_heads)
         anchors, faults = await storage.anchors(expected_heads)
         spawn = multiprocessing.get_context("spawn")  # a thread of ours may hold anything
-        with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_alone) as pool:
-            spans = _spans(
-                {**dict.fromkeys(anchors, 1), **{t: h.seq for t, h in heads.items()}}, processes * 4
-            )
-            faults += await _each(
-                pool, _chains, [(database, a, z, _between(anchors, a, z)) for a, z in spans]
-            )
-            ends = await storage.verify_ends()
-            parts = [(database, after, last) for after, last in pairwise(CUTS)]
-            faults += ends + await _each(pool, _unfounded, parts)
-            return list(dict.fromkeys(faults))
+        spans = _spans({**dict.fromkeys(anchors, 1), **{t: h.seq for t, h in heads.items()}}, processes * 4)
+        chains = [(database, a, z, _between(anchors, a, z)) for a, z in spans]
+        parts = [(database, after, last) for after, last in pairwise(CUTS)]
+        try:
+            with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_alone) as pool:
+                faults += await _each(pool, _chains, chains)
+                ends = await storage.verify_ends()
+                faults += ends + await _each(pool, _unfounded, parts)
+        except BrokenProcessPool as error:
+            raise StorageUnavailable("io", f"{database}: a process that verified it was ended") from error
+        return list(dict.fromkeys(faults))
 
 
 def _spans(sizes: Mapping[str, int], parts: int) -> list[tuple[str, str]]:
@@ -80,7 +83,7 @@ def _alone() -> None:
 
 def _chains(database: Database, first: str, last: str, anchors: Mapping[str, set[Head]]) -> list[Fault]:
     async def run() -> list[Fault]:
-        async with await open_storage(database, read_only=True, deadline_s=DEADLINE_S) as storage:
+        async with await _open(database) as storage:
             return await storage.verify_chains(first, last, anchors)
 
     return asyncio.run(run())
@@ -88,7 +91,14 @@ def _chains(database: Database, first: str, last: str, anchors: Mapping[str, set
 
 def _unfounded(database: Database, after: str, last: str) -> list[Fault]:
     async def run() -> list[Fault]:
-        async with await open_storage(database, read_only=True, deadline_s=DEADLINE_S) as storage:
+        async with await _open(database) as storage:
             return await storage.verify_unfounded(after, last)
 
     return asyncio.run(run())
+
+
+async def _open(database: Database) -> SqlStorage:
+    """In a process that only verifies: nobody else waits for its event loop."""
+    if database.file is not None:
+        return await SqliteReader.open(database.file)
+    return await open_storage(database, read_only=True, deadline_s=DEADLINE_S)

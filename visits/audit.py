@@ -704,10 +704,10 @@ def decode(text: str) -> Mapping[str, Any]:
     ``{"unreadable": text}``: no such record was ever sealed with that hash, so that :func:`verify` names it,
     and a person sees what is there.
     """
-    plain = _plainly_canonical(text)
-    if plain is not None:
-        return plain
     try:
+        plain = _plainly_canonical(text, text.encode())
+        if plain is not None:
+            return plain
         data: Any = json.loads(text)
         sound = isinstance(data, dict) and canonical(data) == text
     except (ValueError, RecursionError):
@@ -718,10 +718,9 @@ def decode(text: str) -> Mapping[str, Any]:
 def decode_sound(text: str) -> dict[str, Any]:
     """``data`` from the text of a record that was found to give its hash."""
     data: dict[str, Any] = orjson.loads(text)
-    for value in data.values():
-        # orjson makes a float of an integer that is too long for it, in whichever depth.
-        if value.__class__ not in _EXACT and _LONG_NUMBER.search(text):
-            return json.loads(text)  # type: ignore[no-any-return]
+    # orjson makes a float of an integer that is too long for it, in whichever depth.
+    if not _EXACT.issuperset(map(type, data.values())) and _LONG_NUMBER.search(text):
+        return json.loads(text)  # type: ignore[no-any-return]
     return data
 
 
@@ -729,20 +728,26 @@ _EXACT: Final = frozenset({str, int, bool, type(None)})
 """What orjson reads as it is, or not at all."""
 
 
-def _plainly_canonical(text: str) -> dict[str, Any] | None:
+def _plainly_canonical(text: str, encoded: bytes) -> dict[str, Any] | None:
     """``data`` of a text that is canonical beyond doubt; None: it may be, and :func:`canonical` knows.
 
     Ten times faster. What orjson reads and writes back the same, with sorted keys, is canonical, but for two
     things: it writes very large and very small numbers in another way, and nests deeper.
+
+    Args:
+        text: of a record.
+        encoded: the same in UTF-8.
     """
     try:
         data = orjson.loads(text)
-        same = data.__class__ is dict and orjson.dumps(data, option=_SORTED) == text.encode()
+        if data.__class__ is not dict or orjson.dumps(data, option=_SORTED) != encoded:
+            return None
     except (ValueError, TypeError):
         return None
-    if not same:
-        return None
-    for value in data.values():
+    found: dict[str, Any] = data
+    if _EXACT.issuperset(map(type, found.values())):
+        return found
+    for value in found.values():
         if value.__class__ in _EXACT:
             continue
         if value.__class__ is float:
@@ -752,7 +757,6 @@ def _plainly_canonical(text: str) -> dict[str, Any] | None:
             return None
         else:
             break  # the whole text was looked at
-    found: dict[str, Any] = data
     return found
 
 
@@ -760,31 +764,27 @@ _LENGTHS: Final = tuple(length.to_bytes(8, "big") for length in range(2048))
 """The lengths of most texts, as they are hashed."""
 
 
-def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str) -> str:
+def _digest(seq: int, tenant: str, visit: str, at: str, kind: str, data: bytes, previous: str) -> str:
     try:
-        number, when, data, before = b"%d" % seq, at.encode(), text.encode(), previous.encode()
+        number, when, before = b"%d" % seq, at.encode(), previous.encode()
         whose, which, what = _part(tenant), _part(visit), _part(kind)
     except UnicodeEncodeError as error:
         raise AuditError(f"not storable as UTF-8: {error.object!r:.60}") from error
-    long = len(data)
-    return sha256(
-        b"".join(
-            (
-                _FORMAT,
-                _LENGTHS[len(number)],
-                number,
-                whose,
-                which,
-                len(when).to_bytes(8, "big"),
-                when,
-                what,
-                _LENGTHS[long] if long < 2048 else long.to_bytes(8, "big"),
-                data,
-                len(before).to_bytes(8, "big"),
-                before,
-            )
-        )
-    ).hexdigest()
+    parts = (
+        _FORMAT,
+        _LENGTHS[len(number)],
+        number,
+        whose,
+        which,
+        _LENGTHS[len(when)] if len(when) < 2048 else len(when).to_bytes(8, "big"),
+        when,
+        what,
+        _LENGTHS[len(data)] if len(data) < 2048 else len(data).to_bytes(8, "big"),
+        data,
+        _LENGTHS[len(before)] if len(before) < 2048 else len(before).to_bytes(8, "big"),
+        before,
+    )
+    return sha256(b"".join(parts)).hexdigest()
 
 
 @lru_cache(maxsize=1024)
@@ -798,7 +798,7 @@ def digest(record: AuditRecord) -> str:
     """The hash that the record's content gives. Raises :class:`AuditError` where it can't be a record's."""
     r = record
     sealed = r.data if r.sealed is None else r.sealed
-    return _digest(r.seq, r.tenant, r.visit, r.at, r.kind, canonical(sealed), r.previous)
+    return _digest(r.seq, r.tenant, r.visit, r.at, r.kind, canonical(sealed).encode(), r.previous)
 
 
 def intact(record: AuditRecord) -> bool:
@@ -809,14 +809,18 @@ def intact(record: AuditRecord) -> bool:
         return False
 
 
-def _plain_data(
-    seq: int, tenant: str, visit: str, at: str, kind: str, text: str, previous: str, own: str
-) -> dict[str, Any] | None:
+def _plain_data(row: Sequence[Any]) -> dict[str, Any] | None:
+    """What a record seals, where it gives the hash beyond doubt.
+
+    ``row``: the first eight fields of a :class:`StoredRecord`.
+    """
+    seq, tenant, visit, at, kind, text, previous, own = row
     try:
-        same = _digest(seq, tenant, visit, at, kind, text, previous) == own
-    except (AuditError, AttributeError, TypeError):  # somebody's edit
+        data = text.encode()
+        same = _digest(seq, tenant, visit, at, kind, data, previous) == own
+    except (ValueError, AttributeError, TypeError):  # somebody's edit
         return None
-    return _plainly_canonical(text) if same else None
+    return _plainly_canonical(text, data) if same else None
 
 
 class StoredRecord(NamedTuple):
@@ -855,7 +859,7 @@ class StoredRecord(NamedTuple):
 
     def plain_data(self) -> dict[str, Any] | None:
         """What is sealed, where it gives the hash beyond doubt; where it is None, :func:`intact` knows."""
-        return _plain_data(*self[:8])
+        return _plain_data(self[:8])
 
     def seals_persons(self) -> bool:
         """Whether its sealed text says something of people: an older version wrote it so."""
@@ -907,7 +911,7 @@ class Draft:
     def sealed(self, previous: AuditRecord | Head | None) -> AuditRecord:
         """The record that follows ``previous`` (None: the chain's first). Cheap: one hash."""
         seq, link = (1, GENESIS) if previous is None else (previous.seq + 1, previous.hash)
-        own = _digest(seq, self.tenant, self.visit, self.at, self.kind, self.text, link)
+        own = _digest(seq, self.tenant, self.visit, self.at, self.kind, _encode(self.text), link)
         return AuditRecord(
             seq,
             self.tenant,
@@ -1083,32 +1087,48 @@ class Verifier:
         """The last record so far: what to note as an anchor where no fault was found."""
         return None if self._head is None else Head(*self._head)
 
-    def feed_stored(self, row: Sequence[Any]) -> dict[str, Any] | None:
-        """The next record as a store keeps it: the same as :meth:`feed`, and quick where nothing is wrong.
+    def feed_stored(self, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any] | None]:
+        """The next records as a store keeps them: the same as :meth:`feed`, and quick where nothing is wrong.
 
         Args:
-            row: the fields of a :class:`StoredRecord`.
+            rows: the first eight fields of each :class:`StoredRecord`.
 
         Returns:
-            What is sealed; None where it does not give the record's hash.
+            What each of them seals; None where it does not give the record's hash.
         """
-        seq, tenant, visit, at, kind, text, previous, own, _, _ = row
-        plain = _plain_data(seq, tenant, visit, at, kind, text, previous, own)
-        if (
-            plain is None
-            or seq != self._next
-            or tenant != self._tenant
-            or previous not in self._links
-            or self._suspect
-            or seq in self._anchors
-        ):
-            read = StoredRecord(*row).read()
-            return dict(read.data if read.sealed is None else read.sealed) if self.feed(read) else None
-        self._links = (own,)
-        self._next = seq + 1
-        self._last_visit = visit
-        self._head = seq, own
-        return plain
+        found = []
+        link, following, last = self._only_link(), self._next, None
+        for row in rows:
+            plain = _plain_data(row)
+            if (
+                plain is not None
+                and row[6] == link
+                and row[0] == following
+                and row[1] == self._tenant
+                and following not in self._anchors
+            ):
+                link, following, last = row[7], following + 1, row
+            else:
+                self._went_on_to(last)
+                read = StoredRecord(*row).read()
+                public = read.data if read.sealed is None else read.sealed
+                plain = dict(public) if self.feed(read) else None
+                link, following, last = self._only_link(), self._next, None
+            found.append(plain)
+        self._went_on_to(last)
+        return found
+
+    def _only_link(self) -> str | None:
+        """What the next record must follow; None where that is not just one thing."""
+        return None if self._suspect or len(set(self._links)) > 1 else self._links[0]
+
+    def _went_on_to(self, row: Sequence[Any] | None) -> None:
+        """That record is the last one that is as it must be; None: no further one was."""
+        if row is not None:
+            self._next = row[0] + 1
+            self._links = (row[7],)
+            self._last_visit = row[2]
+            self._head = row[0], row[7]
 
     def feed(self, record: AuditRecord) -> bool:
         """The next record as it is kept; whether it gives its hash."""

@@ -46,3 +46,28 @@ def test_chains_are_shared_out_by_their_size() -> None:
     assert _spans(sizes, 3) == [("a", "c"), ("d", "e"), ("f", "f")]
     assert _spans({}, 3) == []
     assert _spans({"": 1}, 3) == [("", "")]
+
+
+async def test_pages_of_any_size_find_the_same(
+    shell: Shell, storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        await whole_visit(storage)
+    await storage.append("outro", "", "2026-11-21T13:05:00.000250+00:00", "note", {"about": "x", "text": "y"})
+    await shell.drop_triggers()
+    (word,) = await shell.rows("SELECT * FROM audit_personal WHERE tenant = 'outro'")
+    for tenant, seq in ((TENANT, 1), (TENANT, 4711), ("jardinz", 1), ("outro", 2)):
+        await shell.run(
+            "INSERT INTO audit_personal (tenant, seq, salt, data) VALUES ($1, $2, $3, $4)",
+            tenant,
+            seq,
+            word["salt"],
+            word["data"],
+        )
+    await shell.run("DELETE FROM audit WHERE tenant = $1 AND seq = 3", TENANT)
+    faults = await storage.verify()
+    added = [(fault.tenant, fault.seq) for fault in faults if fault.kind == "personal-added"]
+    assert sorted(added) == [(TENANT, 1), (TENANT, 3), (TENANT, 4711), ("jardinz", 1), ("outro", 2)]
+    for page in (1, 3):
+        monkeypatch.setattr("storage.store.PAGE", page)
+        assert await storage.verify() == faults
