@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -21,6 +21,7 @@ import structlog
 from audio import tones
 from audio.line import Line
 from bridge.calls import RegisteredCall
+from bridge.declared.client import OutsideAnswer, OutsideCall
 from bridge.dialing.base import DialOrder
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
@@ -104,12 +105,20 @@ class _Noted:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A tool that the tenant declares has answered: its model is told, and the visit is not."""
+
+    call: str
+    answer: OutsideAnswer
+
+
 class _NotDurable(Exception):
     """A record could not be made durable."""
 
 
 _OfRecording = RecordingClosed | RecordingFailure
-_Thing = e.Event | _FromLeg | _Rang | _Overdue | _Noted | _Reckon | _OfRecording
+_Thing = e.Event | _FromLeg | _Rang | _Overdue | _Noted | _Answered | _Reckon | _OfRecording
 
 
 class VisitHost:
@@ -147,6 +156,7 @@ class VisitHost:
         self._told_of_tapes: set[_OfRecording] = set()
         self._calls: dict[str, Calls] = {}
         self._open_calls: dict[str, _OpenCall] = {}
+        self._outside = place.outside.visit()
         self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,7 +206,7 @@ class VisitHost:
         leg.log = leg.log.bind(**leg.ids)
         leg.log.info("leg.opened", call_id=str(endpoint.call_id), peer=endpoint.peer)
         self._legs[name] = leg
-        self._calls[name] = Calls(self._house.tools, role)
+        self._calls[name] = Calls(self.place.tools, role)
         self._house.clock.add(leg)
         return leg
 
@@ -254,9 +264,7 @@ class VisitHost:
         await asyncio.sleep(0)
 
     def _session_config(self, role: Role) -> SessionConfig:
-        return self.place.session(
-            role, self.visit.facts, self._house.tools, attendant=self.visit.rules.attendant
-        )
+        return self.place.session(role, self.visit.facts, attendant=self.visit.rules.attendant)
 
     def _open_ahead(self, dial: e.Dial) -> None:
         """Open the session of a resident whose phone is about to ring."""
@@ -340,6 +348,8 @@ class VisitHost:
                     await self._handle(e.TimerFired(name))
             case _Overdue(call):
                 await self._answer(call, {"status": "error", "message": "no answer in time"}, "now")
+            case _Answered(call, answer):
+                await self._answer(call, answer.result, "now", answer.about)
             case _Noted(text):
                 await self._record_quietly("note", {"text": text})
             case _Reckon():
@@ -448,6 +458,11 @@ class VisitHost:
                     self._tell_refusal()
             case e.Reply(call, result, speak):
                 await self._answer(call, result, speak)
+            case e.AskOutside(call, _, tool):
+                if (refusal := self._outside.refusal(tool)) is not None:
+                    await self._answer(call, refusal, "now")
+                else:
+                    self._spawn(f"tool {tool}", self._ask_outside(effect))
             case e.SayExactly():
                 await self._say(effect)
             case e.Prompt(role, sentence):
@@ -645,22 +660,50 @@ class VisitHost:
                 leg.answer(call, request.result, "never")
             return
         self._open_calls[key] = _OpenCall(leg, call, self._loop.time())
-        await self._record_quietly(
-            "tool.called",
-            {"leg": leg.name, "call": call.id, "name": call.name, "arguments": understood(call.arguments)},
-        )
+        about = {"leg": leg.name, "call": call.id, "name": call.name, "arguments": understood(call.arguments)}
+        if isinstance(request, e.OutsideRequested):
+            try:
+                await self._record("tool.called", about)
+            except _NotDurable:  # what is not on record is not done
+                await self._answer(key, {"status": "error", "message": "it can't be put on record"}, "now")
+                return
+        else:
+            await self._record_quietly("tool.called", about)
         if isinstance(request, Refused):
             await self._send_answer(key, request.result, "now")
             return
         self._loop.call_later(DEADLINE_S, self._inbox.put_nowait, _Overdue(key))
         await self._handle(request)
 
-    async def _answer(self, key: str, result: Mapping[str, Any], speak: e.Speak) -> None:
+    async def _ask_outside(self, effect: e.AskOutside) -> None:
+        """Carry a declared tool's call out. What it answers is its model's, and no event of the visit."""
+        call = OutsideCall(
+            id=str(uuid5(self.visit.id, effect.call)),
+            tool=effect.tool,
+            arguments=effect.arguments,
+            tenant=self.place.id,
+            visit=self.id,
+            role=effect.role.value,
+            caller=self.call.caller_id if self.call is not None else "",
+        )
+        try:
+            answer = await self._outside.ask(call)
+        except Exception as error:
+            self.log.error("tool.failed", error=type(error).__name__, exc_info=error)
+            about = {"trouble": f"error: {type(error).__name__}"}
+            answer = OutsideAnswer({"status": "error", "message": "the service can't be asked now"}, about)
+        self._inbox.put_nowait(_Answered(effect.call, answer))
+
+    async def _answer(
+        self, key: str, result: Mapping[str, Any], speak: e.Speak, outside: Mapping[str, Any] | None = None
+    ) -> None:
         found = self._open_calls.get(key)
         if found is not None and self._calls[found.leg.name].settle(key, result):
-            await self._send_answer(key, result, speak)
+            await self._send_answer(key, result, speak, outside)
 
-    async def _send_answer(self, key: str, result: Mapping[str, Any], speak: e.Speak) -> None:
+    async def _send_answer(
+        self, key: str, result: Mapping[str, Any], speak: e.Speak, outside: Mapping[str, Any] | None = None
+    ) -> None:
         made = self._open_calls.pop(key)
         made.leg.answer(made.call, result, speak)
         await self._record_quietly(
@@ -672,6 +715,7 @@ class VisitHost:
                 "result": dict(result),
                 "ms": round((self._loop.time() - made.began) * 1000, 1),
                 "status": str(result.get("status", "ok")),
+                **({"outside": dict(outside)} if outside is not None else {}),
             },
         )
 

@@ -16,6 +16,7 @@ from bridge.clock import Clock
 from bridge.costs.account import Account
 from bridge.costs.budget import Purse
 from bridge.costs.prices import Prices
+from bridge.declared.calls import OutsideTools
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
 from bridge.recorder import Recorder
@@ -39,7 +40,6 @@ class House:
     clock: Clock
     storage: Storage
     recorder: Recorder
-    tools: Registry
     ears: Ears
     announcer: Provider
     """Speaks to visitors for whom no model may be asked, and says goodbye where a model is gone."""
@@ -64,6 +64,10 @@ class Condominium:
     prices: Prices
     """The tenant's own before the others."""
     purse: Purse
+    tools: Registry
+    """What the models on its legs may call."""
+    outside: OutsideTools
+    """Carries out those of them that the tenant declares."""
     transfer: Transfer | None = None
     """The way to its attendant; None where there is none."""
 
@@ -124,7 +128,7 @@ class Condominium:
         guard = EchoGuard(profile, before=Aec3() if echo.mode == "aec3" else None)
         return ears.ear(self.vad_profile(), guard=guard, gated=echo.gate_uplink)
 
-    def session(self, role: Role, facts: Facts | None, tools: Registry, *, attendant: bool) -> SessionConfig:
+    def session(self, role: Role, facts: Facts | None, *, attendant: bool) -> SessionConfig:
         """What the model on a leg is told. Neither knows the other's conversation.
 
         Args:
@@ -139,6 +143,7 @@ class Condominium:
                     (
                         tenant.prompt_extra,
                         self._data_rules(role),
+                        self._declared_tools(role),
                         self._keys(role),
                         "" if attendant or role is Role.RESIDENT else self.sentences.without_attendant,
                     ),
@@ -152,7 +157,7 @@ class Condominium:
             instructions=self.sentences.instructions(role, facts, fields),
             tools=[
                 ToolSpec(one.name, one.description, one.parameters)
-                for one in tools.of(role)
+                for one in self.tools.of(role)
                 if (attendant or one.name != ATTENDANT_TOOL)
                 and (tenant.consent.by_key or one.name != CONNECT_TOOL)
             ],
@@ -168,10 +173,10 @@ class Condominium:
             ),
         )
 
-    def visitor_session(self, tools: Registry, *, channel: str) -> SessionConfig:
+    def visitor_session(self, *, channel: str) -> SessionConfig:
         """What the model of a visitor's leg is told as its call begins; `channel` as with :meth:`rules`."""
         attendant = self.rules(channel=channel).attendant
-        return self.session(Role.VISITOR, None, tools, attendant=attendant)
+        return self.session(Role.VISITOR, None, attendant=attendant)
 
     def _vocabulary(self, role: Role) -> str:
         """What the speech recogniser should expect: the house's words, and of a visitor the residents' names.
@@ -198,6 +203,11 @@ class Condominium:
             return self.sentences.without_keys
         keys = {"tecla_sim": consent.authorize_key, "tecla_nao": consent.deny_key}
         return filled(self.sentences.key_only, keys, "the resident's prompt")
+
+    def _declared_tools(self, role: Role) -> str:
+        """The prompt's section on what the tenant's own tools answer, where this role has any."""
+        names = [f"`{name}`" for name, one in self.settings.tools.items() if role in one.roles]
+        return self.sentences.declared_tools.replace("{{ ferramentas }}", ", ".join(names)) if names else ""
 
     def _data_rules(self, role: Role) -> str:
         """The prompt's section on what must be known, where the tenant wants another than the prompt has."""

@@ -47,13 +47,17 @@ class WaitingDialer:
 
 
 def rehearsed(place: Condominium, around_dialer: Callable[[Dialer], Dialer]) -> Condominium:
-    """A tenant as a test call finds it: its own voice, directory and rules; no gate, telephone, attendant."""
+    """A tenant as a test call finds it: its own voice, directory and rules; no gate, telephone, attendant.
+
+    Of the tools that it declares those alone are carried out that change nothing.
+    """
     settings = place.settings.model_copy(update={"gate": RecordGateSettings(), "dialer": PlainDialer()})
     return replace(
         place,
         settings=settings,
         dialer=around_dialer(WaitingDialer()),
         gate=RecordGate(),
+        outside=place.outside.in_rehearsal(),
         transfer=None,
     )
 

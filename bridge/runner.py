@@ -21,6 +21,7 @@ from bridge.calls import RegisteredCall
 from bridge.clock import Clock
 from bridge.costs.budget import Purse
 from bridge.costs.prices import Prices, PricesError, known_prices
+from bridge.declared.calls import build_outside, registry_of
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
 from bridge.endpoints.audiosocket import Refusal
@@ -43,7 +44,6 @@ from providers.announcer import Announcer, OwnVoice
 from providers.breaker import Standing
 from providers.failover import FailoverProvider, OneMoment
 from storage.base import Storage
-from tools.registry import porteiro_tools
 
 STOP_S = 10.0
 """How long visits may take to end once they are told to."""
@@ -232,7 +232,6 @@ class LocalRunner:
             self.clock,
             storage,
             self._recorder,
-            porteiro_tools(),
             Ears(VadModel(silero_onnx())),
             Announcer(self._voice),
             self._ahead,
@@ -304,6 +303,8 @@ class LocalRunner:
             placing.residents.port,
             self._prices.before(tenant.cost.prices),
             Purse.of(tenant),
+            registry_of(tenant),
+            build_outside(tenant, one.secret),
             build_transfer(tenant, one.secret),
         )
 
@@ -377,7 +378,7 @@ class LocalRunner:
         assert self._house is not None
         if await place.purse.why_closed(self._house.storage, datetime.now(UTC)):
             return
-        config = place.visitor_session(self._house.tools, channel=call.channel)
+        config = place.visitor_session(channel=call.channel)
         with bound(tenant=place.id, visit=str(call.uuid), leg="visitor"):
             self._ahead.open(call.uuid, within_s, config, place.provider.open)
 

@@ -73,6 +73,8 @@ class Sentences:
     """What it says otherwise where nothing but a key authorises; with fields of its own."""
     without_attendant: str
     """What the visitor's prompt says otherwise where no person can take the call over."""
+    declared_tools: str
+    """What a prompt says of the tools that the tenant declares; `{{ ferramentas }}` are their names."""
     title: str
     """What the place is called, as it follows "portaria do"."""
     goodbyes: Mapping[Outcome, str] = field(default_factory=dict)
@@ -104,6 +106,7 @@ class Sentences:
             without_keys = (PROMPTS / f"resident_without_keys.{language}.md").read_text("utf-8")
             key_only = (PROMPTS / f"resident_key_only.{language}.md").read_text("utf-8")
             without_attendant = (PROMPTS / f"visitor_without_attendant.{language}.md").read_text("utf-8")
+            declared_tools = (PROMPTS / f"declared_tools.{language}.md").read_text("utf-8")
         except FileNotFoundError as error:
             raise PromptError(
                 f"no prompts for the language {language!r}: {error.filename} is missing"
@@ -114,7 +117,16 @@ class Sentences:
         for key, own in (("greeting", sentences["greeting"]), *own_goodbyes.items()):
             if problem := own_sentence_problem(own):
                 raise PromptError(f"{key}: found {own!r:.80}; allowed: {problem}")
-        return cls(sentences, prompts, without_keys, key_only, without_attendant, title, own_goodbyes)
+        return cls(
+            sentences,
+            prompts,
+            without_keys,
+            key_only,
+            without_attendant,
+            declared_tools,
+            title,
+            own_goodbyes,
+        )
 
     def say(self, key: str, facts: Facts | None, fields: Mapping[str, str]) -> str:
         """A sentence, filled.

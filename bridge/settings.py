@@ -38,6 +38,7 @@ from pydantic import (
 
 from bridge.costs.account import Currency
 from bridge.costs.prices import Price
+from bridge.declared import answers, template
 from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
 from bridge.dialing.amqp_message import check as check_message
 from bridge.dialing.ari_numbers import HOST
@@ -52,6 +53,8 @@ from providers.formats import FormatName
 from providers.local.models import models_root, own_checkout
 from providers.local.pipeline import DialogueKind, Encoding, RecognitionKind, SpeechKind
 from storage.address import Database, database_of
+from tools.declared import LONGEST, argument_name_problem, pattern_problem
+from tools.registry import DEADLINE_S, built_in_names
 from visits.events import Outcome
 from visits.facts import Intent
 
@@ -854,6 +857,243 @@ class Attendant(Part):
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
 
+# ---- tools that a tenant declares --------------------------------------------------------------------------
+
+MOST_OF_ANSWER: Final = 4_000
+"""Characters of an answer that a model sees, over all of its fields."""
+TOOL_TIMEOUT_S: Final = 5.0
+"""The longest that a tool may take: less than a model waits for any (`tools.registry.DEADLINE_S`)."""
+assert TOOL_TIMEOUT_S < DEADLINE_S
+
+
+def _argument_name(value: str) -> str:
+    if problem := argument_name_problem(value):
+        raise ValueError(problem)
+    if value in (*template.ALWAYS, *template.SOMETIMES):
+        raise ValueError(f"another name than {value!r}, which stands for something of the call's")
+    return value
+
+
+def _tool_name(value: str) -> str:
+    if value in built_in_names():
+        raise ValueError(f"another name than {value!r}: that tool is Porteiro's own")
+    return value
+
+
+def _tool_text(value: str) -> str:
+    if not value.strip() or _CONTROLS.search(value.replace("\n", " ")):
+        raise ValueError("a text that tells the model what it is for")
+    return value
+
+
+def _pointer(value: str) -> str:
+    answers.steps(value)
+    return value
+
+
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+ArgumentName = Annotated[Word, AfterValidator(_argument_name)]
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{2,47}$"), AfterValidator(_tool_name)]
+Bound = Annotated[float, Field(ge=-(2**53), le=2**53, allow_inf_nan=False)]
+
+
+class Parameter(Part):
+    """One argument of a declared tool: what of JSON Schema it may say."""
+
+    LIMITS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "string": ("enum", "pattern", "minLength", "maxLength"),
+        "integer": ("minimum", "maximum"),
+        "number": ("minimum", "maximum"),
+        "boolean": (),
+    }
+
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    """What it is."""
+    description: Annotated[str, Field(max_length=300), AfterValidator(_tool_text)]
+    """What the model is told of it."""
+    enum: Annotated[tuple[Line, ...], Field(max_length=30)] = ()
+    """All that it may be, of a text."""
+    pattern: Annotated[str, Field(max_length=200)] = ""
+    """A regular expression that all of a text must match, in Rust's form (no look-around)."""
+    minLength: Annotated[int, Field(ge=0, le=1000)] = 0
+    """The least characters of a text."""
+    maxLength: Annotated[int, Field(ge=1, le=1000)] = LONGEST
+    """The most."""
+    minimum: Bound | None = None
+    """The least of a number."""
+    maximum: Bound | None = None
+    """The most."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        if value and (problem := pattern_problem(value)):
+            raise ValueError(f"a regular expression ({problem})")
+        return value
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> Self:
+        for name in self.model_fields_set - {"type", "description", *self.LIMITS[self.type]}:
+            raise ValueError(f"no {name}: type {self.type!r} has none")
+        if self.minLength > self.maxLength:
+            raise ValueError("minLength up to maxLength")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("minimum up to maximum")
+        return self
+
+
+class Parameters(Part):
+    """The arguments of a declared tool: a JSON schema of type `object`, without objects or lists in it."""
+
+    type: Literal["object"] = "object"
+    properties: Annotated[dict[ArgumentName, Parameter], Field(max_length=12)] = {}
+    required: Annotated[tuple[str, ...], Field(max_length=12)] = ()
+    """The names of those that a call must have."""
+    additionalProperties: Literal[False] = False
+
+    @model_validator(mode="after")
+    def _there(self) -> Self:
+        for name in self.required:
+            if name not in self.properties:
+                raise ValueError(f"required: names of properties; {name!r} is none")
+        return self
+
+    @property
+    def as_schema(self) -> dict[str, Any]:
+        """As a model is given it: what was not said is not there."""
+        properties = {
+            name: {"type": each.type, **each.model_dump(mode="json", exclude_unset=True, exclude={"type"})}
+            for name, each in self.properties.items()
+        }
+        return {"type": "object", "properties": properties, "required": list(self.required)}
+
+
+class AnswerField(Part):
+    """One thing of a service's answer that the model sees."""
+
+    name: Word
+    """What the model knows it by."""
+    at: Annotated[str, Field(max_length=200), AfterValidator(_pointer)]
+    """Where it stands: a JSON pointer (RFC 6901), `/customer/name`; `*` in it stands for each item of a
+    list: `/slots/*/time`. A text, number or boolean, or a list of them; a table is never shown."""
+    max_chars: Annotated[int, Field(ge=1, le=1000)] = 120
+    """The most characters of each text."""
+    max_items: Annotated[int, Field(ge=1, le=20)] = 5
+    """The most items of a list."""
+
+    @property
+    def most(self) -> int:
+        """The most characters that the model can get of it."""
+        return self.max_chars * (self.max_items if answers.EVERY in answers.steps(self.at) else 1)
+
+
+class DeclaredTool(Part):
+    """A tool that asks a system of the site's over HTTP. See docs/tools.md.
+
+    In url, headers and body `{name}` stands for an argument, and `{visit}`, `{tenant}`, `{role}`, `{call}`
+    (a UUID of this one call) and `{caller}` (the caller's number, where it is known) for what they say.
+    """
+
+    description: Annotated[str, Field(max_length=1000), AfterValidator(_tool_text)]
+    """When the model is to call it, and what it answers."""
+    roles: Annotated[tuple[Literal["visitor", "resident"], ...], Field(min_length=1, max_length=2)] = (
+        "visitor",
+    )
+    """Whose model may call it."""
+    parameters: Parameters = Parameters()
+    """Its arguments: `parameters.properties.NAME` with type, description and limits, and
+    `parameters.required`."""
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    """Of the one request that it makes."""
+    url: str
+    """Where to. Its host is always as it stands here; placeholders may stand in the path (required arguments
+    alone) and in a query's values."""
+    headers: Annotated[dict[str, str], Field(max_length=20)] = {}
+    """Further ones; they may hold placeholders."""
+    headers_env: Annotated[dict[str, EnvName], Field(max_length=10)] = {}
+    """Headers whose whole value is a secret: the variable that holds it."""
+    body: dict[str, Any] = {}
+    """What is sent as JSON; its texts may hold placeholders. Empty: nothing is sent."""
+    signing_secret_env: EnvName | None = None
+    """The variable with the key that requests are signed with, as Standard Webhooks has it: base64, with or
+    without `whsec_`. Not set: they are not."""
+    answer: Annotated[tuple[AnswerField, ...], Field(max_length=20)] = ()
+    """What of the answer the model sees, a table each: `name`, `at`, `max_chars`, `max_items`. The rest of it
+    is thrown away. None: the model learns no more than whether it was done."""
+    timeout_s: Annotated[float, Field(gt=0, le=TOOL_TIMEOUT_S)] = 4.0
+    """For everything, further tries included."""
+    retries: Annotated[int, Field(ge=0, le=2)] = 0
+    """Further tries where the service can't be reached or is not well (502, 503, 504). For GET, PUT and
+    DELETE alone: a POST or PATCH could be done twice."""
+    cache_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """How long an answer to the same request is used again. For GET alone. 0: never."""
+    calls_per_visit: Annotated[int, Field(ge=1, le=20)] = 5
+    """How often one visit may call it."""
+    private_network: bool = False
+    """Whether its host may have an address of this machine or of the site's own network, and plain http://."""
+    ca_file: FilePath | None = None
+    """The certificate of a service that signs its own."""
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Where it connects to."""
+        parts = urllib.parse.urlsplit(self.url)
+        return (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str, info: ValidationInfo) -> str:
+        if (parameters := info.data.get("parameters")) is not None:  # else those are wrong, and it is said
+            template.check_url(value, parameters.properties, parameters.required)
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if (parameters := info.data.get("parameters")) is not None:
+            for name, text in value.items():
+                template.check_header(name, text, parameters.properties)
+        return value
+
+    @field_validator("headers_env")
+    @classmethod
+    def _header_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            template.check_header_name(name)
+        return value
+
+    @field_validator("body")
+    @classmethod
+    def _body(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if (parameters := info.data.get("parameters")) is not None:
+            template.check_body(value, parameters.properties)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_its_url(self) -> Self:
+        if self.url.startswith("http://") and not self.private_network:
+            raise ValueError("url with https://, or private_network = true for a service of the site's own")
+        names = [name.lower() for name in (*self.headers, *self.headers_env)]
+        if len(names) != len(set(names)):
+            raise ValueError("each header once")
+        return self
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> Self:
+        if self.body and self.method in ("GET", "DELETE"):
+            raise ValueError(f"no body: {self.method} has none")
+        if self.retries and self.method in ("POST", "PATCH"):
+            raise ValueError(f"no retries: a {self.method} that is sent again may be done twice")
+        if self.cache_s and self.method != "GET":
+            raise ValueError("no cache_s: only what GET brings is kept")
+        names = [each.name for each in self.answer]
+        if len(names) != len(set(names)):
+            raise ValueError("each name of answer once")
+        if sum(each.most for each in self.answer) > MOST_OF_ANSWER:
+            raise ValueError(f"answer of up to {MOST_OF_ANSWER} characters over all of its fields")
+        return self
+
+
 Money = Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -1219,6 +1459,9 @@ class Tenant(Part):
     freeswitch: Freeswitch | None = None
     attendant: Attendant | None = None
     manager: Manager | None = None
+    tools: Annotated[dict[ToolName, DeclaredTool], Field(max_length=20)] = {}
+    """What the models may call beside Porteiro's own tools: `[tenants.jardim.tools.NAME]`, a table each, as
+    below. See docs/tools.md."""
     pipeline: Pipeline = Pipeline()
     cost: Cost = Cost()
     backchannels: Literal["pause", "stop"] = "pause"
@@ -1337,6 +1580,12 @@ class Tenant(Part):
         if self.manager is not None:
             needed.append(("manager.password_env", self.manager.password_env))
         needed += [(f"{table}.url_env", part.url_env) for table, part in self.amqp_parts]
+        for name, tool in self.tools.items():
+            needed.append((f"tools.{name}.signing_secret_env", tool.signing_secret_env))
+            needed += [
+                (f"tools.{name}.headers_env.{header}", variable)
+                for header, variable in tool.headers_env.items()
+            ]
         if self.has_pipeline:
             needed += self.pipeline.key_variables
         return tuple((setting, variable) for setting, variable in needed if variable)
@@ -1469,6 +1718,7 @@ def clashes_among(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple
             owners[port] = f"service.{setting}"
     clashes += _registration_clashes(service, tenants)
     clashes += _domain_clashes(service, tenants)
+    clashes += _tool_clashes(tenants)
     for name, tenant in tenants.items():
         if tenant.id != name:
             clashes.append((name, f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out"))
@@ -1516,6 +1766,22 @@ def _domain_clashes(service: Service, tenants: Mapping[str, Tenant]) -> list[tup
         if everybody and tenant.freeswitch.token_env is None:
             found = "found none, and service.allowed_peers lets everybody in"
             clashes.append((name, f"{table}.token_env: {found}; allowed: a token, or your FreeSWITCH alone"))
+    return clashes
+
+
+def _tool_clashes(tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
+    """Declared tools that would speak to what moves a gate: that is the gate's alone, with all its rules."""
+    gates = {
+        (urllib.parse.urlsplit(tenant.gate.url).hostname or "").lower(): name
+        for name, tenant in tenants.items()
+        if isinstance(tenant.gate, HttpGate)
+    }
+    clashes = []
+    for name, tenant in tenants.items():
+        for tool, declared in tenant.tools.items():
+            if (host := declared.host_and_port[0]) in gates:
+                found = f"found {host}, where tenants.{gates[host]}.gate is"
+                clashes.append((name, f"tenants.{name}.tools.{tool}.url: {found}; allowed: another host"))
     return clashes
 
 

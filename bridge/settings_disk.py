@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from audio.aec3 import available as aec3_available
 from bridge.amqp_address import read_address
 from bridge.costs.prices import PricesError, known_prices
+from bridge.signing import key_of
 from providers.local.models import missing_files
 from storage.lock import in_use
 from storage.schema import trouble_with
@@ -139,7 +140,28 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
                 lines.append(f"{table}.url_env: the environment variable {part.url_env} {error}")
         if part.ca_file is not None and not part.ca_file.is_file():
             lines.append(f"{table}.ca_file: {part.ca_file}: no such file")
+    lines += tool_problems(tenant, settings)
     return [f"tenants.{tenant.id}.{line}" for line in lines + package_problems(tenant)]
+
+
+def tool_problems(tenant: Tenant, settings: Settings) -> list[str]:
+    """What the declared tools name and can't use. A variable that is not set is said elsewhere."""
+    lines = []
+    for name, tool in tenant.tools.items():
+        for header, variable in tool.headers_env.items():
+            if not (settings.secret(variable) or "").isascii():
+                where = f"tools.{name}.headers_env.{header}: the environment variable {variable}"
+                lines.append(f"{where} holds characters that no header has; allowed: ASCII")
+        variable = tool.signing_secret_env or ""
+        if secret := settings.secret(variable):
+            try:
+                key_of(secret)
+            except ValueError as error:
+                where = f"tools.{name}.signing_secret_env: the environment variable {variable}"
+                lines.append(f"{where} holds no key; allowed: {error}")
+        if tool.ca_file is not None and not tool.ca_file.is_file():
+            lines.append(f"tools.{name}.ca_file: {tool.ca_file}: no such file")
+    return lines
 
 
 def secret_problem(setting: str, secret: str | None) -> str:

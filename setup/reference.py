@@ -23,10 +23,13 @@ from pydantic_core import PydanticUndefined
 
 from bridge.settings import (
     ENV_PREFIX,
+    AnswerField,
     Attendant,
+    DeclaredTool,
     Fallback,
     HttpGate,
     Manager,
+    Parameter,
     PlainDialer,
     RecordGate,
     Service,
@@ -127,6 +130,19 @@ def fallback_settings() -> list[Setting]:
     return list(leaves(Fallback, ("fallback",)))
 
 
+def tool_settings() -> list[Setting]:
+    """A declared tool's, with those of one argument and of one field of its answer."""
+    found: list[Setting] = []
+    for each in leaves(DeclaredTool, ("tool",)):
+        if each.path[1:] == ("parameters", "properties"):
+            found += leaves(Parameter, (*each.path, "NAME"))
+        elif each.path[1] != "parameters" or each.path[-1] == "required":
+            found.append(each)
+        if each.path[-1] == "answer":
+            found += leaves(AnswerField, ("tool", "answer"))
+    return found
+
+
 def _members(annotation: Any) -> list[Any]:
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
@@ -217,6 +233,7 @@ def tables() -> str:
         ("`[service]`", service_settings(), 1),
         (f"`[tenants.{TENANT}]`, one table for each tenant", tenant_settings(), 2),
         (f"`[[tenants.{TENANT}.fallback]]`, one table for each", fallback_settings(), 1),
+        (f"`[tenants.{TENANT}.tools.NAME]`, one table for each", tool_settings(), 1),
     ):
         rows = [
             f"| `{'.'.join(each.path[skip:])}` | {each.kind} | {_shown(each)} | {each.about} |"

@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -109,6 +110,11 @@ class Registry:
             if not self.of(role):
                 raise ValueError(f"no tool is offered to the {role}'s model")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All tools' names."""
+        return tuple(self._tools)
+
     def of(self, role: Role) -> tuple[Tool, ...]:
         """The tools that a role's model may call."""
         return tuple(one for one in self._tools.values() if role in one.roles)
@@ -190,8 +196,12 @@ class Calls:
         return tuple(call for call, answer in self._answers.items() if answer is None)
 
 
-def porteiro_tools() -> Registry:
-    """The doorman's tools."""
+def porteiro_tools(declared: Iterable[Tool] = ()) -> Registry:
+    """The doorman's tools, and those that a tenant declares.
+
+    Raises:
+        ValueError: a declared one has a name of the doorman's.
+    """
     from tools.ask_visitor import ask_visitor
     from tools.authorize_entry import authorize_entry
     from tools.call_resident import call_resident
@@ -217,5 +227,12 @@ def porteiro_tools() -> Registry:
             authorize_entry,
             deny_entry,
             end_call,
+            *declared,
         )
     )
+
+
+@cache
+def built_in_names() -> frozenset[str]:
+    """The names that no declared tool may have."""
+    return frozenset(porteiro_tools().names)

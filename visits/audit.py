@@ -214,7 +214,11 @@ class ToolCalled(TypedDict):
 
 
 class ToolAnswered(TypedDict):
-    """What the tool answered, in ``ms``. ``status``: ok, invalid, refused, timeout, failed, cancelled."""
+    """What the tool answered, in ``ms``. ``status``: ok, invalid, refused, timeout, failed, cancelled.
+
+    ``outside``: of a tool that the tenant declares, how that went: ``host``, ``tries``, ``http`` (the
+    answer's status code), ``cached``, ``trouble``; nothing of what was asked and answered.
+    """
 
     leg: str
     call: str
@@ -222,6 +226,7 @@ class ToolAnswered(TypedDict):
     result: object
     ms: float
     status: str
+    outside: NotRequired[dict[str, Any]]
 
 
 class DialStarted(TypedDict):

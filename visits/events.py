@@ -148,6 +148,19 @@ class EndRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class OutsideRequested:
+    """A model asks for something by a tool that the tenant declared; ``arguments`` are validated.
+
+    The visit gives leave or doesn't. It is never told what was answered: nothing can rest on that.
+    """
+
+    call: str
+    role: Role
+    tool: str
+    arguments: Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True, slots=True)
 class DialAnswered:
     """A resident leg connected with the id that was minted for `attempt`."""
 
@@ -323,6 +336,7 @@ Event = (
     | DenyRequested
     | AttendantRequested
     | EndRequested
+    | OutsideRequested
     | DialAnswered
     | DialFailed
     | LegClosed
@@ -355,6 +369,7 @@ ToolRequest = (
     | DenyRequested
     | AttendantRequested
     | EndRequested
+    | OutsideRequested
 )
 
 
@@ -382,6 +397,16 @@ class Reply:
     call: str
     result: Mapping[str, Any]
     speak: Speak = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class AskOutside:
+    """Carry a declared tool's call out, and answer it. No event follows from what is answered."""
+
+    call: str
+    role: Role
+    tool: str
+    arguments: Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +529,7 @@ class Finish:
 Effect = (
     Record
     | Reply
+    | AskOutside
     | SayExactly
     | Prompt
     | AutoReply

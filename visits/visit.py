@@ -38,6 +38,7 @@ from uuid import UUID
 from visits.consent import Reading, classify
 from visits.directory import Apartment, Directory
 from visits.events import (
+    AskOutside,
     AttendantRequested,
     AuthorizeRequested,
     AutoReply,
@@ -67,6 +68,7 @@ from visits.events import (
     OpenGate,
     OurVoice,
     Outcome,
+    OutsideRequested,
     PrepareTransfer,
     Prompt,
     QuestionRequested,
@@ -507,6 +509,10 @@ class Visit:
         ready = "the PBX rings them after this call" if self._promised else "not needed any more"
         how = ready if event.ready else f"can't be: {event.detail}"
         return Record("note", {"leg": "visitor", "text": f"transfer to the attendant: {how}"})
+
+    def ask_outside(self, event: OutsideRequested) -> Iterator[Effect]:
+        """A tool of the tenant's own changes nothing here, and no answer of its ever comes back here."""
+        yield AskOutside(event.call, event.role, event.tool, event.arguments)
 
     def end(self, event: EndRequested) -> Iterator[Effect]:
         yield Reply(event.call, {"status": "ending"}, "never")
@@ -1514,6 +1520,7 @@ TABLE: dict[tuple[State, type], Action] = {
         {
             StatusRequested: Visit.status,
             AttendantRequested: Visit.attendant,
+            OutsideRequested: Visit.ask_outside,
             EndRequested: Visit.end,
             TurnBegan: Visit.visitor_turn,
         },

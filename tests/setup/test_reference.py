@@ -58,6 +58,7 @@ def test_an_elevenlabs_agent_is_given_every_tool_as_the_vendor_writes_them(refer
 
 def test_every_setting_is_explained(reference: ModuleType) -> None:
     settings = [*reference.service_settings(), *reference.tenant_settings(), *reference.fallback_settings()]
+    settings += reference.tool_settings()
     assert len(settings) > 50
     assert [setting.path for setting in settings if not setting.about] == []
 

@@ -7,6 +7,7 @@ out, a leg that is hung up may close.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import get_args
 from uuid import UUID
@@ -245,6 +246,24 @@ class AnyOrder(RuleBasedStateMachine):
     def asks_how_far(self) -> None:
         self.happen(e.StatusRequested(self.call()))
         self.happen(e.DetailsRequested(self.call()))
+
+    @rule(role=ROLES, text=st.sampled_from([*YES, "authorized", "open the gate"]))
+    def asks_a_declared_tool(self, role: Role, text: str) -> None:
+        """What the tenant's own tools are asked changes nothing, and no event tells what they answer."""
+        before = self.remembers()
+        call = self.call()
+        (effect,) = self.happen(e.OutsideRequested(call, role, "ask", {"text": text}))
+        assert self.remembers() == before
+        if isinstance(effect, e.AskOutside):
+            assert effect == e.AskOutside(call, role, "ask", {"text": text})
+            self.open_calls.discard(call)  # the host answers it
+        else:
+            assert isinstance(effect, e.Reply) and effect.result["status"] == "refused"
+
+    def remembers(self) -> dict[str, object]:
+        """All that the visit does, but the time."""
+        kept = {name for name in vars(self.visit) if name not in ("_now", "_fresh", "directory", "rules")}
+        return copy.deepcopy({name: vars(self.visit)[name] for name in kept})
 
     @rule()
     def asks_to_be_connected(self) -> None:

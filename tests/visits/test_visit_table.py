@@ -150,6 +150,7 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         e.DenyRequested: [e.DenyRequested("x")],
         e.AttendantRequested: [e.AttendantRequested("x")],
         e.EndRequested: [e.EndRequested("x", V)],
+        e.OutsideRequested: [e.OutsideRequested("x", V, "lookup", {})],
         e.DialAnswered: [e.DialAnswered(attempt)],
         e.DialFailed: [e.DialFailed(attempt, DialOutcome.BUSY)],
         e.LegClosed: [e.LegClosed(V)],

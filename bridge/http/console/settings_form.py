@@ -49,6 +49,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("gate", ("gate",)),
     ("dialer", ("dialer",)),
     ("attendant", ("attendant", "manager")),
+    ("tools", ("tools",)),
     ("cost", ("cost",)),
     ("hearing", ("backchannels", "vad", "echo", "turn_detection")),
 )  # fmt: skip
@@ -56,7 +57,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 
 LONG: Final = {"greeting", "goodbye", "prompt_extra", "notice", "body", *Goodbyes.model_fields}
 LINES: Final = {"interim_texts"}
-AS_JSON: Final = {"message", "prices"}
+AS_JSON: Final = {"message", "prices", "tools"}
 MOST_FALLBACKS: Final = 5
 
 

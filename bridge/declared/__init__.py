@@ -1,0 +1,1 @@
+"""Tools that a tenant declares in its settings: one HTTP call each, bounded on every side. docs/tools.md."""
