@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bridge.endpoints.audiosocket import AudioSocketServer, Refusal
-from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.audiosocket import AudioSocketServer
+from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.settings import Tenant
 
 DoorRole = Literal["visitor", "resident"]

@@ -24,8 +24,7 @@ from bridge.costs.prices import Prices, PricesError, known_prices
 from bridge.declared.calls import build_outside, registry_of
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.endpoints.intake import Intake
 from bridge.gates.build import build_gate
 from bridge.host import VisitHost

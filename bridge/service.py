@@ -37,13 +37,8 @@ from bridge.endpoints.asterisk_websocket_server import (
 from bridge.endpoints.audio_stream import AudioStreamEndpoint, stream_limits
 from bridge.endpoints.audio_stream_control import StreamForm
 from bridge.endpoints.audio_stream_server import PREFIX, AudioStreamServer, Domain, IncomingStream
-from bridge.endpoints.audiosocket import (
-    AudioSocketEndpoint,
-    AudioSocketLimits,
-    AudioSocketServer,
-    Refusal,
-)
-from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketLimits, AudioSocketServer
+from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.endpoints.stream_ticket import HOLDS_S, ticket
 from bridge.endpoints.web import NotTakenError, Origin, WebCall, WebLine, connect
 from bridge.endpoints.websocket_connection import tls_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from websockets.client import ClientProtocol
@@ -42,8 +42,7 @@ from bridge.endpoints.asterisk_websocket_media import (
     Downstream,
     pcm_of,
 )
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import FRAME_RATE, ClosedKind, LegSink
+from bridge.endpoints.base import LegSink, Refusal
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, ControlError
 from bridge.endpoints.intake import Intake
 from bridge.endpoints.websocket_connection import WebsocketConnection, WebsocketLimits
@@ -77,7 +76,6 @@ class AsteriskWebsocketEndpoint(WebsocketConnection):
         self._accept = accept
         self._down: Downstream | None = None
         self._form: Form | None = None
-        self._early: list[bytes] = []
         self._channel_errors = 0
         self._channel_error = ""
         self.start: MediaStart | None = None
@@ -90,29 +88,7 @@ class AsteriskWebsocketEndpoint(WebsocketConnection):
             raise RuntimeError("no call has been named yet")
         return self._call_id
 
-    @property
-    def frames_sent(self) -> int:
-        """Frames that :meth:`play` wrote."""
-        return self._down.frames_sent if self._down else 0
-
-    @property
-    def frames_dropped(self) -> int:
-        """Frames that :meth:`play` let go: the peer did not read, or would have played them too late."""
-        return self._reader.unread + (self._down.frames_dropped if self._down else 0)
-
     # ---- Down ------------------------------------------------------------------------------------------
-
-    def _messages(self, frame: bytes) -> Sequence[bytes | str] | None:
-        return self._down.play(frame, self._loop.time()) if self._down is not None else None
-
-    def flush(self) -> int:
-        """Take back what Asterisk has not played yet; see :class:`bridge.endpoints.base.TakesBack`."""
-        if self._ended is not None or self._down is None:
-            return 0
-        commands, unheard_s = self._down.flush(self._loop.time())
-        for each in commands:
-            self._say(each)
-        return round(unheard_s * FRAME_RATE)
 
     def hang_up(self) -> None:
         """End the call behind everything played; see :meth:`bridge.endpoints.base.Endpoint.hang_up`."""
@@ -134,13 +110,7 @@ class AsteriskWebsocketEndpoint(WebsocketConnection):
 
     def _binary(self, message: bytes) -> None:
         if self._down is None or self._sink is None:
-            self._early.append(message)
-            if not self._counted(LEAST_FRAME_S):
-                return
-            if sum(map(len, self._early)) > self._limits.early_bytes:
-                raise ControlError(
-                    f"over {self._limits.early_bytes} bytes of audio before MEDIA_START", "less"
-                )
+            self._keep(message, "MEDIA_START")
             return
         form = self._down.format
         if self._counted(max(LEAST_FRAME_S, len(message) / (form.rate * form.sample_bytes))) and message:
@@ -189,22 +159,14 @@ class AsteriskWebsocketEndpoint(WebsocketConnection):
         self._down = Downstream(start, form)
         if self._call_id is None:
             self._call_id = _call_of(start)
-        answer: LegSink | Refusal | None = Refusal("nobody takes calls here")
-        if self._accept is not None:
-            answer = self._guarded(self._accept, self)
-        if isinstance(answer, Refusal):
-            self._end("refused", answer.reason)
-        elif answer is not None:
-            self._sink = answer
-            self._seated()
-            if not self.ended:  # the leg may hang up while it is being made
-                self._say(command(form, Command.ANSWER))
-                self._arm(self._limits.idle_s, self._idle_check)
-                early, self._early = self._early, []
-                for message in early:
-                    if not self.ended:
-                        self._guarded(answer.audio_in, pcm_of(self._down.format, message), self._rate)
-                self._read_with_the_tick()
+        if self._offer(self._accept):
+            assert self._sink is not None
+            self._say(command(form, Command.ANSWER))
+            early, self._early = self._early, []
+            for message in early:
+                if not self.ended:
+                    self._guarded(self._sink.audio_in, pcm_of(self._down.format, message), self._rate)
+            self._read_with_the_tick()
 
     @property
     def _rate(self) -> int:
@@ -221,10 +183,6 @@ class AsteriskWebsocketEndpoint(WebsocketConnection):
         )
 
     # ---- The end ---------------------------------------------------------------------------------------
-
-    def _mark(self, kind: ClosedKind, detail: str) -> None:
-        super()._mark(kind, detail)
-        self._early.clear()
 
     def _particulars(self) -> Mapping[str, object]:
         return {

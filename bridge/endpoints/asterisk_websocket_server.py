@@ -54,7 +54,8 @@ class IncomingEndpoint(IncomingConnection, AsteriskWebsocketEndpoint):
     def __init__(self, server: AsteriskWebsocketServer, state: State = State.CONNECTING) -> None:
         wire = ServerProtocol(max_size=MAX_MESSAGE_BYTES, state=state)
         AsteriskWebsocketEndpoint.__init__(self, wire, None, server.limits, server.intake)
-        self._at(server, wire)
+        self._at(server)
+        self._serving = wire
         self._server = server
 
     def _opening(self, event: Request | Response) -> None:

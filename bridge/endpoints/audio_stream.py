@@ -7,7 +7,7 @@ who may. The framing, and what a peer may do: ``websocket_connection.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from websockets.server import ServerProtocol
@@ -25,12 +25,10 @@ from bridge.endpoints.audio_stream_media import (
     FRAME_S,
     MAX_MEDIA_BYTES,
     Downstream,
-    Player,
     RateGuard,
     caller_of,
 )
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import FRAME_RATE, ClosedKind, LegSink
+from bridge.endpoints.base import LegSink, Refusal
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S
 from bridge.endpoints.websocket_connection import IncomingConnection, WebsocketLimits, WebsocketServer
 
@@ -58,10 +56,10 @@ class AudioStreamEndpoint(IncomingConnection):
 
     def __init__(self, server: WebsocketServer, wire: ServerProtocol) -> None:
         super().__init__(wire, server.limits, server.intake)
-        self._at(server, wire)
+        self._at(server)
+        self._serving = wire
         self._accept: Accept | None = None
-        self._player: Player | None = None
-        self._early: list[bytes] = []
+        self._down: Downstream | None = None
         self._rates: RateGuard | None = None
         self.form = StreamForm()
         """As the site has set it; with the metadata's say from then on."""
@@ -80,44 +78,19 @@ class AudioStreamEndpoint(IncomingConnection):
         """How our audio goes back. Where nothing says it, as the open forks of mod_audio_stream take it."""
         return "base64" if self.form.playback == "auto" else self.form.playback
 
-    @property
-    def frames_sent(self) -> int:
-        """Frames that :meth:`play` wrote."""
-        return self._player.frames_sent if self._player else 0
-
-    @property
-    def frames_dropped(self) -> int:
-        """Frames that :meth:`play` let go: the peer did not read, or would have played them too late."""
-        return self._reader.unread + (self._player.frames_dropped if self._player else 0)
-
     # ---- Down ------------------------------------------------------------------------------------------
-
-    def _messages(self, frame: bytes) -> Sequence[bytes | str] | None:
-        return self._player.play(frame, self._loop.time()) if self._player is not None else None
-
-    def flush(self) -> int:
-        """Take back what has not been played yet; see :class:`bridge.endpoints.base.TakesBack`.
-
-        Where the module drops nothing, what it holds is heard: only what waits here is taken back.
-        """
-        if self._ended is not None or self._player is None:
-            return 0
-        messages, unheard_s = self._player.flush(self._loop.time())
-        for each in messages:
-            self._say(each)
-        return round(unheard_s * FRAME_RATE)
 
     def hang_up(self) -> None:
         """End the call behind everything played; see :meth:`bridge.endpoints.base.Endpoint.hang_up`."""
         if self._ended is not None:
             return
         self._mark("local", "hung up by us")
-        if self._sink is None or self._player is None:
+        if self._sink is None or self._down is None:
             self._say_goodbye()
             return
-        for message in self._player.rest():
+        for message in self._down.rest():
             self._say(message)
-        left_s = (self._player.held(self._loop.time()) + 1) * FRAME_S
+        left_s = (self._down.held(self._loop.time()) + 1) * FRAME_S
         self._arm(min(left_s, self._limits.goodbye_s), self._say_goodbye)
 
     # ---- Messages --------------------------------------------------------------------------------------
@@ -135,7 +108,7 @@ class AudioStreamEndpoint(IncomingConnection):
 
     def _binary(self, message: bytes) -> None:
         if self._sink is None:
-            self._keep(message)
+            self._wait(message)
             return
         pcm = caller_of(self.form, message)
         seconds = self.form.seconds(len(message))
@@ -146,15 +119,11 @@ class AudioStreamEndpoint(IncomingConnection):
         if pcm:
             self._guarded(self._sink.audio_in, pcm, self.form.rate)
 
-    def _keep(self, message: bytes) -> None:
+    def _wait(self, message: bytes) -> None:
         """Audio before the metadata; there may be none to come."""
-        if not self._counted(LEAST_FRAME_S):
-            return
-        if not self._early:
+        first = not self._early
+        if self._keep(message, "the metadata") and first:
             self._arm(METADATA_S, self._begin_without)
-        self._early.append(message)
-        if sum(map(len, self._early)) > self._limits.early_bytes:
-            raise ControlError(f"over {self._limits.early_bytes} bytes of audio before the metadata", "less")
 
     def _begin_without(self) -> None:
         if not self.ended:
@@ -164,23 +133,17 @@ class AudioStreamEndpoint(IncomingConnection):
         """The call is there: ask whether it is taken, and by whom."""
         self.metadata = metadata
         self.form = metadata.form
-        answer: LegSink | Refusal | None = Refusal("nobody takes calls here")
-        if self._accept is not None:
-            answer = self._guarded(self._accept, self)
-        if isinstance(answer, Refusal):
-            self._end("refused", answer.reason)
-        elif answer is not None:
-            self._sink = answer
-            self._player = Downstream(self.form, self.playback)
-            self._rates = RateGuard(self.form)
-            self._seated()
-            if not self.ended:  # the leg may hang up while it is being made
-                self._arm(self._limits.idle_s, self._idle_check)
-                early, self._early = self._early, []
-                for message in early:
-                    if not self.ended:
-                        self._heard_early(message)
-                self._read_with_the_tick()
+        if self._offer(self._accept):
+            early, self._early = self._early, []
+            for message in early:
+                if not self.ended:
+                    self._heard_early(message)
+            self._read_with_the_tick()
+
+    def _seated(self) -> None:
+        self._down = Downstream(self.form, self.playback)
+        self._rates = RateGuard(self.form)
+        super()._seated()
 
     def _heard_early(self, message: bytes) -> None:
         assert self._sink is not None
@@ -199,10 +162,6 @@ class AudioStreamEndpoint(IncomingConnection):
             f"found {self.bytes_received} bytes and neither metadata nor audio; "
             f"allowed are {self._limits.handshake_s:g} s",
         )
-
-    def _mark(self, kind: ClosedKind, detail: str) -> None:
-        super()._mark(kind, detail)
-        self._early.clear()
 
     def _particulars(self) -> Mapping[str, object]:
         return {"playback": self.playback, "rate": self.form.rate, "channels": self.form.channels}

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -142,30 +141,6 @@ class RateGuard:
 # --------------------------------------------------------------------------------------------------------
 # Down
 # --------------------------------------------------------------------------------------------------------
-
-
-class Player(Protocol):
-    """Who plays: takes the leg's frames, and knows how much of them was heard."""
-
-    @property
-    def frames_sent(self) -> int:
-        """Frames of the leg that went out, or wait for the next tick."""
-
-    @property
-    def frames_dropped(self) -> int:
-        """Frames of the leg that were let go: too many were before them."""
-
-    def held(self, now: float) -> float:
-        """Frames that went out and have not been heard yet."""
-
-    def play(self, pcm: bytes, now: float) -> list[bytes | str]:
-        """Take one frame of the leg's; the messages for the module."""
-
-    def rest(self) -> list[bytes | str]:
-        """The messages that carry all that waits here, where no further frame will come."""
-
-    def flush(self, now: float) -> tuple[list[bytes | str], float]:
-        """Fall silent: the messages that bring it about, and how many seconds nobody will hear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +285,6 @@ class Downstream:
 __all__ = [
     "MAX_MEDIA_BYTES",
     "Downstream",
-    "Player",
     "RateGuard",
     "caller_of",
 ]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from bridge.endpoints.allow_list import AllowList, Network
+from bridge.endpoints.allow_list import Network
 from bridge.endpoints.audiosocket_frames import (
     HANGUP,
     SLIN8_HEADER,
@@ -30,15 +30,10 @@ from bridge.endpoints.audiosocket_frames import (
     Key,
     PeerError,
 )
-from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE, ClosedKind, LegSink
-from bridge.endpoints.connection import Connection
+from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE, ClosedKind, LegSink, Refusal
 from bridge.endpoints.flow import KEY_S, LEAST_FRAME_S, FloodGuard, SlowReaderGuard
 from bridge.endpoints.intake import Intake
-from bridge.endpoints.listening import BACKLOG, open_listeners
-from bridge.endpoints.roster import Roster
-from bridge.log import get_logger
-
-_log = get_logger("audiosocket")
+from bridge.endpoints.server import CallServer, Incoming, PeerLimits
 
 REOPEN_PAUSES_S = (0.0, 0.01, 0.05, 0.2, 0.5)
 READ_BYTES = 8 * 1024
@@ -47,49 +42,14 @@ waiting: at most 2,000 of the smallest frames, about 2 ms."""
 
 
 @dataclass(frozen=True, slots=True)
-class AudioSocketLimits:
+class AudioSocketLimits(PeerLimits):
     """What a peer may do, before and during its call. All are security limits."""
 
     handshake_s: float = 2.0
     """From the connection to its UUID frame."""
 
-    idle_s: float = 30.0
-    """Without a byte. Asterisk may send nothing while a call is on hold."""
 
-    waiting: int = 64
-    """Connections without a call (no UUID yet, or refused and not yet gone) that are left to their deadline.
-    With more, the oldest of the address that has most of them give way: silence cannot keep a caller out."""
-
-    spared_s: float = 0.5
-    """For so long a new connection need not give way: a PBX says within milliseconds which call it is …"""
-
-    crowd: int = 2 * BACKLOG
-    """… up to so many without a call in all. What one turn of the event loop accepts is read in the next."""
-
-    flood_factor: float = 3.0
-    """Audio may come this many times faster than real time …"""
-
-    flood_window_s: float = 4.0
-    """… over this long. A network that stalled delivers what it held at once: 12 s of it, by default."""
-
-    write_buffer_bytes: int = 10 * (FRAME_BYTES + 3)
-    """Above this much unsent, frames are dropped and counted (beside the kernel's buffer)."""
-
-    slow_reader_s: float = 4.0
-    """Of frames dropped, net of those that went out: then the call ends."""
-
-    linger_s: float = 1.0
-    """How long a peer has to close after our hang-up frame; then we do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The call is not taken. ``reason`` goes to the log only: AudioSocket can't carry it."""
-
-    reason: str
-
-
-class AudioSocketEndpoint(Connection):
+class AudioSocketEndpoint(Incoming):
     """One connection of a PBX; an :class:`~bridge.endpoints.base.Endpoint` once its UUID came."""
 
     kind = "audiosocket"
@@ -103,6 +63,7 @@ class AudioSocketEndpoint(Connection):
             idle_s=self._limits.idle_s,
             intake=server.intake,
         )
+        self._at(server)
         self._parser = FrameParser()
         self._flood = FloodGuard(self._limits.flood_factor, self._limits.flood_window_s)
         self._reader = SlowReaderGuard(self._limits.slow_reader_s)
@@ -150,14 +111,6 @@ class AudioSocketEndpoint(Connection):
 
     # ---- Up --------------------------------------------------------------------------------------------
 
-    def _connected(self) -> bool:
-        if self._server.allowed.admits(self.host):
-            self._server.roster.arrived(self)
-            return True
-        self._mark("refused", f"found the address {self.host}; allowed are {self._server.allowed}")
-        self._abort()
-        return False
-
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
         self.bytes_received += nbytes
@@ -196,7 +149,7 @@ class AudioSocketEndpoint(Connection):
             self._mark("network_error", f"the connection broke: {exc or 'closed by the event loop'}")
         self._disarm()
         self._report()
-        self._server.roster.left(self)
+        self._left()
 
     def _take(self, frames: Sequence[Frame]) -> bool:
         """Hand frames on; False once the call is over."""
@@ -228,17 +181,10 @@ class AudioSocketEndpoint(Connection):
     def _identified(self, call_id: UUID) -> None:
         """The UUID came: ask whether the call is taken, and by whom."""
         self._call_id = call_id
-        answer: LegSink | Refusal | None = Refusal("the service is stopping")
-        if not self._server.draining:
-            answer = self._guarded(self._server.accept, self)
-        if isinstance(answer, Refusal):
-            self._end("refused", answer.reason)
-        elif answer is not None:
-            self._sink = answer
-            self._server.roster.seated(self)
-            if not self.ended:  # the leg may hang up while it is being made
-                self._arm(self._limits.idle_s, self._idle_check)
-                self._read_with_the_tick()
+        if self._server.draining:
+            self._end("refused", "the service is stopping")
+        elif self._offer(self._server.accept):
+            self._read_with_the_tick()
 
     # ---- Guards ----------------------------------------------------------------------------------------
 
@@ -255,12 +201,6 @@ class AudioSocketEndpoint(Connection):
             f"found {self.bytes_received} bytes and no UUID frame; "
             f"allowed are {self._limits.handshake_s:g} s",
         )
-
-    def give_way(self) -> None:
-        """Leave, for a newer connection: this one has no call, and is the oldest where most come from."""
-        most = self._limits.waiting
-        self._end("refused", f"found more than {most} connections without a call; allowed are {most}")
-        self._abort()
 
     # ---- The end ---------------------------------------------------------------------------------------
 
@@ -296,7 +236,7 @@ Accept = Callable[[AudioSocketEndpoint], LegSink | Refusal | None]
 None: somebody else has taken the connection over, and this endpoint is over."""
 
 
-class AudioSocketServer:
+class AudioSocketServer(CallServer):
     """Listens for AudioSocket on one port of some addresses, and hands each call to ``accept``.
 
     Args:
@@ -312,6 +252,9 @@ class AudioSocketServer:
         endpoint: makes what carries a connection.
     """
 
+    kind = "audiosocket"
+    stop_late = "audiosocket.stop_late"
+
     def __init__(
         self,
         hosts: Sequence[str],
@@ -323,53 +266,14 @@ class AudioSocketServer:
         intake: Intake | None = None,
         endpoint: Callable[[AudioSocketServer], AudioSocketEndpoint] = AudioSocketEndpoint,
     ) -> None:
-        self.intake = intake
+        super().__init__(hosts, port, allowed=allowed, limits=limits or AudioSocketLimits(), intake=intake)
         self._endpoint = endpoint
-        self.hosts = tuple(hosts)
-        self.port = port
-        self.allowed = AllowList(allowed)
         self.accept = accept
-        self.limits = limits or AudioSocketLimits()
         self.draining = False
-        self._servers: list[asyncio.Server] = []
-        self.roster: Roster[AudioSocketEndpoint] = Roster(
-            self.limits.waiting, crowd=self.limits.crowd, spared_s=self.limits.spared_s
-        )
-        """Kept by the endpoints: each says when it arrives, has a call, and leaves."""
-        self._ports: dict[str, int] = {}
 
-    @property
-    def ports(self) -> Mapping[str, int]:
-        """The port of each address that is listened on; all the same."""
-        return self._ports
-
-    @property
-    def calls(self) -> int:
-        """Connections that carry a call."""
-        return self.roster.calls
-
-    @property
-    def waiting(self) -> int:
-        """Connections that carry none: no UUID yet, or refused and not yet gone."""
-        return self.roster.waiting
-
-    async def start(self) -> None:
-        """Listen.
-
-        A machine without IPv6 is no error where ``::`` or ``::1`` stands beside an IPv4 address: one warning.
-
-        Raises:
-            OSError: an address can't be listened on; its text names the address and the port.
-        """
-        loop = asyncio.get_running_loop()
-        sockets = await open_listeners(self.hosts, self.port)
-        self.port = sockets[0].getsockname()[1]
-        for listener in sockets:
-            self._servers.append(
-                await loop.create_server(lambda: self._endpoint(self), sock=listener, backlog=BACKLOG)
-            )
-            address = listener.getsockname()
-            self._ports[address[0]] = address[1]
+    def make(self) -> AudioSocketEndpoint:
+        """What carries a new connection."""
+        return self._endpoint(self)
 
     async def reopen(self) -> None:
         """Close the port and listen on it again; the calls that run go on.
@@ -390,17 +294,4 @@ class AudioSocketServer:
     def stop_accepting(self) -> None:
         """Take no new call; those that run go on."""
         self.draining = True
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-
-    async def stop(self) -> None:
-        """Hang up every call in order, and return once all are gone; bounded by the linger and a second."""
-        self.stop_accepting()
-        for endpoint in self.roster.everyone():
-            endpoint.hang_up()
-        try:
-            async with asyncio.timeout(self.limits.linger_s + 1):
-                await self.roster.emptied()
-        except TimeoutError:
-            _log.error("audiosocket.stop_late", port=self.port, calls=self.calls, waiting=self.waiting)
+        super().stop_accepting()

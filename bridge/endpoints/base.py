@@ -47,6 +47,13 @@ class EndpointClosed:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The call is not taken. ``reason`` goes to the log, and to the peer where its protocol can carry it."""
+
+    reason: str
+
+
 class Endpoint(Protocol):
     """One call, as the PBX carries it."""
 

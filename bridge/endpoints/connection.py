@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
-from bridge.endpoints.base import ClosedKind, EndpointClosed, KnowsIds, LegSink
+from bridge.endpoints.base import ClosedKind, EndpointClosed, KnowsIds, LegSink, Refusal
 from bridge.endpoints.intake import READS, Intake, read_into
 from bridge.log import get_logger
 
@@ -73,6 +73,10 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Frames that were let go."""
 
     @abstractmethod
+    def hang_up(self) -> None:
+        """End the call in order; see :meth:`bridge.endpoints.base.Endpoint.hang_up`."""
+
+    @abstractmethod
     def _connected(self) -> bool:
         """The socket is there; False where it was turned away."""
 
@@ -87,6 +91,12 @@ class Connection(asyncio.BufferedProtocol, ABC):
     @abstractmethod
     def _particulars(self) -> Mapping[str, object]:
         """What the closing line says beyond what every connection's says."""
+
+    def _seated(self) -> None:
+        """A leg took the call."""
+
+    def _left(self) -> None:
+        """The socket is gone and everything is told."""
 
     # ---- The socket ------------------------------------------------------------------------------------
 
@@ -156,6 +166,21 @@ class Connection(asyncio.BufferedProtocol, ABC):
             self._transport.abort()
 
     # ---- The leg ---------------------------------------------------------------------------------------
+
+    def _offer(self, accept: Callable[[Any], LegSink | Refusal | None] | None) -> bool:
+        """The call is there: ask whether it is taken, and by whom. True where a leg has it now."""
+        answer: LegSink | Refusal | None = Refusal("nobody takes calls here")
+        if accept is not None:
+            answer = self._guarded(accept, self)
+        if isinstance(answer, Refusal):
+            self._end("refused", answer.reason)
+        elif answer is not None:
+            self._sink = answer
+            self._seated()
+            if not self.ended:  # the leg may hang up while it is being made
+                self._arm(self._idle_s, self._idle_check)
+                return True
+        return False
 
     def _guarded(self, call: Callable[..., Any], *arguments: object) -> Any:
         """Call into the leg; None where it raised. That ends this call; the others must not even notice."""

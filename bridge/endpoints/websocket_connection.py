@@ -9,13 +9,13 @@ Whatever a peer does ends its own call, with one log line, and no other call not
 
 from __future__ import annotations
 
-import asyncio
 import http
 import ssl
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
@@ -23,14 +23,11 @@ from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from bridge.endpoints.allow_list import AllowList, Network
-from bridge.endpoints.base import FRAME_BYTES, ClosedKind
+from bridge.endpoints.base import FRAME_BYTES, FRAME_RATE, ClosedKind
 from bridge.endpoints.connection import Connection
 from bridge.endpoints.flow import LEAST_FRAME_S, ControlError, FloodGuard, SlowReaderGuard
 from bridge.endpoints.intake import Intake
-from bridge.endpoints.listening import BACKLOG, open_listeners
-from bridge.endpoints.roster import Roster
-from bridge.log import get_logger
+from bridge.endpoints.server import CallServer, Incoming, PeerLimits
 
 READ_BYTES = 4 * 1024
 """Read in one turn of the event loop from one connection: at most 700 of the smallest frames."""
@@ -48,11 +45,8 @@ _CLOSE_CODES: dict[ClosedKind, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class WebsocketLimits:
+class WebsocketLimits(PeerLimits):
     """What a peer may do, before and during its call. All are security limits."""
-
-    handshake_s: float = 5.0
-    """From the connection until the peer has said which call it is."""
 
     handshake_bytes: int = 16 * 1024
     """Of the HTTP request or answer."""
@@ -60,36 +54,34 @@ class WebsocketLimits:
     early_bytes: int = 65_500
     """Of audio that came before the peer said what it is: kept until then."""
 
-    idle_s: float = 30.0
-    """Without a byte. A PBX may send nothing while a call is on hold."""
-
-    waiting: int = 64
-    """Connections without a call that are left to their deadline.
-    With more, the oldest of the address that has most of them give way: silence cannot keep a caller out."""
-
-    spared_s: float = 0.5
-    """For so long a new connection need not give way: a PBX says within milliseconds which call it is …"""
-
-    crowd: int = 2 * BACKLOG
-    """… up to so many without a call in all. What one turn of the event loop accepts is read in the next."""
-
-    flood_factor: float = 3.0
-    """Audio may come this many times faster than real time …"""
-
-    flood_window_s: float = 4.0
-    """… over this long. A network that stalled delivers what it held at once: 12 s of it, by default."""
-
     write_buffer_bytes: int = 10 * 700
-    """Above this much unsent, frames are dropped and counted (beside the kernel's buffer)."""
-
-    slow_reader_s: float = 4.0
-    """Of frames dropped, net of those that went out: then the call ends."""
+    """As of every peer; these frames are larger."""
 
     goodbye_s: float = 0.5
     """How long the last of what was played may take to be heard before we hang up."""
 
-    linger_s: float = 1.0
-    """How long a peer has to close after our close frame; then we do."""
+    @property
+    def farewell_s(self) -> float:
+        """How long the end of a call that we hang up may take."""
+        return self.goodbye_s + self.linger_s
+
+
+class Player(Protocol):
+    """Who plays: takes the leg's frames, and knows how much of them was heard."""
+
+    @property
+    def frames_sent(self) -> int:
+        """Frames of the leg that went out, or wait for the next tick."""
+
+    @property
+    def frames_dropped(self) -> int:
+        """Frames of the leg that were let go: too many were before them."""
+
+    def play(self, pcm: bytes, now: float) -> Sequence[bytes | str]:
+        """Take one frame of the leg's; the messages for the peer."""
+
+    def flush(self, now: float) -> tuple[Sequence[bytes | str], float]:
+        """Fall silent: the messages that bring it about, and how many seconds nobody will hear."""
 
 
 class WebsocketConnection(Connection):
@@ -107,6 +99,10 @@ class WebsocketConnection(Connection):
         self._message = bytearray()
         self._flood = FloodGuard(limits.flood_factor, limits.flood_window_s)
         self._reader = SlowReaderGuard(limits.slow_reader_s)
+        self._down: Player | None = None
+        """Once the peer has said what it takes."""
+        self._early: list[bytes] = []
+        """Audio that came before that."""
 
     # ---- The subclass's --------------------------------------------------------------------------------
 
@@ -122,14 +118,6 @@ class WebsocketConnection(Connection):
     def _binary(self, message: bytes) -> None:
         """A whole binary message, while the call runs."""
 
-    @abstractmethod
-    def _messages(self, frame: bytes) -> Sequence[bytes | str] | None:
-        """What goes out for a frame of the leg's; None: there is no call yet."""
-
-    @abstractmethod
-    def hang_up(self) -> None:
-        """End the call behind everything played; see :meth:`bridge.endpoints.base.Endpoint.hang_up`."""
-
     def _farewell(self) -> bytes:
         """A text message before the close frame of a call that we hung up; empty: none."""
         return b""
@@ -138,13 +126,17 @@ class WebsocketConnection(Connection):
         """The socket is there; False where it was turned away."""
         return True
 
-    def _seated(self) -> None:
-        """A leg took the call."""
-
-    def _left(self) -> None:
-        """The socket is gone and everything is told."""
-
     # ---- Down ------------------------------------------------------------------------------------------
+
+    @property
+    def frames_sent(self) -> int:
+        """Frames that :meth:`play` wrote."""
+        return self._down.frames_sent if self._down else 0
+
+    @property
+    def frames_dropped(self) -> int:
+        """Frames that :meth:`play` let go: the peer did not read, or would have played them too late."""
+        return self._reader.unread + (self._down.frames_dropped if self._down else 0)
 
     def play(self, frame: bytes) -> None:
         """Send 20 ms of 8 kHz audio; see :meth:`bridge.endpoints.base.Endpoint.play`."""
@@ -153,15 +145,23 @@ class WebsocketConnection(Connection):
         if self._ended is not None or self._transport is None:
             return
         if self._transport.get_write_buffer_size() <= self._limits.write_buffer_bytes:
-            messages = self._messages(frame)
-            if messages is None:
+            if self._down is None:
                 return
-            for message in messages:
+            for message in self._down.play(frame, self._loop.time()):
                 self._say(message)
             self._reader.sent()
         elif not self._reader.forgives():
             self._mark("slow_reader", self._reader.complaint)
             self._abort()
+
+    def flush(self) -> int:
+        """Take back what has not been played yet; see :class:`bridge.endpoints.base.TakesBack`."""
+        if self._ended is not None or self._down is None:
+            return 0
+        messages, unheard_s = self._down.flush(self._loop.time())
+        for each in messages:
+            self._say(each)
+        return round(unheard_s * FRAME_RATE)
 
     def _say(self, message: bytes | str) -> None:
         """Send one message, where the connection still takes one."""
@@ -258,6 +258,15 @@ class WebsocketConnection(Connection):
         except ControlError as error:
             self._end("protocol_error", str(error))
 
+    def _keep(self, message: bytes, what: str) -> bool:
+        """Keep audio that came before ``what``; False where this ended the call."""
+        if not self._counted(LEAST_FRAME_S):
+            return False
+        self._early.append(message)
+        if sum(map(len, self._early)) > self._limits.early_bytes:
+            raise ControlError(f"over {self._limits.early_bytes} bytes of audio before {what}", "less")
+        return True
+
     def _counted(self, seconds: float) -> bool:
         """Count ``seconds`` of audio against real time; False where this ended the call."""
         if self._flood.takes(seconds, self._last_byte):
@@ -266,6 +275,10 @@ class WebsocketConnection(Connection):
         return False
 
     # ---- The end ---------------------------------------------------------------------------------------
+
+    def _mark(self, kind: ClosedKind, detail: str) -> None:
+        super()._mark(kind, detail)
+        self._early.clear()
 
     def _end(self, kind: ClosedKind, detail: str) -> None:
         """End the call: in order where it was one, at once where there is no connection yet, or too much."""
@@ -299,21 +312,11 @@ def _reason(detail: str) -> str:
 # --------------------------------------------------------------------------------------------------------
 
 
-class IncomingConnection(WebsocketConnection):
-    """A connection that a PBX made; it is in its server's roster from the first moment to the last."""
+class IncomingConnection(Incoming, WebsocketConnection):
+    """A connection that a PBX made."""
 
-    def _at(self, server: WebsocketServer, wire: ServerProtocol) -> None:
-        """Say whose it is. Before it is connected."""
-        self._port = server
-        self._serving = wire
-
-    def _connected(self) -> bool:
-        if self._port.allowed.admits(self.host):
-            self._port.roster.arrived(self)
-            return True
-        self._mark("refused", f"found the address {self.host}; allowed are {self._port.allowed}")
-        self._abort()
-        return False
+    _serving: ServerProtocol
+    """The framing; the server's side of it."""
 
     def _answer(self, request: Request) -> None:
         """Make a WebSocket of the connection."""
@@ -326,109 +329,12 @@ class IncomingConnection(WebsocketConnection):
             return
         self._serving.send_response(response)
 
-    def _seated(self) -> None:
-        self._port.roster.seated(self)
 
-    def _left(self) -> None:
-        self._port.roster.left(self)
+class WebsocketServer(CallServer):
+    """Listens on one port of some addresses; with TLS for ``wss``."""
 
-    def give_way(self) -> None:
-        """Leave, for a newer connection: this one has no call, and is the oldest where most come from."""
-        most = self._limits.waiting
-        self._mark("refused", f"found more than {most} connections without a call; allowed are {most}")
-        self._abort()
-
-
-class WebsocketServer(ABC):
-    """Listens on one port of some addresses.
-
-    Args:
-        hosts: addresses or names. IPv4 and IPv6 may be mixed; ``::`` on its own takes IPv4 as well.
-        port: 0 takes a port that is free on all of them; :attr:`port` then says which.
-        allowed: the networks that may connect, as an :class:`~bridge.endpoints.allow_list.AllowList` reads
-            them.
-        limits: what a peer may do.
-        tls: for ``wss``; None: ``ws``.
-        intake: reads the sockets of calls; whoever gives one runs it at each tick. None: the event loop.
-    """
-
-    kind: str
-    """Names the log's room."""
-
-    def __init__(
-        self,
-        hosts: Sequence[str],
-        port: int,
-        *,
-        allowed: Sequence[Network],
-        limits: WebsocketLimits,
-        tls: ssl.SSLContext | None = None,
-        intake: Intake | None = None,
-    ) -> None:
-        self.intake = intake
-        self.hosts = tuple(hosts)
-        self.port = port
-        self.allowed = AllowList(allowed)
-        self.limits = limits
-        self._tls = tls
-        self._servers: list[asyncio.Server] = []
-        self.roster: Roster[IncomingConnection] = Roster(
-            limits.waiting, crowd=limits.crowd, spared_s=limits.spared_s
-        )
-        """Kept by the endpoints: each says when it arrives, has a call, and leaves."""
-
-    @abstractmethod
-    def make(self) -> IncomingConnection:
-        """What carries a new connection."""
-
-    @property
-    def calls(self) -> int:
-        """Connections that carry a call."""
-        return self.roster.calls
-
-    @property
-    def waiting(self) -> int:
-        """Connections that carry none: it is not known which call they are, or refused and not yet gone."""
-        return self.roster.waiting
-
-    async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: an address can't be listened on; its text names the address and the port.
-        """
-        loop = asyncio.get_running_loop()
-        sockets = await open_listeners(self.hosts, self.port)
-        self.port = sockets[0].getsockname()[1]
-        for listener in sockets:
-            self._servers.append(
-                await loop.create_server(
-                    self.make,
-                    sock=listener,
-                    backlog=BACKLOG,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self.limits.handshake_s if self._tls else None,
-                )
-            )
-
-    def stop_accepting(self) -> None:
-        """Take no new call; those that run go on."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-
-    async def stop(self) -> None:
-        """Hang up every call in order, and return once all are gone; bounded by the linger and a second."""
-        self.stop_accepting()
-        for endpoint in self.roster.everyone():
-            endpoint.hang_up()
-        try:
-            async with asyncio.timeout(self.limits.goodbye_s + self.limits.linger_s + 1):
-                await self.roster.emptied()
-        except TimeoutError:
-            get_logger(self.kind).error(
-                "websocket.stop_late", port=self.port, calls=self.calls, waiting=self.waiting
-            )
+    stop_late = "websocket.stop_late"
+    limits: WebsocketLimits
 
 
 def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -15,8 +15,7 @@ import structlog
 
 from bridge.calls import RegisteredCall
 from bridge.endpoints.audio_stream import AudioStreamEndpoint
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.model_server import ModelServerAddress
 from bridge.runner import Places, Placing
 from bridge.settings import Settings, SettingsError

@@ -23,8 +23,8 @@ from bridge.endpoints.asterisk_websocket import AsteriskWebsocketLimits
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer
 from bridge.endpoints.audio_stream import stream_limits
 from bridge.endpoints.audio_stream_server import AudioStreamServer
-from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer, Refusal
-from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.audiosocket import AudioSocketLimits, AudioSocketServer
+from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.runner import LocallyFurnished, LocalRunner
 from bridge.settings import Settings, SettingsError
 from bridge.tenants import Version

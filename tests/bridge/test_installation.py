@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from bridge.calls import CallRegistry
 from bridge.doors import DoorRole, Doors
-from bridge.endpoints.audiosocket import AudioSocketServer, Refusal
-from bridge.endpoints.base import Endpoint, LegSink
+from bridge.endpoints.audiosocket import AudioSocketServer
+from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.installation import Installation
 from bridge.model_server import ModelServerAddress
 from bridge.model_servers import ModelServers

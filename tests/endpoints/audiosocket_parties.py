@@ -17,14 +17,9 @@ import pytest
 import uvloop
 
 from bridge.endpoints.allow_list import Network
-from bridge.endpoints.audiosocket import (
-    AudioSocketEndpoint,
-    AudioSocketLimits,
-    AudioSocketServer,
-    Refusal,
-)
+from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketLimits, AudioSocketServer
 from bridge.endpoints.audiosocket_frames import encode_uuid
-from bridge.endpoints.base import EndpointClosed, LegSink
+from bridge.endpoints.base import EndpointClosed, LegSink, Refusal
 from bridge.softphone import SILENCE, Softphone
 
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))

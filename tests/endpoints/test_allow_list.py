@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bridge.endpoints.allow_list import AllowList, Network
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer
-from bridge.endpoints.audiosocket import AudioSocketServer, Refusal
+from bridge.endpoints.audiosocket import AudioSocketServer
+from bridge.endpoints.base import Refusal
 from tests.endpoints.audiosocket_parties import Peer
 
 

@@ -34,8 +34,7 @@ from bridge.endpoints.asterisk_websocket import (
     connect_media,
 )
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import EndpointClosed, LegSink, TakesBack
+from bridge.endpoints.base import EndpointClosed, LegSink, Refusal, TakesBack
 from bridge.endpoints.websocket_connection import tls_of
 from tests.endpoints.audiosocket_parties import LOOPBACK, TONE, on_both_loops, until
 

@@ -18,8 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from bridge.endpoints.audio_stream import METADATA_S, AudioStreamEndpoint
 from bridge.endpoints.audio_stream_control import StreamForm
 from bridge.endpoints.audio_stream_server import AudioStreamServer, Domain
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import EndpointClosed, LegSink, TakesBack
+from bridge.endpoints.base import EndpointClosed, LegSink, Refusal, TakesBack
 from bridge.endpoints.websocket_connection import WebsocketLimits
 from tests.endpoints.audiosocket_parties import LOOPBACK, until
 from tests.simulators.audio_stream import Started, start

@@ -16,13 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.endpoints.audiosocket import (
-    READ_BYTES,
-    AudioSocketEndpoint,
-    AudioSocketLimits,
-    AudioSocketServer,
-    Refusal,
-)
+from bridge.endpoints.audiosocket import READ_BYTES, AudioSocketEndpoint, AudioSocketLimits, AudioSocketServer
 from bridge.endpoints.audiosocket_frames import (
     HANGUP,
     SLIN8_HEADER,
@@ -31,7 +25,7 @@ from bridge.endpoints.audiosocket_frames import (
     encode_key,
     encode_uuid,
 )
-from bridge.endpoints.base import EndpointClosed
+from bridge.endpoints.base import EndpointClosed, Refusal
 from bridge.softphone import SILENCE, Softphone
 from tests.endpoints.audiosocket_parties import (
     TONE,

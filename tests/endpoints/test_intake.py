@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 
 from audio.frames import SILENCE
-from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer, Refusal
+from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer
 from bridge.endpoints.audiosocket_frames import encode_audio, encode_hangup, encode_key, encode_uuid
-from bridge.endpoints.base import EndpointClosed, LegSink
+from bridge.endpoints.base import EndpointClosed, LegSink, Refusal
 from bridge.endpoints.intake import Intake
 
 

@@ -14,8 +14,8 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from bridge.endpoints.audiosocket import Refusal
 from bridge.endpoints.audiosocket_frames import HANGUP, FrameParser, encode_audio, encode_key, encode_uuid
+from bridge.endpoints.base import Refusal
 from bridge.softphone import SILENCE, CallEnded, PhoneClosed, Softphone, dbov, load_wav
 from tests.endpoints.audiosocket_parties import TONE, serving, until
 

@@ -10,8 +10,8 @@ from ipaddress import IPv4Network
 from typing import Self
 from uuid import UUID
 
-from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer, Refusal
-from bridge.endpoints.base import FRAME_BYTES, FRAME_MS, EndpointClosed
+from bridge.endpoints.audiosocket import AudioSocketEndpoint, AudioSocketServer
+from bridge.endpoints.base import FRAME_BYTES, FRAME_MS, EndpointClosed, Refusal
 
 SILENCE = bytes(FRAME_BYTES)
 

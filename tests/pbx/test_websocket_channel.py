@@ -25,8 +25,7 @@ from bridge.clock import Clock
 from bridge.endpoints.asterisk_websocket import AsteriskWebsocketEndpoint, connect_media
 from bridge.endpoints.asterisk_websocket_control import Command, Form, MarkProcessed, Status, command, parse
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route
-from bridge.endpoints.audiosocket import Refusal
-from bridge.endpoints.base import EndpointClosed
+from bridge.endpoints.base import EndpointClosed, Refusal
 from tests.pbx.asterisk import Asterisk
 from tests.pbx.gatehouse import recording, until
 from tests.pbx.installation import Installation
