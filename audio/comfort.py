@@ -41,6 +41,11 @@ def comfort(number: int) -> bytes:
     return _NOISE[number % _FRAMES]
 
 
+def second_of_comfort() -> bytes:
+    """All of the noise, to be looped: a little more than a second."""
+    return b"".join(_NOISE)
+
+
 def is_comfort(frame: bytes) -> bool:
     """Whether a frame is one of a gap's, its first one included. For who counts gaps at the other end."""
     return frame[-_TAIL_BYTES:] in _TAILS

@@ -99,7 +99,11 @@ class Ear:
         self.voice.end_now()
 
     def played(self, frame: bytes, skipped: int, *, ours: bool) -> None:
-        """A frame went out, ``skipped`` before it never did. ``ours``: it is talk, no tone or silence."""
+        """A frame went out, ``skipped`` before it never did.
+
+        Args:
+            ours: it is talk, or may hold voices; no tone or silence.
+        """
         self._since_ours = 0 if ours else self._since_ours + 1 + skipped
         if self._guard is not None:
             self._guard.played(frame, skipped)

@@ -9,7 +9,8 @@ Rules:
    so (``end``, ``abandon``).
 4. The last, partial frame of an item is filled with zeros; only its true samples count as played.
 5. What was flushed is never heard again: audio that arrives late for such an item is dropped.
-6. Where no item has anything to say the bed is heard (ring tone, hold sound), or else silence.
+6. Where no item has anything to say the bed is heard (ring tone, hold sound), or else silence. It gives way
+   to who speaks to us (``hush_bed``), and waits for our answer.
 7. For every item, always: received = played + queued + dropped by a flush.
 8. Paused, the queue stands still and silence goes out; what comes meanwhile queues. A pause ends by
    ``resume``, or by any flush. What is protected can't be paused. What the PBX gives back unheard is queued
@@ -31,6 +32,8 @@ from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_BYTES, SILENCE, samp
 
 REMEMBERED_ITEMS: Final = 256
 """How many closed items (finished, flushed, abandoned) the ledger remembers."""
+BED_BACK_FRAMES: Final = 75
+"""How long after somebody spoke the bed comes back, where we say nothing to it: 1.5 s."""
 KEPT_FRAMES: Final = 15
 """How much of what was given out can be taken back: 300 ms, more than a PBX is let hold."""
 
@@ -142,15 +145,16 @@ class _Bed:
     """A loop of PCM that is heard where no item plays."""
 
     def __init__(self, pcm: bytes) -> None:
-        self._length = len(pcm)
-        # Long enough that a frame can be cut from any place of the loop without wrapping around.
-        rounds = max(1, -(-FRAME_BYTES // len(pcm)))
-        self._loop = pcm + (pcm * rounds)[:FRAME_BYTES]
+        # Never copied, however long it is: a short one is repeated until it holds a frame.
+        self._loop = pcm if len(pcm) >= FRAME_BYTES else pcm * -(-FRAME_BYTES // len(pcm))
         self._at = 0
 
     def frame(self) -> bytes:
         piece = self._loop[self._at : self._at + FRAME_BYTES]
-        self._at = (self._at + FRAME_BYTES) % self._length
+        self._at += len(piece)
+        if len(piece) < FRAME_BYTES:
+            self._at = FRAME_BYTES - len(piece)
+            piece += self._loop[: self._at]
         return piece
 
 
@@ -164,6 +168,12 @@ class Playout:
         self._finished: list[Played] = []
         self._bed: _Bed | None = None
         self._bed_interrupted = False
+        self._bed_hushed = False
+        """Somebody speaks to us."""
+        self._bed_waits = 0
+        """Frames until the bed comes back after that."""
+        self.bed_heard = False
+        """The last frame given out was the bed's."""
         self._starving = False
         self._broken_off = False
         """The item being played was interrupted by a gap or a pause: it comes back softly."""
@@ -235,6 +245,7 @@ class Playout:
 
     def next_frame(self) -> bytes:
         """The next 20 ms, always :data:`FRAME_BYTES` bytes: item audio, else the bed, else silence."""
+        self.bed_heard = False
         if self.paused:
             self.audible = False
             return SILENCE
@@ -259,6 +270,15 @@ class Playout:
             raise ValueError(f"{len(pcm)} bytes are not a whole number of 16-bit samples")
         self._bed = _Bed(pcm) if pcm else None
         self._bed_interrupted = False
+
+    def hush_bed(self, on: bool) -> None:
+        """Whether somebody speaks to us: the bed stands still, and comes back softly after our answer.
+
+        Without one it does after :data:`BED_BACK_FRAMES`.
+        """
+        if self._bed_hushed and not on:
+            self._bed_waits = BED_BACK_FRAMES
+        self._bed_hushed = on
 
     # -- pause -----------------------------------------------------------------------------------------
 
@@ -347,6 +367,7 @@ class Playout:
             piece = faded_in(piece)
         self.audible = True
         self._bed_interrupted = True
+        self._bed_waits = 0
         self._starving = False
         if not head.open:
             self._settle()
@@ -362,8 +383,13 @@ class Playout:
         return frame
 
     def _bed_frame(self) -> bytes:
+        if self._bed_hushed or self._bed_waits:
+            self._bed_waits = 0 if self._bed_hushed else self._bed_waits - 1
+            self._bed_interrupted = True
+            return SILENCE
         if self._bed is None:
             return SILENCE
+        self.bed_heard = True
         frame = self._bed.frame()
         if self._bed_interrupted:
             self._bed_interrupted = False

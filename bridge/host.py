@@ -18,7 +18,6 @@ from zoneinfo import ZoneInfo
 import orjson
 import structlog
 
-from audio import tones
 from audio.line import Line
 from bridge.calls import RegisteredCall
 from bridge.declared.client import OutsideAnswer, OutsideCall
@@ -472,7 +471,7 @@ class VisitHost:
                 if leg := self._leg(role):
                     leg.auto_reply(on)
             case e.HoldAudio(on):
-                self.visitor.bed(tones.ring_back() if on else None)
+                self.visitor.hold(self.place.hold if on else None)
             case e.Connect():
                 self._connect()
             case e.Disconnect():

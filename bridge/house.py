@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from audio.aec3 import Aec3
 from audio.echo import EchoGuard, EchoProfile
 from audio.hearing import Ear, Ears
+from audio.hold import HoldSound
 from audio.vad import VadProfile
 from bridge.ahead import Ahead
 from bridge.clock import Clock
@@ -68,6 +69,8 @@ class Condominium:
     """What the models on its legs may call."""
     outside: OutsideTools
     """Carries out those of them that the tenant declares."""
+    hold: HoldSound
+    """What a visitor hears while nobody speaks to them."""
     transfer: Transfer | None = None
     """The way to its attendant; None where there is none."""
 

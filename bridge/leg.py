@@ -19,6 +19,7 @@ import structlog
 
 from audio.frames import TELEPHONE_RATE, bytes_of
 from audio.hearing import Ear
+from audio.hold import HoldSound
 from audio.line import Line
 from audio.playout import Flushed, Playout
 from audio.resample import Resampler
@@ -322,6 +323,8 @@ class Leg:
         self._since_voice = 0
         """Frames since it was last said."""
         self._on_hold = False
+        self._foreign_bed = False
+        """What is heard on hold may hold voices: the model must not hear its echo."""
         self._hears: Line | None = None
         """What the other caller says, while the two are connected."""
         self._speaks: Line | None = None
@@ -562,6 +565,7 @@ class Leg:
 
     def _speech_began(self, onset: SpeechOnset) -> None:
         began = self._heard_at(onset.at)
+        self._playout.hush_bed(True)
         self._segments.append(_Segment(began))
         if self._told is not None and self._hears is None:
             self._told.caller_began()  # first: what they say goes before what is to be forgotten for it
@@ -571,6 +575,7 @@ class Leg:
 
     def _speech_ended(self, offset: SpeechOffset) -> None:
         ended = self._heard_at(offset.at)
+        self._playout.hush_bed(False)
         self._caller_ended = ended
         if self._segments:
             self._segments[-1].ended = ended
@@ -752,10 +757,14 @@ class Leg:
         if self._session is not None:
             self._session.auto_reply(on)
 
-    def bed(self, pcm: bytes | None) -> None:
-        """What is heard where nobody speaks (ring tone); None: silence. While on, nobody is waited for."""
-        self._on_hold = pcm is not None
-        self._playout.set_bed(pcm)
+    def hold(self, sound: HoldSound | None) -> None:
+        """Put the caller on hold: what is heard where nobody speaks, and nobody is waited for; None: no more.
+
+        The sound is played like all else: it is in the recording, and our ear knows it. It is no item's.
+        """
+        self._on_hold = sound is not None
+        self._foreign_bed = sound is not None and sound.foreign
+        self._playout.set_bed(sound.pcm if sound is not None else None)
 
     def connect(self, *, hears: Line, speaks: Line) -> None:
         """From now on this caller talks to another, on two lines, and no more to the model.
@@ -833,7 +842,8 @@ class Leg:
             said = self._hears.next_frame()  # also while we say something: it must not come late
             frame = frame if self._playout.audible else said
         self.endpoint.play(frame)
-        self._ear.played(frame, skipped, ours=self._playout.audible)
+        talk = self._playout.audible or (self._foreign_bed and self._playout.bed_heard)
+        self._ear.played(frame, skipped, ours=talk)
         if self._tape is not None:
             self._tape.played(frame, skipped)
         self._note_voice(skipped)

@@ -27,6 +27,7 @@ from bridge.dialing.build import Dialers
 from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.endpoints.intake import Intake
 from bridge.gates.build import build_gate
+from bridge.hold_audio import hold_sound
 from bridge.host import VisitHost
 from bridge.house import Condominium, House
 from bridge.log import bound
@@ -304,6 +305,7 @@ class LocalRunner:
             Purse.of(tenant),
             registry_of(tenant),
             build_outside(tenant, one.secret),
+            hold_sound(tenant),
             build_transfer(tenant, one.secret),
         )
 

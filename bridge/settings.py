@@ -483,6 +483,25 @@ class Goodbyes(Part):
     """Where something of ours broke. Keep it short: the call is hung up after 6 s."""
 
 
+class HoldAudio(Part):
+    """What a visitor hears while nobody speaks to them, because a resident is being called or asked."""
+
+    sound: Literal["ring", "chime", "noise", "silence", "file"] = "ring"
+    """What a visitor hears while a resident is called or asked. `ring`: the ring-back tone. `chime`: two soft
+    notes at a time. `noise`: a quiet line. `silence`. `file`: a sound of the house's. It stops at once when
+    the doorman speaks, or the visitor."""
+    file: FilePath | None = None
+    """Half a second to a minute, begun anew as often as needed, as loud as it is: a WAV file (PCM or G.711,
+    one or two channels, 8000 to 192000 samples a second), or one at 8 kHz without a header (`.ulaw`,
+    `.alaw`, `.sln`). Read when the settings are; a file that is replaced counts from the next change on."""
+
+    @model_validator(mode="after")
+    def _file_there(self) -> Self:
+        if self.sound == "file" and self.file is None:
+            raise ValueError("file as well: sound 'file' plays it")
+        return self
+
+
 ConsentPolicy = Literal["voice", "voice_and_key", "key"]
 
 
@@ -1441,6 +1460,7 @@ class Tenant(Part):
     """In place of the usual last sentence to a visitor who was let in: the short way to say
     `goodbyes.authorized`."""
     goodbyes: Goodbyes = Goodbyes()
+    hold_audio: HoldAudio = HoldAudio()
     prompt_extra: Annotated[str, AfterValidator(_rules)] = ""
     """Told to the model beside the prompt: the house's own rules."""
     required: Annotated[dict[Intent, tuple[Fact, ...]], AfterValidator(_facts)] = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from audio.aec3 import available as aec3_available
 from bridge.amqp_address import read_address
 from bridge.costs.prices import PricesError, known_prices
+from bridge.hold_audio import hold_file_problem
 from bridge.signing import key_of
 from providers.local.models import missing_files
 from storage.lock import in_use
@@ -123,6 +124,8 @@ def voice_problems(voice: Path | None, setting: str) -> list[str]:
 def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
     """What a tenant's settings name that is not there, its directory aside."""
     lines = voice_problems(tenant.pipeline.speech.piper_voice, "pipeline.speech.piper_voice")
+    if tenant.hold_audio.sound == "file" and (trouble := hold_file_problem(tenant.hold_audio.file)):
+        lines.append(f"hold_audio.file: {trouble}")
     for setting, variable in tenant.secret_variables:
         if trouble := secret_problem(setting, settings.secret(variable)):
             lines.append(f"{setting}: the environment variable {variable} {trouble}")

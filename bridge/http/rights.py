@@ -18,6 +18,7 @@ HOUSE_FIELDS: Final = (
     "greeting",
     "goodbye",
     "goodbyes",
+    "hold_audio",
     "prompt_extra",
     "required",
     "recording",
@@ -27,7 +28,7 @@ HOUSE_FIELDS: Final = (
     "attendant",
 )
 """Top-level settings of which a house decides all, or all but what is below."""
-_NOT_OF: Final = {"limits": ("max_calls",)}
+_NOT_OF: Final = {"limits": ("max_calls",), "hold_audio": ("file",)}
 """What it does not decide of them."""
 _ONLY_OF: Final = {"attendant": ("name",)}
 """All that it does decide of them."""

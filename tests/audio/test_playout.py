@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SILENCE, level_dbov, samples_of
-from audio.playout import REMEMBERED_ITEMS, Flushed, ItemLedger, Played, Playout
+from audio.playout import BED_BACK_FRAMES, REMEMBERED_ITEMS, Flushed, ItemLedger, Played, Playout
 
 
 def tone(value: int, samples: int) -> bytes:
@@ -277,6 +277,32 @@ def test_a_barge_in_leaves_the_bed() -> None:
     playout.flush()
     playout.next_frame()
     assert level_dbov(playout.next_frame()) == pytest.approx(-30.3, abs=0.1)
+
+
+def test_the_bed_gives_way_to_who_speaks_and_waits_for_the_answer() -> None:
+    playout = Playout()
+    playout.set_bed(tone(1000, 80))
+    assert heard(playout, 2) == [1000, 1000]
+    playout.hush_bed(True)
+    assert heard(playout, 3) == [0, 0, 0] and not playout.bed_heard
+    playout.hush_bed(False)
+    assert heard(playout, 10) == [0] * 10
+    playout.push("answer", tone(1, FRAME_SAMPLES))
+    playout.end("answer")
+    assert heard(playout, 1) == [1]
+    assert samples_of(playout.next_frame())[0] == 0, "softly"
+    assert heard(playout, 1) == [1000] and playout.ledger("answer").complete
+
+
+def test_where_nobody_answers_the_bed_comes_back_by_itself() -> None:
+    playout = Playout()
+    playout.set_bed(tone(1000, 80))
+    playout.hush_bed(True)
+    playout.next_frame()
+    playout.hush_bed(False)
+    assert heard(playout, BED_BACK_FRAMES) == [0] * BED_BACK_FRAMES
+    playout.next_frame()
+    assert heard(playout, 1) == [1000]
 
 
 # -- errors and bounds -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from audio.comfort import EDGE_SAMPLES
 from audio.frames import FRAME_BYTES, FRAME_SAMPLES, SILENCE, samples_of
-from audio.playout import KEPT_FRAMES, Flushed, Played, Playout
+from audio.playout import BED_BACK_FRAMES, KEPT_FRAMES, Flushed, Played, Playout
 
 ITEMS = st.sampled_from([f"item{number}" for number in range(6)])
 BED_VALUE = -7
@@ -43,6 +43,7 @@ class PlayoutMachine(RuleBasedStateMachine):
         self.next_value = 1
         self.bed = False
         self.bed_faded = False
+        self.hushed, self.bed_waits = False, 0
         self.paused = False
         self.broken_off = False
         self.given: list[int] = []
@@ -128,7 +129,10 @@ class PlayoutMachine(RuleBasedStateMachine):
             assert len(frame) == FRAME_BYTES
             moved = playing_before != [len(item.played) for item in self.items.values()]
             assert self.playout.audible == moved
+            assert not (moved and self.playout.bed_heard)
             softly = was_broken_off and moved
+            if moved:
+                self.bed_waits = 0
             if softly:
                 self.broken_off = False
             if expected == []:
@@ -141,6 +145,10 @@ class PlayoutMachine(RuleBasedStateMachine):
                 assert came == expected
                 self.heard += [value for value in expected if value]
                 self.bed_faded |= moved and self.bed
+            elif self.hushed or self.bed_waits:
+                assert frame == SILENCE and not self.playout.bed_heard
+                self.bed_waits = 0 if self.hushed else self.bed_waits - 1
+                self.bed_faded = self.bed
             elif self.bed:
                 values = samples_of(frame)
                 assert values.min() >= BED_VALUE and values.max() <= 0
@@ -210,6 +218,13 @@ class PlayoutMachine(RuleBasedStateMachine):
     def set_bed(self, on: bool) -> None:
         self.playout.set_bed(np.full(93, BED_VALUE, "<i2").tobytes() if on else None)
         self.bed, self.bed_faded = on, False
+
+    @rule(on=st.booleans())
+    def hush_bed(self, on: bool) -> None:
+        self.playout.hush_bed(on)
+        if self.hushed and not on:
+            self.bed_waits = BED_BACK_FRAMES
+        self.hushed = on
 
     # -- what always holds -----------------------------------------------------------------------------
 

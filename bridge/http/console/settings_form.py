@@ -34,8 +34,8 @@ Sent = Mapping[str, Sequence[str]]
 """A form as it came: every value of each name."""
 
 SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("house", ("name", "language", "timezone", "greeting", "goodbye", "goodbyes", "prompt_extra",
-               "required")),
+    ("house", ("name", "language", "timezone", "greeting", "goodbye", "goodbyes", "hold_audio",
+               "prompt_extra", "required")),
     ("consent", ("consent",)),
     ("recording", ("recording", "retention")),
     ("limits", ("limits",)),
