@@ -119,20 +119,23 @@ def records_on_page(wanted: RecordFilter, after: str | None, limit: int) -> Step
         if visits is None:
             of_all.append(_of_such_a_visit(of_visits))
     order = "ORDER BY at DESC, tenant DESC, seq DESC"
-    parts: list[str] = []
-    values: list[Any] = []
     few = (yield from _few_called(wanted.tool)) if wanted.tool else None
     if visits is not None:
         few = visits if few is None else tuple(sorted({*visits} & {*few}))
-    for branch in _branches(wanted, few):
-        clause, more = where([*branch, *of_all], len(values))
+    branches, of_each = _branches(wanted, few)
+    # Once for all branches: with hundreds of tenants there would be more values than a statement may have.
+    shared, values = where([*of_each, *of_all])
+    parts: list[str] = []
+    for branch in branches:
+        clause, more = where(branch, len(values))
         # A page's worth of each branch is enough, and is read along an index in this order.
-        part = f"SELECT at, tenant, seq FROM audit{clause} {order} LIMIT {limit + 1}"
+        found = f"audit{clause}{shared.replace(' WHERE ', ' AND ', 1)}"
+        part = f"SELECT at, tenant, seq FROM {found} {order} LIMIT {limit + 1}"
         parts.append(f"SELECT at, tenant, seq FROM ({part}) AS of_{len(parts)}")
         values += more
     if not parts:
         return Page(())
-    rows = yield Sql(f"{' UNION ALL '.join(parts)} {order} LIMIT {limit + 1}", tuple(values))
+    rows = yield Sql(f"{' UNION ALL '.join(parts)} {order} LIMIT {limit + 1}", values)
     return page_of([(row[0], row[1], row[2]) for row in rows], limit, lambda row: row)
 
 
@@ -151,10 +154,13 @@ def _of_such_a_visit(conditions: list[tuple[str, Any]]) -> tuple[str, tuple[str,
     return _any(f"visits v WHERE v.id = audit.visit AND {texts}"), tuple(values)
 
 
-def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> list[list[tuple[str, Any]]]:
-    """The conditions by which records are found, each along one index: no record is in two.
+_Conditions = list[tuple[str, Any]]
 
-    ``few``: the visits that they can be of, where those are few.
+
+def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> tuple[list[_Conditions], _Conditions]:
+    """The conditions by which records are found, each along one index; and those of all of them.
+
+    No record is in two branches. ``few``: the visits that they can be of, where those are few.
 
     What only filters is a text with '' behind it: neither database takes an index for that, of which each
     would take the wrong one at times.
@@ -166,12 +172,12 @@ def _branches(wanted: RecordFilter, few: tuple[str, ...] | None) -> list[list[tu
     tenants = None if wanted.tenants is None else tuple(sorted(set(wanted.tenants)))
     only_tenants = ("tenant || '' IN ?", tenants)
     if few is not None:
-        return [[("visit IN ?", few), ("visit = ?", wanted.visit or None), only_kinds, only_tenants]]
+        return [[("visit IN ?", few), ("visit = ?", wanted.visit or None)]], [only_kinds, only_tenants]
     if wanted.visit:
-        return [[("visit = ?", wanted.visit), only_kinds, only_tenants]]
+        return [[("visit = ?", wanted.visit)]], [only_kinds, only_tenants]
     if tenants is not None and len(tenants) <= CHAINS:
-        return [[("tenant = ?", tenant), only_kinds] for tenant in tenants]
-    return [[("kind = ?", kind), only_tenants] for kind in sorted(kinds)]
+        return [[("tenant = ?", tenant)] for tenant in tenants], [only_kinds]
+    return [[("kind = ?", kind)] for kind in sorted(kinds)], [only_tenants]
 
 
 __all__ = ["records_on_page", "visits_on_page"]

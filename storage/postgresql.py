@@ -80,8 +80,12 @@ def storage_error(error: Exception, place: str) -> StorageError:
     return StorageUnavailable("away", f"{place}: {type(error).__name__}: {error}")
 
 
-async def connect(url: str, password: str | None, deadline_s: float) -> Any:
-    """A connection. What it is in the midst of when we are gone, the server ends by itself."""
+async def connect(url: str, password: str | None, deadline_s: float, *, planned_anew: bool = False) -> Any:
+    """A connection. What it is in the midst of when we are gone, the server ends by itself.
+
+    ``planned_anew``: each statement for the values that it has. A plan that is to serve a tenant with ten
+    records and one with a million reads, for a page of the latter's, all that it has.
+    """
     limit_ms = str(int(deadline_s * 1000))
     connection = await asyncpg.connect(
         url,
@@ -93,6 +97,8 @@ async def connect(url: str, password: str | None, deadline_s: float) -> Any:
             "statement_timeout": limit_ms,
             "lock_timeout": limit_ms,
             "idle_in_transaction_session_timeout": limit_ms,
+            "jit": "off",  # compiling a page's statement takes ten times as long as the page
+            "plan_cache_mode": "force_custom_plan" if planned_anew else "auto",
         },
     )
     # An answer means "on the disk", whatever the server is set to; what promises more stays as it is.
@@ -195,7 +201,13 @@ class PostgresStorage(SqlStorage):
             min_size=0,
             max_size=READERS,
             max_inactive_connection_lifetime=IDLE_S,
-            connect=lambda *_, **__: connect(self._url, self._password, self._deadline_s),
+            connect=lambda *_, **__: connect(
+                # Who only reads reads all of it, by the same few statements.
+                self._url,
+                self._password,
+                self._deadline_s,
+                planned_anew=not self._read_only,
+            ),
         )
 
     async def close(self) -> None:

@@ -213,6 +213,18 @@ async def test_any_filter_gives_the_records_that_fit_and_no_others(
     assert seen > 300
 
 
+async def test_an_operator_of_thousands_of_tenants_sees_a_page_of_theirs(storage: SqlStorage) -> None:
+    """Each of them is one value of a statement, of which a database takes some thirty thousand."""
+    chance = random.Random(9)
+    for number in range(3):
+        await Told(chance, number).tell(storage)
+    tenants = [*TENANTS, *(f"t{number}" for number in range(3000))]
+    page = await storage.record_page(RecordFilter(tenants=tenants), limit=200)
+    assert list(page.items) == list((await storage.record_page(RecordFilter(), limit=200)).items)
+    visits = await storage.visit_page(VisitFilter(tenants=tenants), limit=200)
+    assert len(page.items) > 5 and len(visits.items) == 3
+
+
 async def test_a_visit_that_comes_meanwhile_moves_no_page(storage: SqlStorage) -> None:
     for minutes in range(4):
         await Visit(storage, start=START + timedelta(minutes=minutes)).begin()
