@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from bridge.annotations import is_table, members_of
 from bridge.masking import masked
 
 SECRET_NAME = re.compile(r"(^|_)(api_?key|access_?key|password|passwd|token|secret|senha)$", re.IGNORECASE)
@@ -54,7 +55,7 @@ def no_bools_for_numbers(model: type[BaseModel], data: Any) -> Any:
 
 def _refusable(value: Any, about: FieldInfo | None) -> Any:
     """The value; a bool where numbers alone are allowed as what is none."""
-    members = _members(about.annotation) if about is not None else []
+    members = members_of(about.annotation) if about is not None else []
     if isinstance(value, bool) and bool not in members and not {int, float, Decimal}.isdisjoint(members):
         return _Bool(str(value).lower())
     return value
@@ -165,7 +166,7 @@ def _hint(found: object, allowed: str) -> str:
 def _kinds(part: type[BaseModel] | None, names: Sequence[str]) -> str:
     """The kinds that the table at the end of ``names`` may have."""
     annotation = part.model_fields[names[-1]].annotation if part is not None else None
-    kinds = [tag for member in _members(annotation) if _is_model(member) for tag in _tags(member)]
+    kinds = [tag for member in members_of(annotation) if is_table(member) for tag in _tags(member)]
     return f"; allowed: {', '.join(repr(kind) for kind in kinds)}" if kinds else ""
 
 
@@ -179,7 +180,7 @@ def _range(part: type[BaseModel] | None, names: Sequence[str], kind: str) -> str
         for end in ("ge", "gt", "le", "lt"):
             if (limit := getattr(constraint, end, None)) is not None:
                 ends[end] = limit
-    what = "a whole number" if int in _members(about.annotation) else "a number"
+    what = "a whole number" if int in members_of(about.annotation) else "a number"
     low = f"from {ends['ge']:g}" if "ge" in ends else f"above {ends['gt']:g}" if "gt" in ends else ""
     high = f"to {ends['le']:g}" if "le" in ends else f"below {ends['lt']:g}" if "lt" in ends else ""
     if low.startswith("above") and high:
@@ -228,29 +229,15 @@ def _walk(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str], 
     for step in loc:
         if step == "[key]":
             continue
-        members = _members(here)
-        tagged = next((m for m in members if _is_model(m) and step in _tags(m)), None)
-        if tagged is not None and not any(_is_model(m) and step in m.model_fields for m in members):
+        members = members_of(here)
+        tagged = next((m for m in members if is_table(m) and step in _tags(m)), None)
+        if tagged is not None and not any(is_table(m) and step in m.model_fields for m in members):
             here = tagged
             continue
         names.append(str(step))
-        table = next((m for m in members if _is_model(m)), None)
+        table = next((m for m in members if is_table(m)), None)
         here = _below(members, step)
     return names, table
-
-
-def _members(annotation: Any) -> list[Any]:
-    """The types that an annotation stands for, Annotated and unions opened."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [member for part in typing.get_args(annotation) for member in _members(part)]
-    return [annotation]
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
@@ -261,7 +248,7 @@ def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
 def _below(members: Sequence[Any], step: str | int) -> Any:
     """The annotation of what ``step`` names inside one of ``members``; None where there is none."""
     for member in members:
-        if _is_model(member) and step in member.model_fields:
+        if is_table(member) and step in member.model_fields:
             return member.model_fields[step].annotation
         if typing.get_origin(member) is dict:
             return typing.get_args(member)[1]

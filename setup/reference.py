@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bridge.annotations import is_table, members_of
 from bridge.settings import (
     ENV_PREFIX,
     AnswerField,
@@ -96,7 +96,7 @@ def leaves(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
         if model is Tenant and name == "id":
             continue
-        tables = [member for member in _members(field.annotation) if _is_table(member)]
+        tables = [member for member in members_of(field.annotation) if is_table(member)]
         if not tables:
             yield Setting((*path, name), _kind(field), _default(field), _about(field, model, name))
             continue
@@ -143,22 +143,9 @@ def tool_settings() -> list[Setting]:
     return found
 
 
-def _members(annotation: Any) -> list[Any]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [member for part in typing.get_args(annotation) for member in _members(part)]
-    return [annotation]
-
-
-def _is_table(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 def _kind(field: FieldInfo) -> str:
     """What may stand there, in a word or two."""
-    names = [_name(member) for member in _members(field.annotation) if member is not type(None)]
+    names = [_name(member) for member in members_of(field.annotation) if member is not type(None)]
     rules = {type(rule).__name__: rule for rule in field.metadata}
     low = f"{rules['Ge'].ge}" if "Ge" in rules else f"above {rules['Gt'].gt}" if "Gt" in rules else ""
     high = f"to {rules['Le'].le}" if "Le" in rules else f"below {rules['Lt'].lt}" if "Lt" in rules else ""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import json
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bridge.annotations import is_table, members_of
 from bridge.http.problems import FieldProblem
 from bridge.settings import EVERY_FACT, Fallback, Goodbyes, Tenant
 from visits.facts import Intent
@@ -162,7 +162,7 @@ def _field(
     model: type[BaseModel], name: str, path: Path_, shown: str, kind: str | None
 ) -> Iterator[FormField]:
     info = model.model_fields[name]
-    tables = [each for each in _members(info.annotation) if _is_table(each)]
+    tables = [each for each in members_of(info.annotation) if is_table(each)]
     if len(tables) > 1:
         yield from _kinds(info, tables, path, shown)
     elif tables:
@@ -189,7 +189,7 @@ def _kinds(
 
 def _leaf(info: FieldInfo, path: Path_, shown: str, kind: str | None) -> FormField:
     name, options = path[-1], _options(info)
-    members = [each for each in _members(info.annotation) if each is not type(None)]
+    members = [each for each in members_of(info.annotation) if each is not type(None)]
     widget: Widget = "text"
     if name == "required" and len(path) == 1:
         widget = "facts"
@@ -215,7 +215,7 @@ def _leaf(info: FieldInfo, path: Path_, shown: str, kind: str | None) -> FormFie
 
 
 def _options(info: FieldInfo) -> tuple[str, ...]:
-    for member in _members(info.annotation):
+    for member in members_of(info.annotation):
         if typing.get_origin(member) is Literal:
             return tuple(str(each) for each in typing.get_args(member) if each != "")
     return ()
@@ -226,19 +226,6 @@ def _default(info: FieldInfo, widget: Widget) -> str:
     if value is PydanticUndefined or value is None or widget in ("json", "facts"):
         return ""
     return shown(value, widget)
-
-
-def _members(annotation: Any) -> list[Any]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [member for part in typing.get_args(annotation) for member in _members(part)]
-    return [annotation]
-
-
-def _is_table(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 # --------------------------------------------------------------------------------------------------------
