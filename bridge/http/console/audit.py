@@ -13,7 +13,7 @@ from starlette.routing import Route
 from bridge.http.audit import Log, RecordFilters
 from bridge.http.console.page import in_json
 from bridge.http.console.periods import bounds_of
-from bridge.http.console.site import Asked, Site, Times
+from bridge.http.console.site import Asked, Site, Times, looked_for
 from bridge.http.console.visits import OUTCOMES, TOOLS
 from visits.audit import KINDS
 
@@ -27,20 +27,16 @@ def routes(site: Site, log: Log) -> list[Route]:
     """The pages of this file."""
 
     async def records(asked: Asked) -> Response:
-        said = {name: asked.query(name, 80) for name in FILTERS}
+        said = asked.filters(FILTERS)
         after = asked.query("after", 400) or None
         filters = _filters(asked, said)
         wanted = await log.wanted(asked.caller, filters)
         page = await asked.service.storage.record_page(wanted, after=after, limit=PER_PAGE)
-        told = {name: value for name, value in said.items() if value}
         return await asked.show(
             "audit.html",
             page=page,
-            said=said,
-            filtered=bool(told),
-            query=urlencode(told),
+            **looked_for(said, after),
             export=urlencode(filters.model_dump(mode="json", exclude_defaults=True), doseq=True),
-            later=bool(after),
             tenants=_chains(site, asked),
             kinds=sorted(KINDS),
             tools=TOOLS,

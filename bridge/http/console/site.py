@@ -5,7 +5,7 @@ A page is a coroutine that is given :class:`Asked` and answers; :meth:`Site.page
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -152,6 +152,10 @@ class Asked:
         """A value of the address's query, without spaces around it; empty where there is none to be shown."""
         text = self.request.query_params.get(name, "").strip()[:most]
         return text if text.isprintable() else ""
+
+    def filters(self, names: Iterable[str]) -> dict[str, str]:
+        """What the address says of each filter of a list; empty where nothing."""
+        return {name: self.query(name, 80) for name in names}
 
     async def form(self) -> Form:
         """What the form said. Raises :class:`Problem` where it is none."""
@@ -338,10 +342,10 @@ def log_in_path(request: Request) -> str:
     return f"{ROOT}/login?next={quote(here + query, safe='')}"
 
 
-def with_query(path: str, **values: str | None) -> str:
-    """An address with what has a value in its query."""
-    told = {name: value for name, value in values.items() if value}
-    return f"{path}?{urlencode(told)}" if told else path
+def looked_for(said: Mapping[str, str], after: str | None) -> dict[str, Any]:
+    """What a list's page shows of its filters, and what its links take along."""
+    told = {name: value for name, value in said.items() if value}
+    return {"said": said, "filtered": bool(told), "query": urlencode(told), "later": after is not None}
 
 
 def _is_current(path: str, entry: str) -> bool:

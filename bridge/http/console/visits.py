@@ -8,7 +8,6 @@ import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import fields
 from typing import Final
-from urllib.parse import urlencode
 
 import orjson
 from starlette.responses import Response, StreamingResponse
@@ -18,7 +17,7 @@ from bridge.http.access import missing
 from bridge.http.audit import harmless
 from bridge.http.console.page import HEADERS
 from bridge.http.console.periods import bounds_of
-from bridge.http.console.site import Asked, Site, Times
+from bridge.http.console.site import Asked, Site, Times, looked_for
 from storage.base import VisitSummary
 from storage.filters import VisitFilter
 from storage.paging import MAX_PAGE
@@ -42,18 +41,14 @@ def routes(site: Site) -> list[Route]:
     """The pages of this file."""
 
     async def visits(asked: Asked) -> Response:
-        said = {name: asked.query(name, 80) for name in FILTERS}
+        said = asked.filters(FILTERS)
         after = asked.query("after", 400) or None
         wanted = wanted_visits(asked, said)
         page = await asked.service.storage.visit_page(wanted, after=after, limit=PER_PAGE)
-        told = {name: value for name, value in said.items() if value}
         return await asked.show(
             "visits.html",
             page=page,
-            said=said,
-            filtered=bool(told),
-            query=urlencode(told),
-            later=bool(after),
+            **looked_for(said, after),
             tenants=site.seen_by(asked.caller),
             providers=sorted({one.provider for one in site.tenants().values()}),
             tools=TOOLS,
@@ -65,7 +60,7 @@ def routes(site: Site) -> list[Route]:
 
     async def export(asked: Asked) -> Response:
         """All visits of a filter, page after page: a long one holds nobody up."""
-        wanted = wanted_visits(asked, {name: asked.query(name, 80) for name in FILTERS})
+        wanted = wanted_visits(asked, asked.filters(FILTERS))
         kind = asked.path("kind")
         if kind not in KINDS:
             raise missing("page")
