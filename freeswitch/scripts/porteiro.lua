@@ -182,12 +182,13 @@ local MODULES = {
   },
 }
 
-local streaming = nil  -- one of them, while a stream runs
+local tells_keys = nil  -- one of them, while it streams and keys go with the stream
 
--- Keys go as text: no module sends them by itself. A name that mod_lua finds must be global.
+-- Keys go as text: no module sends them by itself. Without this function FreeSWITCH would not even tell them over
+-- its event socket: it does as they are taken. A name that mod_lua finds must be global.
 function porteiro_key_pressed(_, kind, pressed)
-  if kind == "dtmf" and streaming and pressed.digit:match("^[%dA-Da-d*#]$") then
-    api:execute(streaming.command, call .. ' send_text {"type":"dtmf","digit":"' .. pressed.digit .. '"}')
+  if kind == "dtmf" and tells_keys and pressed.digit:match("^[%dA-Da-d*#]$") then
+    api:execute(tells_keys.command, call .. ' send_text {"type":"dtmf","digit":"' .. pressed.digit .. '"}')
   end
   return "true"
 end
@@ -223,6 +224,7 @@ local function started(module, way, url)
     default("STREAM_NO_RECONNECT", "true")
     words[#words + 1] = metadata(way)
   end
+  if way.playback == "file" then default("playback_terminators", "none") end  -- else * ends what is played
   local answer = api:execute(module.command, table.concat(words, " ")) or ""
   if answer:sub(1, 3) == "+OK" then return true end
   log("err", module.command .. " does not start: " .. answer)
@@ -247,7 +249,8 @@ local function streamed(way)
   events:bind("CUSTOM", module.ended)
   session:answer()
   if not started(module, way, url) then return false end
-  streaming = module
+  -- While files are played keys do not come here, but over the event socket all of them do.
+  if way.playback ~= "file" then tells_keys = module end
   session:setInputCallback("porteiro_key_pressed", "")
 
   local began, connected, well = os.time(), false, nil
@@ -277,7 +280,7 @@ local function streamed(way)
     end
   end
   session:unsetInputCallback()
-  streaming = nil
+  tells_keys = nil
   if well ~= nil then api:execute(module.command, call .. " stop") end
   return well ~= false
 end

@@ -171,6 +171,14 @@ def test_the_tenants_mode_says_who_answers() -> None:
     assert other.gone_to == ("1000", "XML", "default"), "who is not there is not called"
 
 
+def test_where_files_are_played_keys_come_over_the_event_socket_alone() -> None:
+    switch = Switch()
+    switch.at = [(0.2, told("connect")), (1, lambda call: call.keys.extend("1*")), (2, closed(1000))]
+    call = a_call(switch, answer(playback="file"))
+    assert not call.keys and not call.texts, "they are taken, since FreeSWITCH tells of a key as it is taken"
+    assert call.variables["playback_terminators"] == "none"
+
+
 def test_modules_that_are_missing_are_named() -> None:
     for there, line in (("mod_audio_stream", "mod_curl is not loaded"), ("mod_curl", "does not start")):
         switch = Switch(modules=(there,))
