@@ -52,6 +52,8 @@ def separated(text: str, most: int) -> list[str]:
     while at < end and len(words) < most:
         while at < end and text[at] == " ":
             at += 1
+        if words and at == end:
+            break
         begin, quoted = at, False
         while at < end and len(words) < most - 1:
             if text[at] == "\\":
