@@ -58,7 +58,7 @@ def checked_limit(limit: int) -> int:
 
 
 def page_of(rows: Sequence[T], limit: int, key: Callable[[T], tuple[str | int, ...]]) -> Page[T]:
-    """The page of rows that were read with one more than ``limit``."""
+    """The page of rows that were read with more than ``limit`` where there are more."""
     items = tuple(rows[:limit])
     return Page(items, cursor_of(*key(items[-1])) if len(rows) > limit else None)
 

@@ -19,7 +19,7 @@ from bridge.http.route import GuardedRoute
 from bridge.live import Hub
 from bridge.settings import Tenant
 from storage.base import ResponseTime, Storage
-from storage.paging import cursor_of, key_of
+from storage.paging import key_of, page_of
 from visits.audit import stamp
 
 LAST_VISITS: Final = 50
@@ -86,8 +86,8 @@ def router(service: Behind) -> APIRouter:
         found = [
             one for name, one in sorted(service.tenants.items()) if name > behind and only in (None, name)
         ]
-        items = [await _of_tenant(service, one) for one in found[:limit]]
-        return PageOf(items=items, next=cursor_of(items[-1].tenant) if len(found) > limit else None)
+        page = page_of(found, limit, lambda one: (one.id,))
+        return PageOf(items=[await _of_tenant(service, one) for one in page.items], next=page.next)
 
     return routes
 

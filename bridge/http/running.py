@@ -15,7 +15,7 @@ from bridge.http.params import Cursor, Limit, PageOf, TenantQuery, VisitPath
 from bridge.http.problems import Problem
 from bridge.http.route import GuardedRoute
 from bridge.live import Hub, NoSuchCallError, NotAnsweredError, RunningVisit
-from storage.paging import cursor_of, key_of
+from storage.paging import key_of, page_of
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +48,8 @@ def router(service: Follows) -> APIRouter:
             for one in sorted(service.hub.running(caller.filtered(tenant)), key=_key)
             if _key(one) > behind
         ]
-        page = found[:limit]
-        return PageOf(items=page, next=cursor_of(*_key(page[-1])) if len(found) > limit else None)
+        page = page_of(found, limit, _key)
+        return PageOf(items=list(page.items), next=page.next)
 
     @routes.get("/calls/{visit}", responses=problems(404, 422))
     async def one(visit: VisitPath, caller: Annotated[Caller, allowed("calls:read")]) -> RunningVisit:
