@@ -22,6 +22,7 @@ from rich.text import Text
 
 from bridge.commands.audit_recordings import look_at_recordings
 from bridge.commands.audit_story import cost_in_words, story
+from bridge.commands.table import table_of
 from bridge.http.console.language import LANGUAGES, read_languages
 from bridge.review.looking import Reviews
 from bridge.review.picture import ZOOMS
@@ -268,21 +269,7 @@ async def _list(storage: Storage, args: argparse.Namespace) -> int:
 
 
 def _visits_table(visits: Iterable[VisitSummary]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (
-        "visit",
-        "started",
-        "s",
-        "tenant",
-        "intent",
-        "visitor",
-        "apt",
-        "decision",
-        "gate",
-        "cost",
-        "outcome",
-    ):
-        table.add_column(column, justify="right" if column in ("s", "cost") else "left")
+    rows = []
     for visit in visits:
         started = datetime.fromisoformat(visit.started_at)
         lasted = ""
@@ -301,8 +288,11 @@ def _visits_table(visits: Iterable[VisitSummary]) -> Table:
             cost_in_words(visit),
             visit.outcome or "running",
         )
-        table.add_row(*(Text(safe(cell or "–")) for cell in cells))
-    return table
+        rows.append([cell or "–" for cell in cells])
+    columns = (
+        "visit", "started", "s", "tenant", "intent", "visitor", "apt", "decision", "gate", "cost", "outcome",
+    )  # fmt: skip
+    return table_of(columns, rows, right=("s", "cost"))
 
 
 def _gate(visit: VisitSummary) -> str:

@@ -25,6 +25,7 @@ from bridge.commands.audit import (
     write_csv,
     write_json,
 )
+from bridge.commands.table import table_of
 from bridge.costs.account import plain
 from bridge.costs.budget import Purse, Standing
 from bridge.settings import Settings, SettingsError, load
@@ -160,22 +161,23 @@ def _shown(rows: Rows) -> Iterable[dict[str, Any]]:
 
 
 def _table(rows: Rows) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("period", "tenant", "visits", "cost", "", "a visit", "not all known"):
-        table.add_column(name, justify="left" if name in ("period", "tenant", "") else "right")
+    shown = []
     for (period, tenant, currency), row in rows.items():
         least = "≥ " if row.incomplete else ""
         each = (row.cost / row.visits).quantize(CENT / 100)
-        table.add_row(
-            period,
-            Text(safe(tenant)),
-            str(row.visits),
-            f"{least}{row.cost.quantize(CENT)}",
-            Text(safe(currency)),
-            f"{least}{each}",
-            str(row.incomplete) if row.incomplete else "–",
+        shown.append(
+            (
+                period,
+                tenant,
+                str(row.visits),
+                f"{least}{row.cost.quantize(CENT)}",
+                currency,
+                f"{least}{each}",
+                str(row.incomplete) if row.incomplete else "–",
+            )
         )
-    return table
+    columns = ("period", "tenant", "visits", "cost", "", "a visit", "not all known")
+    return table_of(columns, shown, right=("visits", "cost", "a visit", "not all known"))
 
 
 def _in_words(tenant: str, currency: str, one: Standing) -> str:

@@ -9,13 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import get_args
 
-from rich.table import Table
-from rich.text import Text
-
 from bridge.commands.audit import new_console, write_json
 from bridge.commands.catalogue import SOUND, Refused, add_places, author, carry_out, now, opened_catalogue
+from bridge.commands.table import table_of
 from bridge.http.access import SCOPES, SCOPES_OF, digest, new_key, whole_key
-from bridge.showing import safe
 from storage.catalogue import ApiKey, Catalogue, KeyRole
 from visits.audit import stamp
 
@@ -104,12 +101,9 @@ def _show(keys: list[ApiKey], *, as_json: bool) -> None:
     if as_json:
         write_json([{**asdict(one), "holds": one.holds(at)} for one in keys])
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("id", "name", "role", "only", "tenant", "made", "by", "expires", "used", ""):
-        table.add_column(column)
-    for one in keys:
-        state = "" if one.holds(at) else "revoked" if one.revoked_at else "expired"
-        cells = (
+    columns = ("id", "name", "role", "only", "tenant", "made", "by", "expires", "used", "")
+    rows = (
+        (
             one.id,
             one.name,
             one.role,
@@ -119,7 +113,8 @@ def _show(keys: list[ApiKey], *, as_json: bool) -> None:
             one.created_by,
             (one.expires_at or "")[:10],
             (one.used_at or "")[:16].replace("T", " "),
-            state,
+            "" if one.holds(at) else "revoked" if one.revoked_at else "expired",
         )
-        table.add_row(*(Text(safe(each)) for each in cells))
-    new_console().print(table)
+        for one in keys
+    )
+    new_console().print(table_of(columns, rows))

@@ -11,9 +11,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Final, get_args
 
-from rich.table import Table
-from rich.text import Text
-
 from bridge.commands.audit import new_console, write_json
 from bridge.commands.catalogue import (
     SOUND,
@@ -24,8 +21,8 @@ from bridge.commands.catalogue import (
     now,
     opened_catalogue,
 )
+from bridge.commands.table import table_of
 from bridge.passwords import hashed, password_problem
-from bridge.showing import safe
 from storage.catalogue import Catalogue, Operator, Role
 
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,79}")
@@ -130,11 +127,15 @@ def _show(operators: list[Operator], *, as_json: bool) -> None:
     if as_json:
         write_json([asdict(one) for one in operators])
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("login", "name", "role", "tenant", "since", ""):
-        table.add_column(column)
-    for one in operators:
-        state = "disabled" if one.disabled else ""
-        cells = (one.login, one.name, one.role, one.tenant or "all", one.created_at[:10], state)
-        table.add_row(*(Text(safe(each)) for each in cells))
-    new_console().print(table)
+    rows = (
+        (
+            one.login,
+            one.name,
+            one.role,
+            one.tenant or "all",
+            one.created_at[:10],
+            "disabled" if one.disabled else "",
+        )
+        for one in operators
+    )
+    new_console().print(table_of(("login", "name", "role", "tenant", "since", ""), rows))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from bridge.commands.audit import (
     FAULTY,
@@ -20,6 +19,7 @@ from bridge.commands.audit import (
     new_console,
     write_json,
 )
+from bridge.commands.table import table_of
 from bridge.retention import Erased, erase_visits, find_person, remove_recordings
 from bridge.settings import Settings, SettingsError, load
 from bridge.showing import safe
@@ -110,9 +110,7 @@ async def _visits(storage: Storage, args: argparse.Namespace) -> dict[str, tuple
 
 
 async def _table(storage: Storage, visits: dict[str, tuple[str, ...]]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("visit", "started", "visitor", "resident", "apt", "outcome", "named in"):
-        table.add_column(column)
+    rows = []
     for visit, kinds in visits.items():
         view = await storage.visit(visit)
         if view is None:
@@ -127,8 +125,8 @@ async def _table(storage: Storage, visits: dict[str, tuple[str, ...]]) -> Table:
             one.outcome or "running",
             ", ".join(kinds),
         )
-        table.add_row(*(Text(safe(cell or "–")) for cell in cells))
-    return table
+        rows.append([cell or "–" for cell in cells])
+    return table_of(("visit", "started", "visitor", "resident", "apt", "outcome", "named in"), rows)
 
 
 def _agreed(visits: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from bridge.commands.audit import FAULTY, SOUND, UNUSABLE, add_database, new_console, write_json
+from bridge.commands.table import table_of
 from bridge.retention import carry_out, limits_of, remove_recordings
 from bridge.settings import Settings, SettingsError, load
 from bridge.showing import safe
@@ -87,11 +88,10 @@ async def _run(args: argparse.Namespace, settings: Settings, database: Database)
 
 
 def _table(told: dict[str, Any]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("tenant", "what", "kept for days", "visits", "records", "recordings"):
-        table.add_column(column, justify="left" if column in ("tenant", "what") else "right")
-    for tenant, scopes in told.items():
-        for scope, one in scopes.items():
-            counts = (one["days"], one["visits"], one["records"], one["recordings"])
-            table.add_row(tenant, scope, *map(str, counts))
-    return table
+    counts = ("kept for days", "visits", "records", "recordings")
+    rows = (
+        (tenant, scope, *(str(one[name]) for name in ("days", "visits", "records", "recordings")))
+        for tenant, scopes in told.items()
+        for scope, one in scopes.items()
+    )
+    return table_of(("tenant", "what", *counts), rows, right=counts)

@@ -11,9 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from bridge.commands.audit import new_console, write_json
 from bridge.commands.catalogue import (
     SOUND,
@@ -25,6 +22,7 @@ from bridge.commands.catalogue import (
     now,
     opened_catalogue,
 )
+from bridge.commands.table import table_of
 from bridge.importing.tenants import TENANT_ID
 from bridge.settings import Settings, load
 from bridge.showing import safe
@@ -134,12 +132,9 @@ async def _list(catalogue: Catalogue, args: argparse.Namespace) -> None:
     if args.json:
         write_json(rows)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("id", "name", "kept_in", "version", "at", "by"):
-        table.add_column(column.replace("_", " "))
-    for row in rows:
-        table.add_row(*(Text(safe("" if each is None else str(each))) for each in row.values()))
-    new_console().print(table)
+    columns = ("id", "name", "kept in", "version", "at", "by")
+    shown = (("" if each is None else str(each) for each in row.values()) for row in rows)
+    new_console().print(table_of(columns, shown))
 
 
 async def _show(catalogue: Catalogue, args: argparse.Namespace) -> None:
@@ -159,14 +154,11 @@ async def _history(catalogue: Catalogue, args: argparse.Namespace) -> None:
     if args.json:
         write_json([_as_json(one) for one in versions])
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("version", "at", "by", "source", "digest"):
-        table.add_column(column)
-    for one in versions:
-        digest = one.digest[:12] if one.content is not None else "removed"
-        cells = (str(one.version), one.at, one.by, one.source, digest)
-        table.add_row(*(Text(safe(each)) for each in cells))
-    new_console().print(table)
+    rows = (
+        (str(one.version), one.at, one.by, one.source, "removed" if one.content is None else one.digest[:12])
+        for one in versions
+    )
+    new_console().print(table_of(("version", "at", "by", "source", "digest"), rows))
 
 
 def _as_json(one: SettingsVersion) -> dict[str, Any]:
