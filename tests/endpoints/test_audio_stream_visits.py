@@ -99,20 +99,23 @@ async def test_a_resident_authorizes_over_a_stream(tmp_path: Path, kind: Kind) -
 
 @pytest.mark.parametrize("door", ["own", "tls", "http"])
 async def test_streams_find_their_workers(tmp_path: Path, door: str) -> None:
-    """Two visits, one on each worker; each of their residents comes over a stream too."""
+    """Two visits, one on each worker; each of their residents comes over a stream too, with a ticket."""
     own: dict[str, Any] = {"http_port": 0} if door == "http" else {"audio_stream_port": 0}
     if door == "tls":
         own |= {"websocket_certificate": str(DOOR), "websocket_key": str(DOOR)}
     async with Cast(PART) as cast, AsyncExitStack() as stack:
-        tenants = {"jardim": freeswitch(cast, channels=2) | {"dialer": {"kind": "manual"}}}
-        service = Service(settings(tmp_path, tenants, {}, workers=2, **own))
+        guarded = freeswitch(cast, channels=2, token_env="STREAM_TOKEN")
+        tenants = {"jardim": guarded | {"dialer": {"kind": "manual"}}}
+        service = Service(settings(tmp_path, tenants, {"STREAM_TOKEN": "abc"}, workers=2, **own))
         await service.start()
         stack.push_async_callback(service.stop)
 
         async def comes(call: UUID) -> Stream:
             port = service.http_port if door == "http" else service.audio_stream_port
             scheme = "wss" if door == "tls" else "ws"
-            address = f"{scheme}://127.0.0.1:{port}/stream/{DOMAIN}/{call}"
+            way = service.way(call, DOMAIN, "")
+            assert way is not None
+            address = f"{scheme}://127.0.0.1:{port}{way.path}?token={way.ticket}"
             made = Started(address, said("base64"), mix="stereo", buffer_ms=60, tls=trusting(door))
             stream = await start("base64", made)
             stack.push_async_callback(stream.end)
