@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2
 
+from bridge.pbx import PbxError
 from bridge.settings import Tenant
 from bridge.settings_problems import SettingsError
 from providers.tls import system_tls
@@ -33,18 +34,16 @@ DIGITS = frozenset("0123456789*#ABCD")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class ManagerError(Exception):
-    """An action was not carried out, or nobody knows; the text is for people and holds no secret.
+class ManagerError(PbxError):
+    """An action was not carried out, or nobody knows.
 
     Attributes:
         status: of the HTTP answer; 0 without one, 200 where the Manager itself refused.
-        unknown: the action may have been carried out.
     """
 
     def __init__(self, text: str, *, status: int = 0, unknown: bool = False) -> None:
+        super().__init__(text, unknown=unknown)
         self.status = status
-        self.unknown = unknown
-        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)

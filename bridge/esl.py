@@ -30,6 +30,7 @@ import structlog
 
 from bridge import esl_commands as commands
 from bridge.esl_frames import EslProtocolError, Event, Message, MessageReader, read_event
+from bridge.pbx import PbxError
 
 CONNECT_S = 3.0
 """For the TCP connection, and for the log-in, each."""
@@ -63,18 +64,21 @@ SILENT = "-ERR no reply"
 log = structlog.get_logger(__name__)
 
 
-class EslError(Exception):
+class EslError(PbxError):
     """A command was not carried out, or nobody knows; the text is for people and holds no secret.
 
     Attributes:
-        unknown: it may have been carried out.
-        no_channel: FreeSWITCH has no such channel.
+        said: what FreeSWITCH answered, behind ``-ERR``; empty where it answered nothing.
     """
 
-    def __init__(self, text: str, *, unknown: bool = False, no_channel: bool = False) -> None:
-        super().__init__(text)
-        self.unknown = unknown
-        self.no_channel = no_channel
+    def __init__(self, text: str, *, unknown: bool = False, said: str = "") -> None:
+        super().__init__(text, unknown=unknown)
+        self.said = said
+
+    @property
+    def no_channel(self) -> bool:
+        """FreeSWITCH has no such channel."""
+        return any(words in self.said.lower() for words in NO_CHANNEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,8 +456,8 @@ def _judged(command: str, said: str) -> str:
     if text == SILENT:
         return ""
     if text.startswith(("-ERR", "-USAGE", "-ERROR")):
-        missing = any(words in text.lower() for words in NO_CHANNEL)
-        raise EslError(f"FreeSWITCH refused {_verb(command)}: {text[:160]}", no_channel=missing)
+        said = text.partition(" ")[2][:160]
+        raise EslError(f"FreeSWITCH refused {_verb(command)}: {text[:160]}", said=said)
     return text
 
 

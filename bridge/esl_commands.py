@@ -23,7 +23,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _VALUE = re.compile(r"[\w .:/@+#*()=%-]{0,300}")
 _ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,31}/[A-Za-z0-9*#+._:;=@/%~-]{1,300}")
 _EXTENSION = re.compile(r"[A-Za-z0-9*#+._-]{1,64}")
-_CONTEXT = re.compile(r"[A-Za-z0-9._@-]{1,128}")
 _WORD = re.compile(r"[!-~]{1,7000}")
 _PATH = re.compile(r"/[A-Za-z0-9/._-]{1,400}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
@@ -107,15 +106,15 @@ def send_digit(channel: UUID, digit: str, duration_ms: int) -> str:
     return f"uuid_send_dtmf {channel} {digit}@{int(duration_ms)}"
 
 
-def transfer(channel: UUID, extension: str, context: str) -> str:
-    """Send a channel to an extension of the XML dialplan.
+def transfer(channel: UUID, extension: str) -> str:
+    """Send a channel to an extension of its own dialplan and context.
 
     Raises:
-        ValueError: there can be no such extension or context.
+        ValueError: there can be no such extension.
     """
-    if not _EXTENSION.fullmatch(extension) or not _CONTEXT.fullmatch(context):
-        raise ValueError(f"the extension {extension!r} in {context!r}; allowed: letters, digits, * # + . _ -")
-    return f"uuid_transfer {channel} {extension} XML {context}"
+    if not _EXTENSION.fullmatch(extension) or extension.startswith("-"):
+        raise ValueError(f"the extension {extension!r}; allowed: letters, digits, * # + . _ -")
+    return f"uuid_transfer {channel} {extension}"
 
 
 def set_variable(channel: UUID, name: str, value: str) -> str:

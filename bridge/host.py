@@ -22,6 +22,7 @@ from audio.line import Line
 from bridge.calls import RegisteredCall
 from bridge.declared.client import OutsideAnswer, OutsideCall
 from bridge.dialing.base import DialOrder
+from bridge.endpoints.audio_stream import AudioStreamEndpoint
 from bridge.endpoints.base import Endpoint
 from bridge.gates.base import GateOrder, HearsRefusals
 from bridge.house import Condominium, House
@@ -141,6 +142,8 @@ class VisitHost:
         self.place = place
         self.call = call
         self.channel = call.channel if call is not None else ""
+        if place.switchboard is not None and isinstance(endpoint, AudioStreamEndpoint):
+            self.channel = str(endpoint.call_id)  # the stream's URL names it
         self._loop = asyncio.get_running_loop()
         self._zero = self._loop.time()
         self.visit = Visit(endpoint.call_id, place.rules(channel=self.channel), place.directory)
@@ -206,6 +209,8 @@ class VisitHost:
         leg.log.info("leg.opened", call_id=str(endpoint.call_id), peer=endpoint.peer)
         self._legs[name] = leg
         self._calls[name] = Calls(self.place.tools, role)
+        if self.place.switchboard is not None and isinstance(endpoint, AudioStreamEndpoint):
+            endpoint.channel = self.place.switchboard.take(endpoint, ours=role is Role.RESIDENT)
         self._house.clock.add(leg)
         return leg
 

@@ -20,10 +20,11 @@ from bridge.costs.prices import Prices
 from bridge.declared.calls import OutsideTools
 from bridge.dialing.base import Dialer
 from bridge.gates.base import Gate
+from bridge.pbx import Transfers
 from bridge.recorder import Recorder
 from bridge.sentences import Sentences, filled
 from bridge.settings import Tenant
-from bridge.transfer import Transfer
+from bridge.switchboard import Switchboard
 from bridge.watch import Watcher
 from providers.base import Provider, SessionConfig, ToolSpec, TurnDetection
 from storage.base import Storage
@@ -71,8 +72,10 @@ class Condominium:
     """Carries out those of them that the tenant declares."""
     hold: HoldSound
     """What a visitor hears while nobody speaks to them."""
-    transfer: Transfer | None = None
+    transfer: Transfers | None = None
     """The way to its attendant; None where there is none."""
+    switchboard: Switchboard | None = None
+    """Its FreeSWITCH; None where none is reached over an event socket."""
 
     @property
     def id(self) -> str:

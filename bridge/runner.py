@@ -274,6 +274,8 @@ class LocalRunner:
                 self._leases[place] = lease
                 lease.start()
                 await place.dialer.start()
+                if place.switchboard is not None:
+                    await place.switchboard.start()
         versions = {name: placing.one.version for name, placing in places.items() if placing is not None}
         return LocallyFurnished(self, made, versions, problems)
 
@@ -291,14 +293,17 @@ class LocalRunner:
         )
         apology = sentences.say("sorry_for_the_wait", None, {})
         one_moment = OneMoment(self._voice, sentences.say("one_moment", None, {}))
-        dialer = self._dialers.get(tenant.id) or self._make_dialers.build(tenant, one.secret, brokers)
+        switchboard = self._make_dialers.switchboard(tenant, one.secret)
+        dialer = self._dialers.get(tenant.id) or self._make_dialers.build(
+            tenant, one.secret, brokers, switchboard
+        )
         return Condominium(
             tenant,
             one.directory,
             sentences,
             self._watched(tenant.id, providers_of(tenant, one.secret, models, apology, one_moment)),
             self._around_dialer(dialer),
-            build_gate(tenant, one.secret, brokers),
+            build_gate(tenant, one.secret, brokers, switchboard),
             placing.residents.hosts,
             placing.residents.port,
             self._prices.before(tenant.cost.prices),
@@ -306,7 +311,8 @@ class LocalRunner:
             registry_of(tenant),
             build_outside(tenant, one.secret),
             hold_sound(tenant),
-            build_transfer(tenant, one.secret),
+            build_transfer(tenant, one.secret, switchboard),
+            switchboard,
         )
 
     def _watched(self, tenant: str, provider: FailoverProvider) -> FailoverProvider:
@@ -348,6 +354,8 @@ class LocalRunner:
         if lease is not None:
             if place.id not in self._dialers:
                 await place.dialer.stop()
+            if place.switchboard is not None:
+                await place.switchboard.stop()
             await lease.end()
 
     def numbered(self, versions: Mapping[str, Version]) -> None:

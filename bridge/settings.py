@@ -43,6 +43,7 @@ from bridge.dialing.amqp_message import CLICK_TO_CALL, placeholders
 from bridge.dialing.amqp_message import check as check_message
 from bridge.dialing.ari_numbers import HOST
 from bridge.dialing.ari_numbers import check_template as check_dial_string
+from bridge.dialing.esl_numbers import check_template as check_phone
 from bridge.endpoints.audio_stream_control import RATES, Chosen
 from bridge.gates.template import check as check_template
 from bridge.sentences import own_sentence_problem
@@ -64,6 +65,8 @@ DEFAULT_FILE = Path("porteiro.toml")
 DEFAULT_VISITOR_PORT = 8080
 DEFAULT_RESIDENT_PORT = 8081
 DEFAULT_HTTP_PORT = 8082
+EXTENSION = r"[A-Za-z0-9*#+._-]{1,64}"
+"""Of FreeSWITCH's dialplan."""
 DTMF_PAUSE_S = 0.5
 """Seconds of a `w` among a gate's digits, as in Asterisk's SendDTMF()."""
 
@@ -138,10 +141,22 @@ def _dial_string(value: str) -> str:
     return value
 
 
+def _phone(value: str) -> str:
+    check_phone(value)
+    return value
+
+
 def _host_and_port(value: str) -> str:
     if value and not HOST.fullmatch(value):
         raise ValueError("an address with or without a port, such as 10.0.0.5, 10.0.0.5:8081 or [::1]:8081")
     return value
+
+
+def _stream_url(value: str) -> str:
+    parts = urllib.parse.urlsplit(value)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path.strip("/") or "?" in value:
+        raise ValueError("a URL without a path that begins with ws:// or wss://, such as ws://10.0.0.5:8082")
+    return value.rstrip("/")
 
 
 def _message(value: dict[str, Any]) -> dict[str, Any]:
@@ -677,10 +692,10 @@ class AmqpGate(Part):
 
 
 class DtmfGate(Part):
-    """The intercom's own relay, which opens by DTMF digits that we have Asterisk play on the visitor's call.
+    """The intercom's own relay, which opens by DTMF digits that we have the PBX play on the visitor's call.
 
-    Needs the tenant's `manager`, and calls that are registered with their channel: for one that is not, the
-    gate stays closed.
+    With Asterisk it needs the tenant's `manager`, and calls that are registered with their channel: for one
+    that is not, the gate stays closed. With FreeSWITCH it needs `esl`.
     """
 
     kind: Literal["dtmf"]
@@ -803,13 +818,41 @@ class AmqpDialer(AnyDialer):
         return self
 
 
+class FreeswitchDialer(AnyDialer):
+    """FreeSWITCH calls the resident; we ask it to over its event socket (the tenant's `esl`), and have it
+    stream the call to us (`freeswitch.domain_uuid`)."""
+
+    kind: Literal["freeswitch"]
+    dial_string: Annotated[str, AfterValidator(_phone)] = "user/{number}@{domain}"
+    """What FreeSWITCH dials: one phone. `{number}` is the directory's extension, or the user of its SIP
+    address; `{host}` is that address's host; `{domain}` is the setting below:
+    `sofia/gateway/NAME/{number}`."""
+    domain: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]{0,200}$")] = ""
+    """The domain's name, which FusionPBX's dialplan wants too (`domain_name`): `jardim.example`."""
+    caller_id_name: Annotated[str, StringConstraints(pattern=r"^[\w .-]{0,60}$")] = ""
+    """What the resident's phone shows: `Portaria`. Empty: what FreeSWITCH gives it."""
+    caller_id_number: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*#+]{0,40}$")] = ""
+    """The number that it shows. Empty: what FreeSWITCH gives it."""
+    stream_url: Annotated[str, AfterValidator(_stream_url)] = "ws://127.0.0.1:8082"
+    """Where FreeSWITCH reaches our port for streams: `ws://10.0.0.5:8082`, `wss://porteiro.example:8443`. The
+    HTTP port, or service.audio_stream_port."""
+
+    @model_validator(mode="after")
+    def _domain_named(self) -> Self:
+        if "{domain}" in self.dial_string and not self.domain:
+            raise ValueError("domain as well: dial_string has {domain} in it")
+        return self
+
+
 def _with_kind(value: Any) -> Any:
     """A dialer's table needs no kind where it is the usual one."""
     return {"kind": "manual", **value} if isinstance(value, dict) else value
 
 
 Dialer = Annotated[
-    PlainDialer | AriDialer | AmqpDialer, Field(discriminator="kind"), BeforeValidator(_with_kind)
+    PlainDialer | AriDialer | AmqpDialer | FreeswitchDialer,
+    Field(discriminator="kind"),
+    BeforeValidator(_with_kind),
 ]
 
 
@@ -834,6 +877,19 @@ class Manager(Part):
 
 SwitchMode = Literal["realtime", "attendant", "legacy"]
 """Who answers a call that FreeSWITCH brings."""
+
+
+class Esl(Part):
+    """FreeSWITCH's event socket, which acts on the calls that it streams to us: the dialer of kind
+    `freeswitch`, the digits of a gate, keys that callers press, the transfer to the attendant, hanging up."""
+
+    host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]{1,253}$")] = "127.0.0.1"
+    """Where it listens (listen-ip of event_socket.conf.xml). It has no TLS: on another machine only through a
+    tunnel."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8021
+    """listen-port of event_socket.conf.xml."""
+    password_env: EnvName
+    """The environment variable that holds its password."""
 
 
 class Freeswitch(Part):
@@ -866,12 +922,13 @@ class Freeswitch(Part):
 class Attendant(Part):
     """The person who is offered when a visitor can't be helped.
 
-    Needs the tenant's `manager`, and calls that are registered with their channel: to a visitor whose call is
-    not, nobody is promised.
+    With Asterisk this needs the tenant's `manager`, and calls that are registered with their channel: to a
+    visitor whose call is not, nobody is promised. With FreeSWITCH it needs `esl`.
     """
 
     extension: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+*#@:/&-]{1,80}$")]
-    """Whom the PBX rings: a telephone of pjsip.conf (`attendant`), or a dial string (`Local/9000@house`)."""
+    """Whom the PBX rings: a telephone of pjsip.conf (`attendant`), or a dial string (`Local/9000@house`);
+    with FreeSWITCH an extension of the visitor's own context (`9000`)."""
     name: Line = "portaria"
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
@@ -1479,6 +1536,7 @@ class Tenant(Part):
     freeswitch: Freeswitch | None = None
     attendant: Attendant | None = None
     manager: Manager | None = None
+    esl: Esl | None = None
     tools: Annotated[dict[ToolName, DeclaredTool], Field(max_length=20)] = {}
     """What the models may call beside Porteiro's own tools: `[tenants.jardim.tools.NAME]`, a table each, as
     below. See docs/tools.md."""
@@ -1510,17 +1568,30 @@ class Tenant(Part):
 
     @property
     def tables_that_need_a_channel(self) -> tuple[str, ...]:
-        """What works through the Asterisk Manager, and so on calls whose channel is known alone."""
+        """What works through the PBX, and so on calls whose channel is known alone."""
         gate = ("gate",) if isinstance(self.gate, DtmfGate) else ()
         return gate + (("attendant",) if self.attendant is not None else ())
 
     @model_validator(mode="after")
     def _manager_there(self) -> Self:
         needed = "manager.password_env as well: the Asterisk Manager"
-        if isinstance(self.gate, DtmfGate) and self.manager is None:
-            raise ValueError(f"{needed} plays the digits of a gate of kind dtmf")
-        if self.attendant is not None and self.manager is None:
-            raise ValueError(f"{needed} tells the dialplan to ring the attendant")
+        other = "; with FreeSWITCH: esl.password_env"
+        if isinstance(self.gate, DtmfGate) and self.manager is None and self.esl is None:
+            raise ValueError(f"{needed} plays the digits of a gate of kind dtmf{other}")
+        if self.attendant is not None and self.manager is None and self.esl is None:
+            raise ValueError(f"{needed} tells the dialplan to ring the attendant{other}")
+        return self
+
+    @model_validator(mode="after")
+    def _switch_there(self) -> Self:
+        if self.esl is not None and self.freeswitch is None:
+            raise ValueError("freeswitch.domain_uuid as well: esl acts on the calls that FreeSWITCH streams")
+        if isinstance(self.dialer, FreeswitchDialer) and self.esl is None:
+            raise ValueError("esl.password_env as well: over it a dialer of kind freeswitch calls people")
+        attendant = self.attendant
+        if attendant and self.esl and not self.manager and not re.fullmatch(EXTENSION, attendant.extension):
+            found = f"another attendant.extension than {attendant.extension!r}"
+            raise ValueError(f"{found}: FreeSWITCH's dialplan has extensions, such as 9000")
         return self
 
     @model_validator(mode="after")
@@ -1599,6 +1670,8 @@ class Tenant(Part):
             needed.append(("dialer.password_env", self.dialer.password_env))
         if self.manager is not None:
             needed.append(("manager.password_env", self.manager.password_env))
+        if self.esl is not None:
+            needed.append(("esl.password_env", self.esl.password_env))
         needed += [(f"{table}.url_env", part.url_env) for table, part in self.amqp_parts]
         for name, tool in self.tools.items():
             needed.append((f"tools.{name}.signing_secret_env", tool.signing_secret_env))

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from bridge.asterisk_manager import AsteriskManager, ManagerError, build_manager
+from bridge.pbx import Transfers, TransfersByPbx
 from bridge.settings import Attendant, Tenant
 
 PREPARE_S = 4.0
@@ -21,7 +22,7 @@ NOBODY = "nobody"
 
 
 class Transfer:
-    """The way to one tenant's attendant."""
+    """The way to one tenant's attendant through Asterisk."""
 
     def __init__(self, attendant: Attendant, manager: AsteriskManager) -> None:
         extension = attendant.extension
@@ -57,16 +58,22 @@ class Transfer:
         return ""
 
 
-def build_transfer(tenant: Tenant, secret: Callable[[str | None], str | None]) -> Transfer | None:
+def build_transfer(
+    tenant: Tenant, secret: Callable[[str | None], str | None], freeswitch: Transfers | None = None
+) -> Transfers | None:
     """The way to a tenant's attendant; None where its settings name none.
 
     Args:
         secret: looks an environment variable up (:meth:`Settings.secret`).
+        freeswitch: the tenant's, where it has one.
 
     Raises:
         SettingsError: the Manager's password is not set.
     """
     manager = build_manager(tenant, secret)
-    if tenant.attendant is None or manager is None:
+    if tenant.attendant is None:
         return None
-    return Transfer(tenant.attendant, manager)
+    asterisk = None if manager is None else Transfer(tenant.attendant, manager)
+    if asterisk is None or freeswitch is None:
+        return asterisk or freeswitch
+    return TransfersByPbx(asterisk, freeswitch)

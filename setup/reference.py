@@ -24,8 +24,10 @@ from bridge.annotations import is_table, members_of
 from bridge.settings import (
     ENV_PREFIX,
     AnswerField,
+    AriDialer,
     Attendant,
     DeclaredTool,
+    Esl,
     Fallback,
     HttpGate,
     Manager,
@@ -190,11 +192,16 @@ def _about(field: FieldInfo, model: type[BaseModel], name: str) -> str:
         "`amqp` tells the site's own system through a RabbitMQ queue; `dtmf` plays digits to the intercom.",
         (PlainDialer, "kind"): f"{PlainDialer.model_fields['kind'].description} `ari`: Asterisk calls the "
         "resident, as `url` and what follows it say; they belong to that kind alone. `amqp`: a click-to-call "
-        "system does, by a message as `url_env` and what follows it say.",
+        "system does, by a message as `url_env` and what follows it say. `freeswitch`: FreeSWITCH does, as "
+        "`dial_string`, `domain` and what follows that say; it needs `esl` and `freeswitch`.",
+        (AriDialer, "dial_string"): f"{AriDialer.model_fields['dial_string'].description} With FreeSWITCH: "
+        "`user/{number}@{domain}`, this kind's default, or `sofia/gateway/NAME/{number}`; one phone.",
         (Attendant, "extension"): f"{Attendant.model_fields['extension'].description} Needed where there is "
-        "an attendant; so is manager.password_env.",
+        "an attendant; so is manager.password_env, or esl.password_env.",
         (Manager, "password_env"): f"{Manager.model_fields['password_env'].description} Needed by a gate of "
-        "kind `dtmf` and by an attendant.",
+        "kind `dtmf` and by an attendant where Asterisk has the calls.",
+        (Esl, "password_env"): f"{Esl.model_fields['password_env'].description} Needed by a dialer of kind "
+        "`freeswitch`, and by a gate of kind `dtmf` and an attendant where FreeSWITCH has the calls.",
     }
     return " ".join((special.get((model, name)) or field.description or "").split())
 

@@ -1,4 +1,4 @@
-"""Makes each tenant's dialer from its settings; tenants with the same ARI or broker share one connection."""
+"""Makes each tenant's dialer from its settings; tenants of one ARI, event socket or broker share it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from bridge.dialing.ari import AriDialer
 from bridge.dialing.ari_connection import AriConnection
 from bridge.dialing.ari_rest import AriAddress
 from bridge.dialing.base import Dialer
+from bridge.dialing.esl import EslDialer
 from bridge.dialing.manual import ManualDialer
 from bridge.dialing.simulated import SimulatedDialer
+from bridge.esl import EslAddress, EslConnection
 from bridge.settings import AmqpDialer as AmqpDialerSettings
 from bridge.settings import AriDialer as AriDialerSettings
-from bridge.settings import Tenant
+from bridge.settings import FreeswitchDialer, Tenant
 from bridge.settings_problems import SettingsError
+from bridge.switchboard import Switchboard, esl_address
 
 Secret = Callable[[str | None], str | None]
 
@@ -28,13 +31,32 @@ class Dialers:
     def __init__(self) -> None:
         self._connections: WeakValueDictionary[AriAddress, AriConnection] = WeakValueDictionary()
         """As long as a dialer has them."""
+        self._sockets: WeakValueDictionary[EslAddress, EslConnection] = WeakValueDictionary()
+        """As long as a switchboard has them."""
 
-    def build(self, tenant: Tenant, secret: Secret, brokers: Lease) -> Dialer:
+    def switchboard(self, tenant: Tenant, secret: Secret) -> Switchboard | None:
+        """A tenant's FreeSWITCH; None where its settings name no event socket.
+
+        Raises:
+            SettingsError: its password is not set, or can be none.
+        """
+        address = esl_address(tenant, secret)
+        if address is None:
+            return None
+        connection = self._sockets.get(address)
+        if connection is None:
+            connection = self._sockets[address] = EslConnection(address)
+        return Switchboard(connection, tenant.attendant)
+
+    def build(
+        self, tenant: Tenant, secret: Secret, brokers: Lease, switchboard: Switchboard | None = None
+    ) -> Dialer:
         """The dialer that a tenant's settings name.
 
         Args:
             secret: looks an environment variable up (:meth:`Settings.secret`).
             brokers: the service's connections, which a dialer by click-to-call shares with the gates.
+            switchboard: the tenant's FreeSWITCH, where it has one.
 
         Raises:
             SettingsError: a secret is not set, or not what it should be.
@@ -48,6 +70,12 @@ class Dialers:
             return AriDialer(settings, connection)
         if isinstance(settings, AmqpDialerSettings):
             return AmqpDialer(settings, brokers.at(_broker(tenant, settings, secret)))
+        if isinstance(settings, FreeswitchDialer):
+            stream = tenant.freeswitch
+            assert switchboard is not None  # the settings see to it
+            assert stream is not None
+            token = None if stream.token_env is None else secret(stream.token_env) or ""
+            return EslDialer(settings, stream, token, tenant.limits.max_visit_s, switchboard.connection)
         return SimulatedDialer() if settings.kind == "simulated" else ManualDialer()
 
 

@@ -8,11 +8,13 @@ who may. The framing, and what a peer may do: ``websocket_connection.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
 from uuid import UUID
 
 from websockets.server import ServerProtocol
 
 from bridge.endpoints.audio_stream_control import (
+    DTMF_DIGITS,
     ControlError,
     Key,
     Metadata,
@@ -39,9 +41,24 @@ METADATA_S = 0.5
 """Audio may come so long before the metadata. A stream that was started without any has none."""
 
 
+GONE_S = 1.0
+"""So long after its channel a stream may yet be there."""
+
+
 def stream_limits(handshake_s: float = 5.0) -> WebsocketLimits:
     """What a module may do. A frame of 16 kHz stereo in base64 has 1,800 bytes."""
     return WebsocketLimits(handshake_s=handshake_s, write_buffer_bytes=10 * 1_900)
+
+
+class CallControl(Protocol):
+    """Who acts on the channel whose stream this is, and hears of it."""
+
+    def stream_over(self, in_order: bool) -> None:
+        """The connection is gone. Once.
+
+        Args:
+            in_order: we ended the call.
+        """
 
 
 class AudioStreamEndpoint(IncomingConnection):
@@ -65,6 +82,12 @@ class AudioStreamEndpoint(IncomingConnection):
         """As the site has set it; with the metadata's say from then on."""
         self.metadata: Metadata | None = None
         """What the dialplan said of the call."""
+        self.channel: CallControl | None = None
+        """Its channel, where the tenant's FreeSWITCH is reached over an event socket."""
+        self._hung_up = False
+        """By us, in order."""
+        self._keys: Literal["", "stream", "channel"] = ""
+        """By which way the first key came: where a dialplan sends them too, none counts twice."""
 
     @property
     def call_id(self) -> UUID:
@@ -84,6 +107,7 @@ class AudioStreamEndpoint(IncomingConnection):
         """End the call behind everything played; see :meth:`bridge.endpoints.base.Endpoint.hang_up`."""
         if self._ended is not None:
             return
+        self._hung_up = True
         self._mark("local", "hung up by us")
         if self._sink is None or self._down is None:
             self._say_goodbye()
@@ -104,7 +128,21 @@ class AudioStreamEndpoint(IncomingConnection):
             return
         said = text_of(message)
         if self._counted(KEY_S if isinstance(said, Key) else LEAST_FRAME_S) and isinstance(said, Key):
-            self._guarded(self._sink.key_pressed, said.digit)
+            self._key("stream", said.digit)
+
+    def _key(self, way: Literal["stream", "channel"], digit: str) -> None:
+        self._keys = self._keys or way
+        if self._keys == way and self._sink is not None and not self.ended:
+            self._guarded(self._sink.key_pressed, digit)
+
+    def channel_key(self, digit: str) -> None:
+        """The caller pressed a key, by the channel's say. What is no key is passed over."""
+        if len(digit) == 1 and digit.upper() in DTMF_DIGITS:
+            self._key("channel", digit.upper())
+
+    def channel_gone(self) -> None:
+        """The channel was hung up: the module closes its stream, or we do."""
+        self._loop.call_later(GONE_S, self._end, "hangup", "the channel was hung up")
 
     def _binary(self, message: bytes) -> None:
         if self._sink is None:
@@ -163,6 +201,13 @@ class AudioStreamEndpoint(IncomingConnection):
             f"allowed are {self._limits.handshake_s:g} s",
         )
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        super().connection_lost(exc)
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.stream_over(self._hung_up)
+
     def _particulars(self) -> Mapping[str, object]:
         return {"playback": self.playback, "rate": self.form.rate, "channels": self.form.channels}
 
@@ -172,4 +217,4 @@ Accept = Callable[[AudioStreamEndpoint], LegSink | Refusal | None]
 None: somebody else has taken the connection over, and this endpoint is over."""
 
 
-__all__ = ["METADATA_S", "Accept", "AudioStreamEndpoint", "stream_limits"]
+__all__ = ["METADATA_S", "Accept", "AudioStreamEndpoint", "CallControl", "stream_limits"]

@@ -13,6 +13,7 @@ from bridge.gates.base import Gate
 from bridge.gates.dtmf import DtmfGate
 from bridge.gates.http import HttpGate
 from bridge.gates.record import RecordGate
+from bridge.pbx import DigitsByPbx, PlaysDigits
 from bridge.settings import AmqpGate as AmqpGateSettings
 from bridge.settings import DtmfGate as DtmfGateSettings
 from bridge.settings import RecordGate as RecordGateSettings
@@ -20,12 +21,18 @@ from bridge.settings import Tenant
 from bridge.settings_problems import SettingsError
 
 
-def build_gate(tenant: Tenant, secret: Callable[[str | None], str | None], brokers: Lease) -> Gate:
+def build_gate(
+    tenant: Tenant,
+    secret: Callable[[str | None], str | None],
+    brokers: Lease,
+    freeswitch: PlaysDigits | None = None,
+) -> Gate:
     """The gate of ``tenant``.
 
     Args:
         secret: looks an environment variable up (:meth:`Settings.secret`).
         brokers: the service's connections.
+        freeswitch: the tenant's, where it has one.
 
     Raises:
         SettingsError: a secret is not set or not what it should be, or a certificate can't be read.
@@ -49,9 +56,7 @@ def build_gate(tenant: Tenant, secret: Callable[[str | None], str | None], broke
             ) from None
         return AmqpGate(tenant.gate, brokers.at(address))
     if isinstance(tenant.gate, DtmfGateSettings):
-        manager = build_manager(tenant, secret)
-        assert manager is not None  # the settings see to it
-        return DtmfGate(tenant.gate, manager)
+        return DtmfGate(tenant.gate, DigitsByPbx(build_manager(tenant, secret), freeswitch))
     try:
         return HttpGate(tenant.gate, secret)
     except (OSError, ssl.SSLError) as error:

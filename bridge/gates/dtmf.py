@@ -1,6 +1,6 @@
-"""The intercom's own relay: opens by DTMF digits that Asterisk plays on the visitor's call.
+"""The intercom's own relay: opens by DTMF digits that the PBX plays on the visitor's call.
 
-Asterisk plays them as RFC 4733 events, once each, and sends no sound of ours meanwhile. No digit is ever
+It plays them as RFC 4733 events, once each; Asterisk sends no sound of ours meanwhile. No digit is ever
 repeated: an intercom that toggles would close on whoever is passing, and a code typed twice is another code.
 Whether the door moved the intercom doesn't say: what is answered is that the digits were played to their end.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from bridge.asterisk_manager import AsteriskManager, ManagerError
 from bridge.gates.base import GateAnswer, GateOrder
+from bridge.pbx import PbxError, PlaysDigits
 from bridge.settings import DTMF_PAUSE_S
 from bridge.settings import DtmfGate as DtmfGateSettings
 
@@ -23,9 +23,9 @@ UNREGISTERED = "the call was not registered with its channel, so nothing is know
 class DtmfGate:
     """Opens a door by digits on the visitor's call."""
 
-    def __init__(self, settings: DtmfGateSettings, manager: AsteriskManager) -> None:
+    def __init__(self, settings: DtmfGateSettings, pbx: PlaysDigits) -> None:
         self._settings = settings
-        self._manager = manager
+        self._pbx = pbx
 
     async def open(self, order: GateOrder) -> GateAnswer:
         """See :class:`bridge.gates.base.Gate`. Opened means: the digits were played to their end."""
@@ -39,7 +39,7 @@ class DtmfGate:
             async with asyncio.timeout(limit_s):
                 await self._play(order.channel, played)
             detail = f"the digits were played on {order.channel}"
-        except ManagerError as error:
+        except PbxError as error:
             detail, unknown = str(error), error.unknown
         except TimeoutError:
             detail, unknown = f"the digits were not played in {limit_s:g} s", True
@@ -58,5 +58,5 @@ class DtmfGate:
                 continue
             if played:
                 await asyncio.sleep(settings.gap_ms / 1000)
-            await self._manager.play_digit(channel, step, settings.duration_ms)
+            await self._pbx.play_digit(channel, step, settings.duration_ms)
             played.append(step)

@@ -1,4 +1,4 @@
-"""Whole visits over FreeSWITCH's audio streams: each way of playback, two workers, settings that change."""
+"""Visits over FreeSWITCH's audio streams: two workers, settings that change. Whole ones are in tests/esl."""
 
 from __future__ import annotations
 
@@ -14,49 +14,19 @@ from uuid import UUID, uuid4
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from bridge.dialing.base import DialOrder, DialResult
 from bridge.service import Service
 from bridge.softphone import load_wav
 from tests.endpoints.test_audio_stream_service import DOMAIN, OTHER, freeswitch, refused, url
 from tests.service.changing import Folder, running
 from tests.service.doorman import Cast
-from tests.service.household import HELLO, Household, household, settings, until, with_cast
+from tests.service.household import HELLO, settings, until, with_cast
 from tests.service.served import PART
 from tests.service.test_workers import DOOR, attempts
 from tests.simulators.audio_stream import Kind, Started, Stream, start
-from visits.events import DialOutcome
-
-KINDS: tuple[Kind, ...] = ("binary", "fork", "base64")
 
 
 def said(kind: Kind) -> str:
     return json.dumps({"caller_id": "1001", "playback": kind})
-
-
-class StreamDialer:
-    """A FreeSWITCH that is asked to call a resident: the leg comes back as a stream with the attempt's id."""
-
-    def __init__(self, kind: Kind) -> None:
-        self.kind: Kind = kind
-        self.house: Household | None = None
-        self.stream: Stream | None = None
-
-    async def start(self) -> None:
-        """It needs nothing."""
-
-    async def stop(self) -> None:
-        """It holds nothing."""
-
-    async def dial(self, order: DialOrder) -> DialResult:
-        """The resident answers, hears the briefing out, and presses 1."""
-        assert self.house is not None
-        started = Started(url(self.house, order.attempt), said(self.kind), buffer_ms=40)
-        stream = self.stream = await start(self.kind, started)
-        await until(lambda: stream.heard_as_speech_ms() > 0, 10, "the briefing")
-        await quiet(stream)
-        await stream.send_text('{"type":"dtmf","digit":"1"}')
-        await asyncio.wait(stream.tasks)
-        return DialResult(DialOutcome.NO_ANSWER, "the call is over")
 
 
 async def quiet(stream: Stream, quiet_s: float = 0.3) -> None:
@@ -68,33 +38,6 @@ async def quiet(stream: Stream, quiet_s: float = 0.3) -> None:
             if (now := stream.heard_as_speech_ms()) != heard:
                 heard, since = now, loop.time()
             await asyncio.sleep(0.02)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_resident_authorizes_over_a_stream(tmp_path: Path, kind: Kind) -> None:
-    dialer = StreamDialer(kind)
-    async with Cast() as cast:
-        tenants = {"jardim": freeswitch(cast)}
-        dialers = {"jardim": dialer}
-        async with household(tmp_path, tenants, dialers=dialers, audio_stream_port=0) as house:
-            dialer.house = house
-            visit = uuid4()
-            visitor = await start(kind, Started(url(house, visit), said(kind), buffer_ms=40))
-            await house.greeted(visit)
-            visitor.to_say = load_wav(HELLO)
-            async with asyncio.timeout(40):
-                await asyncio.wait(visitor.tasks)
-            assert await house.service.visit_over(visit, 10)
-            assert (await house.outcome(visit))[::2] == ("authorized", True)
-            assert visitor.closed == (1000, "hung up by us") and not visitor.problems
-            assert visitor.heard_as_speech_ms() > 300
-            assert dialer.stream is not None and not dialer.stream.problems
-            await asyncio.wait(dialer.stream.tasks, timeout=5)
-            assert dialer.stream.closed == (1000, "hung up by us")
-            view = await house.service.storage.visit(str(visit))
-            assert view is not None and {leg.endpoint for leg in view.legs} == {"audio_stream"}
-            code, reason = await refused(url(house, uuid4(), uuid4()))
-            assert code == 1008 and "domain_uuid" in reason
 
 
 @pytest.mark.parametrize("door", ["own", "tls", "http"])

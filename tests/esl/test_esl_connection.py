@@ -137,7 +137,7 @@ async def test_a_channel_that_comes_late_is_hung_up_too() -> None:
         job = asyncio.create_task(late())
         connection.hang_up(channel, job)
         await job
-        await until(lambda: switch.ended != [] and not switch.channels, 5, "the hang-up")
+        await until(lambda: switch.made != [] and not switch.channels, 5, "the hang-up")
 
 
 async def test_every_wait_has_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,9 +151,10 @@ async def household(
     dialers: Mapping[str, Dialer] | None = None,
     environ: Mapping[str, str] | None = None,
     model_log: TextIO | None = None,
+    simulated: bool = True,
     **service: Any,
 ) -> AsyncIterator[Household]:
-    """A running service."""
+    """A running service; `simulated`: its tenants' phones are, and not those that their settings name."""
     seen: list[Seen] = []
 
     def see(one: Seen) -> None:
@@ -162,7 +163,7 @@ async def household(
 
     phones: list[Household] = []
     made: dict[str, Dialer] = {
-        name: SimulatedDialer(lambda order: phones[0].resident(order)) for name in tenants
+        name: SimulatedDialer(lambda order: phones[0].resident(order)) for name in tenants if simulated
     }
     running = Service(
         settings(data, tenants, environ or {}, **service),

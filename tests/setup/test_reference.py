@@ -15,7 +15,17 @@ import pytest
 from elevenlabs.types import ClientToolConfigInput, LiteralJsonSchemaProperty
 from pydantic import BaseModel
 
-from bridge.settings import AmqpDialer, AmqpGate, AriDialer, DtmfGate, HttpGate, build, load, read_env_file
+from bridge.settings import (
+    AmqpDialer,
+    AmqpGate,
+    AriDialer,
+    DtmfGate,
+    FreeswitchDialer,
+    HttpGate,
+    build,
+    load,
+    read_env_file,
+)
 from tools.registry import porteiro_tools
 from visits.events import Role
 
@@ -70,6 +80,7 @@ KINDS = {
     (GATE, "dtmf"): {"DIGITS": "9"},
     (DIALER, "ari"): {"PASSWORD_ENV": "ARI_PASSWORD", "URL": "http://127.0.0.1:8088/ari"},
     (DIALER, "amqp"): {"VISIT_UUID_ON_RESIDENT_PORT": "true"},
+    (DIALER, "freeswitch"): {"DIAL_STRING": "user/{number}"},
 }
 """What must be given for each kind that has settings of its own."""
 
@@ -77,7 +88,7 @@ KINDS = {
 def own_variables(table: str, kind: str) -> set[str]:
     """The variables that a kind of gate or dialer reads."""
     parts: list[type[BaseModel]] = (
-        [HttpGate, AmqpGate, DtmfGate] if table == GATE else [AriDialer, AmqpDialer]
+        [HttpGate, AmqpGate, DtmfGate] if table == GATE else [AriDialer, AmqpDialer, FreeswitchDialer]
     )
     (part,) = [one for one in parts if get_args(one.model_fields["kind"].annotation) == (kind,)]
     return {f"{table}{name.upper()}" for name in part.model_fields}
@@ -95,10 +106,11 @@ def test_every_variable_of_the_example_is_one_that_the_service_reads(tmp_path: P
     (tmp_path / "porteiro.toml").write_text("")
     defaults = build({"tenants": {"jardim": {"directory": "x.json"}}}, base=tmp_path)
     read: set[str] = set()
-    for gate, dialer in (("http", "ari"), ("amqp", "amqp"), ("dtmf", "ari")):
+    for gate, dialer in (("http", "ari"), ("amqp", "amqp"), ("dtmf", "freeswitch")):
         given = {"PORTEIRO_TENANTS__JARDIM__DIRECTORY": "x.json",
                  "PORTEIRO_TENANTS__JARDIM__ATTENDANT__EXTENSION": "9",
                  "PORTEIRO_TENANTS__JARDIM__FREESWITCH__DOMAIN_UUID": str(UUID(int=1)),
+                 "PORTEIRO_TENANTS__JARDIM__ESL__PASSWORD_ENV": "ESL_PASSWORD",
                  "PORTEIRO_TENANTS__JARDIM__MANAGER__PASSWORD_ENV": "AMI_PASSWORD"}  # fmt: skip
         own = dict(environ)
         for table, kind in ((GATE, gate), (DIALER, dialer)):

@@ -159,7 +159,8 @@ class FreeSwitch:
         """It takes commands and says nothing."""
         self.phones: dict[str, Phone] = {}
         self.channels: dict[str, Channel] = {}
-        self.ended: list[Channel] = []
+        self.made: list[Channel] = []
+        """Every channel that there ever was."""
         self.rang: list[tuple[str, dict[str, str]]] = []
         """Whom ``originate`` called, and with which variables."""
         self.commands: list[str] = []
@@ -203,6 +204,19 @@ class FreeSwitch:
     def listeners(self) -> int:
         """Connections that are there."""
         return len(self._listeners)
+
+    async def call_in(self, uuid: str, url: str, metadata: str = "") -> Channel:
+        """Somebody calls, and the dialplan answers and has the call streamed."""
+        channel = self.channels[uuid] = Channel(self, uuid, {})
+        self.made.append(channel)
+        channel.up = True
+        module = "uuid_audio_fork" if self.kind == "fork" else "uuid_audio_stream"
+        answer = await self._api(f"{module} {uuid} start {url} mono 8k {metadata}")
+        assert answer.startswith("+OK"), answer
+        async with asyncio.timeout(5):
+            while channel.stream is None:
+                await asyncio.sleep(0.01)
+        return channel
 
     # ---- Events ----------------------------------------------------------------------------------------
 
@@ -342,7 +356,7 @@ class FreeSwitch:
         if uuid in self.channels:
             return "-ERR DESTINATION_OUT_OF_ORDER\n"
         channel = self.channels[uuid] = Channel(self, uuid, variables)
-        self.ended.append(channel)
+        self.made.append(channel)
         self.fire("CHANNEL_CREATE", channel)
         limit = float(variables.get("originate_timeout", 60))
         rings = limit if phone.after_s is None else min(phone.after_s, limit)

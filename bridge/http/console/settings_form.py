@@ -40,7 +40,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("recording", ("recording", "retention")),
     ("limits", ("limits",)),
     ("numbers", ("numbers", "visitor_port", "resident_port", "registration",
-                 "websocket_username_env", "websocket_password_env", "freeswitch")),
+                 "websocket_username_env", "websocket_password_env", "freeswitch", "esl")),
     ("model", ("provider", "model", "voice", "backend_model", "base_url", "api_key_env", "token_file",
                "provider_format", "audio_message_ms", "noise_suppression", "echo_cancellation",
                "interim_texts")),

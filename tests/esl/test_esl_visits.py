@@ -1,0 +1,185 @@
+"""Whole visits with FreeSWITCH: it has residents called, plays digits, transfers and hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from bridge.softphone import load_wav
+from tests.endpoints.test_audio_stream_service import DOMAIN
+from tests.endpoints.test_audio_stream_visits import quiet
+from tests.service.doorman import Cast, Part, Turn
+from tests.service.household import HELLO, Household, household, until, with_cast
+from tests.simulators.audio_stream import Kind
+from tests.simulators.freeswitch import PASSWORD, Channel, FreeSwitch, Phone
+from tests.simulators.openai_realtime import Call, Reply
+
+PHONE = "user/1003030@jardim.example"
+
+
+@dataclass
+class Site:
+    """A FreeSWITCH, and a service that it streams to."""
+
+    switch: FreeSwitch
+    house: Household
+    cast: Cast
+    port: int
+
+    async def visitor(self, visit: UUID) -> Channel:
+        """A visitor calls, is greeted, and says whom they want."""
+        url = f"ws://127.0.0.1:{self.port}/stream/{DOMAIN}/{visit}"
+        said = json.dumps({"caller_id": "1001", "playback": self.switch.kind}, separators=(",", ":"))
+        channel = await self.switch.call_in(str(visit), url, said)
+        await self.house.greeted(visit)
+        assert channel.stream is not None
+        channel.stream.to_say = load_wav(HELLO)
+        return channel
+
+    async def over(self, visit: UUID) -> tuple[str | None, str | None, bool | None]:
+        """The outcome, once the visit is over and nobody's channel is left."""
+        async with asyncio.timeout(40):
+            while not self.house.of(visit, "visit.ended"):
+                await asyncio.sleep(0.02)
+        assert await self.house.service.visit_over(visit, 10)
+        await until(lambda: not self.switch.channels, 5, "the end of every channel")
+        streams = [channel.stream for channel in self.switch.made if channel.stream is not None]
+        assert not [problem for stream in streams for problem in stream.problems]
+        return await self.house.outcome(visit)
+
+
+@asynccontextmanager
+async def site(
+    tmp_path: Path, kind: Kind = "base64", part: Part | None = None, **own: Any
+) -> AsyncIterator[Site]:
+    switch = FreeSwitch(kind)
+    await switch.open()
+    port = free_port()
+    dialer = {
+        "kind": "freeswitch",
+        "domain": "jardim.example",
+        "caller_id_name": "Portaria",
+        "stream_url": f"ws://127.0.0.1:{port}",
+    }
+    async with Cast(part) as cast:
+        tenant = with_cast(cast) | {
+            "freeswitch": {"domain_uuid": str(DOMAIN), "playback": kind},
+            "esl": {"port": switch.port, "password_env": "ESL_PASSWORD"},
+            "dialer": dialer,
+        }
+        environ = {"ESL_PASSWORD": PASSWORD}
+        async with household(
+            tmp_path, {"jardim": tenant | own}, environ=environ, simulated=False, audio_stream_port=port
+        ) as house:
+            await until(lambda: switch.listeners == 1, what="the connection")
+            try:
+                yield Site(switch, house, cast, port)
+            finally:
+                await switch.close()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def presses(digit: str, then: Callable[[Channel], None] | None = None) -> Callable[[Channel], None]:
+    """A resident who hears the briefing out and presses a key."""
+
+    async def talk(channel: Channel) -> None:
+        await until(lambda: channel.stream is not None, what="the stream")
+        stream = channel.stream
+        assert stream is not None
+        await until(lambda: stream.heard_as_speech_ms() > 0, 15, "the briefing")
+        await quiet(stream)
+        channel.press(digit)
+        if then is not None:
+            then(channel)
+
+    def answered(channel: Channel) -> None:
+        channel.switch.spawn(talk(channel))
+
+    return answered
+
+
+@pytest.mark.parametrize("kind", ["binary", "fork", "base64"])
+async def test_a_resident_who_was_called_authorizes_by_key(tmp_path: Path, kind: Kind) -> None:
+    gate = {"kind": "dtmf", "digits": "#w9", "duration_ms": 50, "gap_ms": 50}
+    async with site(tmp_path, kind, gate=gate) as at:
+        at.switch.phones[PHONE] = Phone(answered=presses("1"))
+        visit = uuid4()
+        visitor = await at.visitor(visit)
+        assert (await at.over(visit))[::2] == ("authorized", True)
+        ((phone, variables),) = at.switch.rang
+        assert phone == PHONE and variables["domain_uuid"] == str(DOMAIN)
+        assert (
+            variables["ignore_early_media"] == "true"
+            and variables["origination_caller_id_name"] == "Portaria"
+        )
+        assert float(variables["originate_timeout"]) == 5
+        resident = at.switch.made[1]
+        assert (visitor.digits, resident.digits) == ("#9", ""), "the intercom's own relay opens by them"
+        (dialled,) = [one for one in await at.house.records(visit) if one.kind == "dial.started"]
+        assert resident.uuid == variables["origination_uuid"] == dialled.data["attempt"]
+        assert (visitor.cause, resident.cause) == ("NORMAL_CLEARING", "NORMAL_CLEARING"), "by us"
+        kills = [one for one in at.switch.commands if one.startswith("uuid_kill")]
+        assert {one.split(" ")[1] for one in kills} == {visitor.uuid, resident.uuid}
+
+
+async def test_a_resident_denies_by_key(tmp_path: Path) -> None:
+    async with site(tmp_path) as at:
+        at.switch.phones[PHONE] = Phone(answered=presses("2"))
+        await at.visitor(visit := uuid4())
+        assert (await at.over(visit))[::2] == ("denied", None)
+
+
+@pytest.mark.parametrize(
+    ("phone", "reason"), [(Phone("USER_BUSY"), "busy"), (Phone(after_s=None), "no_answer")]
+)
+async def test_a_resident_who_is_not_reached(tmp_path: Path, phone: Phone, reason: str) -> None:
+    limits = {"ring_s": 5.0, "dial_attempts": 1}
+    async with site(tmp_path, limits=limits) as at:
+        at.switch.phones[PHONE] = phone
+        await at.visitor(visit := uuid4())
+        assert await at.over(visit) == ("unreachable", reason, None)
+
+
+async def test_nobody_is_left_ringing_for_a_visitor_who_has_gone(tmp_path: Path) -> None:
+    async with site(tmp_path) as at:
+        at.switch.phones[PHONE] = Phone(after_s=None)
+        visitor = await at.visitor(visit := uuid4())
+        await until(lambda: len(at.switch.made) == 2, 15, "the call")
+        visitor.hang_up()
+        assert (await at.over(visit))[0] == "abandoned"
+        assert at.switch.made[1].cause == "NORMAL_CLEARING" and not at.switch.made[1].up
+
+
+async def test_a_gate_stays_closed_where_the_call_is_gone(tmp_path: Path) -> None:
+    """The digits are played to their end on a channel that is still there, or the gate has not opened."""
+    gate = {"kind": "dtmf", "digits": "9", "duration_ms": 500}
+    async with site(tmp_path, gate=gate) as at:
+        at.switch.phones[PHONE] = Phone(answered=presses("1"))
+        visitor = await at.visitor(visit := uuid4())
+        await until(lambda: visitor.digits == "9", 20, "the digit")
+        visitor.hang_up()
+        assert (await at.over(visit))[2] is False
+
+
+async def test_a_visitor_is_handed_over_to_the_attendant(tmp_path: Path) -> None:
+    part = Part((Turn("Quero falar com alguém.", Reply((Call("transfer_to_attendant", "{}"),))),))
+    async with site(tmp_path, part=part, attendant={"extension": "9000"}) as at:
+        visitor = await at.visitor(visit := uuid4())
+        await until(lambda: visitor.transferred, 20, "the transfer")
+        assert visitor.transferred == "9000" and not visitor.over.is_set(), "it goes on, without us"
+        visitor.hang_up()
+        assert await at.over(visit) == ("unreachable", "attendant", None)
