@@ -7,13 +7,13 @@ import asyncio
 import getpass
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 
 import structlog
 
 from bridge.commands.audit import SOUND, UNUSABLE, add_database
-from bridge.settings import SettingsError, load
+from bridge.settings import Settings, SettingsError, default_ports, load
 from bridge.showing import safe
 from storage.base import StorageError, StorageRefused
 from storage.catalogue import Catalogue
@@ -64,6 +64,23 @@ async def opened_catalogue(args: argparse.Namespace) -> AsyncIterator[Catalogue]
         yield storage.catalogue
 
 
+async def with_stored_tenants(settings: Settings, catalogue: Catalogue) -> Settings:
+    """The settings with the tenants of the database beside those of the files.
+
+    One that can't be used is left out: the service refuses it too, and `porteiro check` says why.
+
+    Raises:
+        StorageError: the database can't be asked.
+    """
+    written, found = settings.written, dict(settings.tenants)
+    for one in await catalogue.tenants():
+        if one.content is not None and one.tenant not in found:
+            table = {**default_ports(written.tree.get("service")), **one.content}
+            with suppress(SettingsError):
+                found[one.tenant] = written.one(one.tenant, table, settings.service)
+    return settings.with_tenants(found, written.environ)
+
+
 @contextmanager
 def log_on_stderr() -> Iterator[None]:
     """What is logged meanwhile is not mixed into what a program reads."""
@@ -99,4 +116,5 @@ __all__ = [
     "log_on_stderr",
     "now",
     "opened_catalogue",
+    "with_stored_tenants",
 ]

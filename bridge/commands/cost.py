@@ -25,6 +25,7 @@ from bridge.commands.audit import (
     write_csv,
     write_json,
 )
+from bridge.commands.catalogue import with_stored_tenants
 from bridge.commands.table import table_of
 from bridge.costs.account import plain
 from bridge.costs.budget import Purse, Standing
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
 async def _run(args: argparse.Namespace, settings: Settings, database: Database) -> int:
     since = args.since or moment("31d" if args.by == "day" else "366d")
     async with opened(database) as storage:
+        settings = await with_stored_tenants(settings, storage.catalogue)
         visits = [visit async for visit in _all(storage, args.tenant, since, args.until)]
         budgets = await _budgets(storage, settings, args.tenant)
     rows = summed(visits, args.by, {name: each.timezone for name, each in settings.tenants.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http
 import http.client
 import ipaddress
@@ -11,7 +12,10 @@ import ssl
 import sys
 from typing import TextIO
 
+from bridge.commands.catalogue import with_stored_tenants
 from bridge.settings import Settings, SettingsError, load
+from storage.base import StorageError
+from storage.opening import open_storage
 
 ANSWER_S = 3.0
 """A service whose event loop runs takes leave of us within milliseconds."""
@@ -33,7 +37,7 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     """Print one line a port that does not answer, or that all do; 1 where one does not."""
     out = sys.stdout if out is None else out
     try:
-        settings = load(arguments.config)
+        settings = asyncio.run(_with_stored(load(arguments.config)))
     except SettingsError as error:
         out.write(f"{error}\n")
         return 1
@@ -44,12 +48,24 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     return 1 if troubles else 0
 
 
+async def _with_stored(settings: Settings) -> Settings:
+    """With the tenants of the database, as far as it answers in time: the service runs without it too."""
+    database = settings.database
+    if database.file is not None and not database.file.exists():
+        return settings
+    try:
+        async with await open_storage(database, read_only=True, deadline_s=ANSWER_S) as storage:
+            return await with_stored_tenants(settings, storage.catalogue)
+    except StorageError:
+        return settings
+
+
 def unwell(settings: Settings) -> list[str]:
     """One line for each visitor port that does not answer, and one where there is none at all."""
     host = _reachable(settings.service.listen[0])
     lines = []
     if not settings.tenants and not (settings.service.http_on and settings.service.http_port):
-        lines.append("no tenant is set in the files, and no service.http_listen: there is nobody to ask")
+        lines.append("no tenant is set, and no service.http_listen: there is nobody to ask")
     for tenant in settings.tenants.values():
         trouble = probe(host, tenant.visitor_port)
         if trouble:

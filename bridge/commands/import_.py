@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from bridge.importing.planning import Choices, Sources, plan_all
 from bridge.importing.tables import MAX_BYTES
 from bridge.importing.tenants import TENANT_ID
 from bridge.importing.writer import BusyError, alone, carry_out
-from bridge.settings import SettingsError, load, settings_file
+from bridge.settings import Settings, SettingsError, load, settings_file
 from bridge.showing import safe
 from providers.access import TERMS
 from storage.address import place_of
@@ -178,17 +178,27 @@ def _import(args: argparse.Namespace, sources: Sources, choices: Choices) -> int
 
 
 async def _import_into_database(args: argparse.Namespace, sources: Sources, choices: Choices) -> int:
-    settings = load(args.config)
+    return _told(args, await _into_database(load(args.config), sources, choices, args.sources, args.dry_run))
+
+
+async def _into_database(
+    settings: Settings, sources: Sources, choices: Choices, names: Sequence[str], dry_run: bool = False
+) -> Plan:
+    """Plan, check and carry out; the plan says what was, or what is wrong.
+
+    Raises:
+        StorageError: the database can't be asked, or somebody changed the same meanwhile.
+    """
     async with await open_storage(settings.database, deadline_s=DEADLINE_S) as storage:
         catalogue = storage.catalogue
         kept = await into_database.look(catalogue, settings, choices)
         plan = into_database.plan_into_database(sources, choices, kept)
         with log_on_stderr():
             plan = await into_database.checked(plan, kept, catalogue)
-        if not plan.problems and not args.dry_run:
-            named = ", ".join(safe(place_of(name) if "://" in name else name) for name in args.sources)
+        if not plan.problems and not dry_run:
+            named = ", ".join(safe(place_of(name) if "://" in name else name) for name in names)
             await into_database.carry_out(plan, catalogue, by=author(), at=now(), source=named)
-    return _told(args, plan)
+    return plan
 
 
 def _told(args: argparse.Namespace, plan: Plan) -> int:
@@ -234,27 +244,51 @@ def _complain(lines: Iterable[str]) -> None:
 async def _follow(args: argparse.Namespace, choices: Choices) -> int:
     if len(args.sources) != 1 or "://" not in args.sources[0] or args.dry_run:
         raise UsageError("--follow takes one database, postgresql://user@host/name, and no --dry-run")
-    if args.into == "database":
-        raise UsageError("--follow keeps files in step; allowed: --into files")
     check_url(args.sources[0])
     keep = replace(choices, replacing=True)
-    await follow(args.sources[0], lambda rows: keep_in_step(rows, keep, _say), _say)
+
+    async def apply(rows: Sequence[Mapping[str, Any]]) -> None:
+        if args.into == "files":
+            await keep_in_step(rows, _files_of(keep), _say)
+        else:
+            await keep_in_step(rows, _database_of(args.config, args.sources, keep), _say)
+
+    await follow(args.sources[0], apply, _say)
     return SOUND
 
 
-def keep_in_step(rows: Sequence[Mapping[str, Any]], choices: Choices, say: Callable[[str], None]) -> None:
+Write = Callable[[Sources], Awaitable[Plan]]
+"""Plans what there is to do, and does it where nothing is wrong."""
+
+
+def _files_of(choices: Choices) -> Write:
+    async def write(sources: Sources) -> Plan:
+        with alone(choices.config):
+            plan = plan_all(sources, choices)
+            if not plan.problems:
+                carry_out(plan)
+        return plan
+
+    return write
+
+
+def _database_of(config: str | None, names: Sequence[str], choices: Choices) -> Write:
+    async def write(sources: Sources) -> Plan:
+        return await _into_database(load(config), sources, choices, names)
+
+    return write
+
+
+async def keep_in_step(rows: Sequence[Mapping[str, Any]], write: Write, say: Callable[[str], None]) -> None:
     """Have the settings as the table has them; where that can't be, they stay as they are and it is said."""
     if not rows:
         say("extension_ia holds no row: the settings stay as they are")
         return
     try:
-        with alone(choices.config):
-            plan = plan_all(Sources(tables={"extension_ia": rows}), choices)
-            if not plan.problems:
-                carry_out(plan)
+        plan = await write(Sources(tables={"extension_ia": rows}))
     except SettingsError as error:
         plan = Plan(problems=tuple(Problem(error.source, "", line) for line in error.problems))
-    except (BusyError, OSError) as error:
+    except (BusyError, StorageError, OSError) as error:
         plan = Plan(problems=(Problem("settings", "", str(error)),))
     for one in plan.changes if not plan.problems else ():
         if one.action != "leave":

@@ -81,7 +81,13 @@ async def _run(args: argparse.Namespace) -> int:
         else:
             disabled = args.action == "disable"
             await catalogue.change_operator(args.login, disabled=disabled, by=author(), at=now())
+            _say(f"{args.login} may {'no longer log' if disabled else 'log'} in")
     return SOUND
+
+
+def _say(line: str) -> None:
+    """What was done; people at a terminal are not left to guess."""
+    sys.stdout.write(f"{safe(line)}\n")
 
 
 async def _add(catalogue: Catalogue, args: argparse.Namespace) -> None:
@@ -97,6 +103,8 @@ async def _add(catalogue: Catalogue, args: argparse.Namespace) -> None:
         by=author(),
         at=now(),
     )
+    of = f"of {args.tenant}" if args.tenant else "of all condominiums"
+    _say(f"{args.login} may log in to the console: {args.role} {of}")
 
 
 async def _password(catalogue: Catalogue, args: argparse.Namespace) -> None:
@@ -104,6 +112,7 @@ async def _password(catalogue: Catalogue, args: argparse.Namespace) -> None:
         raise Refused(f"there is no operator {args.login!r}")
     kept = await asyncio.to_thread(hashed, await asyncio.to_thread(read_password))
     await catalogue.set_password(args.login, kept, by=author(), at=now())
+    _say(f"{args.login} has another password; whoever was logged in is logged out")
 
 
 def read_password() -> str:

@@ -25,7 +25,7 @@ from bridge.http.params import (
 from bridge.http.problems import FieldProblem, Problem, refused_fields
 from bridge.http.rights import HOUSE_FIELDS, house_part, merged, not_the_houses
 from bridge.http.route import GuardedRoute
-from bridge.masking import masked
+from bridge.masking import MASK, masked
 from bridge.settings import with_policy
 from bridge.tenants import Tenancy
 from storage.catalogue import Catalogue, Clash, Conflict, NotThere, SettingsVersion
@@ -170,7 +170,7 @@ class Tenants:
         """
         stored = await self._changeable(caller, tenant, creating=expected == 0)
         # In a thread: the event loop may carry calls.
-        content = await asyncio.to_thread(_wanted, given, None if caller.rules else stored)
+        content = await asyncio.to_thread(_wanted, caller, given, stored)
         if wrong := await self.tenancy.propose({tenant: content}):
             raise refused_fields([_field_problem(told(line, tenant, caller), tenant) for line in wrong])
         try:
@@ -239,11 +239,33 @@ def _masked(value: Any) -> Any:
     return value
 
 
-def _wanted(given: Mapping[str, Any], stored: SettingsVersion | None) -> dict[str, Any]:
-    """All the settings that whoever gives some of them wants.
+def _unmasked(given: Any, stored: Any, path: str = "") -> Any:
+    """What is given, with what was only shown masked as it is stored.
+
+    Raises:
+        Problem: a text was changed of which a part was not shown.
+    """
+    if isinstance(given, Mapping) and isinstance(stored, Mapping):
+        below = f"{path}." if path else ""
+        return {name: _unmasked(value, stored.get(name), f"{below}{name}") for name, value in given.items()}
+    if isinstance(given, list) and isinstance(stored, list):
+        kept = [*stored, *[None] * (len(given) - len(stored))]
+        return [_unmasked(one, kept[at], f"{path}.{at}") for at, one in enumerate(given)]
+    if not isinstance(given, str) or not isinstance(stored, str) or masked(stored) == stored:
+        return given
+    if given == masked(stored):
+        return stored
+    if MASK in given:
+        detail = f"found a text with {MASK} in place of what is not shown to you; allowed: the text as it "
+        raise refused_fields([{"field": path, "detail": f"{detail}was shown, or another without {MASK}"}])
+    return given
+
+
+def _wanted(caller: Caller, given: Mapping[str, Any], stored: SettingsVersion | None) -> dict[str, Any]:
+    """All the settings that a caller wants who gives some of them.
 
     Args:
-        stored: what stays of these is not theirs to decide; None: they decide all.
+        stored: what is in force; it stays as far as it is not the caller's to decide.
 
     Raises:
         Problem: they give what is not theirs, or nobody's.
@@ -251,7 +273,7 @@ def _wanted(given: Mapping[str, Any], stored: SettingsVersion | None) -> dict[st
     if not _is_flat(given, MOST_DEEP):
         detail = f"found tables or lists more than {MOST_DEEP} deep in each other; allowed are fewer"
         raise refused_fields([{"field": "", "detail": detail}])
-    if stored is None:
+    if caller.rules:
         if "directory" in given:
             detail = "found a file; allowed: none, /directory is it"
             raise refused_fields([{"field": "directory", "detail": detail}])
@@ -259,7 +281,9 @@ def _wanted(given: Mapping[str, Any], stored: SettingsVersion | None) -> dict[st
     if foreign := list(not_the_houses(given)):
         detail = f"is not the house's to decide; allowed are {', '.join(HOUSE_FIELDS)}"
         raise refused_fields([{"field": path, "detail": detail} for path in foreign])
-    assert stored.content is not None
+    assert stored is not None and stored.content is not None  # :meth:`Tenants._changeable`
+    if caller.unbound:
+        given = _unmasked(given, stored.content)
     return merged(stored.content, given)
 
 

@@ -8,7 +8,7 @@ connection, and every minute besides, which also finds a connection that died wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -28,7 +28,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 async def follow(
     url: str,
-    apply: Callable[[Rows], None],
+    apply: Callable[[Rows], Awaitable[None]],
     say: Callable[[str], None],
     *,
     look_every_s: float = LOOK_EVERY_S,
@@ -48,7 +48,7 @@ async def follow(
                 async with aclosing(_looks(connection, say, look_every_s)) as looks:
                     async for rows in looks:
                         failures = 0
-                        apply(rows)
+                        await apply(rows)
             finally:
                 with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                     await connection.close(timeout=CLOSE_S)

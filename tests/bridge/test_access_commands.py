@@ -72,7 +72,8 @@ def add(terminal: Terminal, *more: str, typed: str = f"{PASSWORD}\n") -> tuple[i
 
 
 def test_an_operator_is_added_with_a_password_from_standard_input(terminal: Terminal) -> None:
-    assert add(terminal, "--name", "Ana Prado")[0] == 0
+    status, out, _ = add(terminal, "--name", "Ana Prado")
+    assert (status, out) == (0, "ana may log in to the console: admin of all condominiums\n")
     assert matches(terminal.kept(), PASSWORD)
     status, out, _ = terminal.run("operator", "list", "--json")
     (one,) = json.loads(out)

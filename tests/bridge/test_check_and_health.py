@@ -339,6 +339,25 @@ def test_a_service_that_is_not_there_is_not_well(config: Path, listener: socket.
     assert code == 1 and f"tenants.jardim: port {port} on 127.0.0.1: Connection refused" in said
 
 
+def test_the_ports_of_the_database_s_tenants_are_asked_too(config: Path, listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listener.close()
+
+    async def put() -> None:
+        (config.parent / "var").mkdir()
+        async with await SqliteStorage.open(config.parent / "var" / "porteiro.db") as storage:
+            at = stamp(datetime.now(UTC))
+            table = {"provider": "local", "visitor_port": port, "resident_port": port + 1}
+            for name, said in (("bosque", table), ("broken", {"provider": "nobody"})):
+                await storage.catalogue.put_tenant(name, said, expected=None, by="command:x", at=at)
+
+    config.write_text("[service]\nhttp_listen = []\n")
+    asyncio.run(put())
+    out = io.StringIO()
+    assert health.run(argparse.Namespace(config=str(config)), out) == 1
+    assert out.getvalue() == f"tenants.bosque: port {port} on 127.0.0.1: Connection refused\n"
+
+
 def test_settings_that_are_wrong_or_empty_are_not_well(config: Path) -> None:
     for text in ("[service]\nmax_calls = 0\n", ""):
         config.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.routing import Mount, Route
 from structlog.testing import capture_logs
 
 from bridge.http.application import application
+from bridge.masking import MASK
 from tests.console.furnished import PASSWORD, Furnished, furnished
 from tests.console.markup import problems_of
 
@@ -377,6 +379,34 @@ async def test_a_houses_manager_changes_what_the_house_decides(house: Furnished)
     async with house.as_("ana") as client:
         text = (await client.get("/console/tenants/lago/toml")).text
         assert "Olá!" in text and "evil" not in text and "openai" in text
+
+
+async def test_what_is_shown_masked_is_never_saved_masked(house: Furnished) -> None:
+    """A manager of all condominiums sees no secret in a URL of a house's rules, and loses none."""
+    rules = "Cadastro: http://ana:s3gr3d0@cadastro.example/x"
+    shown = rules.replace("ana:s3gr3d0", MASK)
+    async with house.as_("ana") as client:
+        await a_tenant_of_the_database(house, client)
+        await house.send(client, "/console/tenants/lago", version="1", prompt_extra=rules)
+        new = {"login": "mel", "name": "Mel", "role": "manager", "tenant": "", "password": PASSWORD}
+        assert (await house.send(client, "/console/operators", **new)).status_code == 303
+    async with house.as_("mel") as client:
+        page = (await client.get("/console/tenants/lago")).text
+        assert shown in page and "s3gr3d0" not in page
+        said = {"version": "2", "prompt_extra": shown, "greeting": "Olá!"}
+        assert (await house.send(client, "/console/tenants/lago", **said)).status_code == 303
+        said = {"version": "3", "prompt_extra": f"{shown} e mais", "greeting": "Olá!"}
+        refused = await house.send(client, "/console/tenants/lago", **said)
+        assert refused.status_code == 422 and "s3gr3d0" not in refused.text
+        assert any(MASK in one for one in problems_shown(refused.text))
+    async with house.as_("ana") as client:
+        text = (await client.get("/console/tenants/lago/toml")).text
+        assert rules in unescape(text) and "Olá!" in text
+    async with house.as_("mel") as client:
+        said = {"version": "3", "prompt_extra": "Outras regras."}
+        assert (await house.send(client, "/console/tenants/lago", **said)).status_code == 303
+    async with house.as_("ana") as client:
+        assert "s3gr3d0" not in (await client.get("/console/tenants/lago/toml")).text
 
 
 # ---- Directories ---------------------------------------------------------------------------------------

@@ -116,6 +116,21 @@ def test_a_budget_s_standing_is_shown(tmp_path: Path, cost: Cost) -> None:
     assert (budget["spent"], budget["budget"], budget["used_up"]) == ("10.5", "10", True)
 
 
+def test_tenants_of_the_database_have_their_days_and_budgets_too(tmp_path: Path, cost: Cost) -> None:
+    async def house() -> None:
+        await visited(file_of(tmp_path), "bosque", LATE, "0.5")
+        async with await SqliteStorage.open(file_of(tmp_path)) as storage:
+            table: dict[str, Any] = {"provider": "openai", "timezone": "America/Manaus"}
+            table["cost"] = {"currency": "BRL", "per_usd": 5.4, "monthly_budget": 20}
+            for name, settings in (("bosque", table), ("broken", {"provider": "nobody"})):
+                await storage.catalogue.put_tenant(name, settings, expected=None, by="x", at=stamp(LATE))
+
+    asyncio.run(house())
+    told = json.loads(cost("--json", "--since", "2026-11-01"))
+    assert [(row["period"], row["tenant"]) for row in told["rows"]] == [("2026-11-20", "bosque")]
+    assert {one["tenant"] for one in told["budgets"]} == {"jardim", "bosque"}
+
+
 def test_without_an_audit_log_it_says_so(cost: Cost) -> None:
     assert "there is no audit log at" in cost(status=2)
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.cli import main
-from bridge.commands.import_ import keep_in_step
+from bridge.commands.import_ import _database_of, _files_of, keep_in_step
 from bridge.importing.database import DatabaseError, connect, look
 from bridge.importing.extensions import TABLE_NAMES, drafts_of, read_extensions
 from bridge.importing.follow import follow
 from bridge.importing.planning import Choices
 from bridge.settings import load
+from storage.catalogue import SettingsVersion
+from storage.sqlite import SqliteStorage
 from tests.importing.test_extensions import ramal
 from tests.postgres import Postgres
+from visits.audit import stamp
 
 EXAMPLE = Path(__file__).parents[2] / "data" / "apartamentos.json"
 
@@ -199,11 +203,14 @@ async def until(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> 
 
 
 @asynccontextmanager
-async def following(url: str, home: Path, said: list[str], **timing: Any) -> AsyncIterator[None]:
+async def following(
+    url: str, home: Path, said: list[str], *, into_database: bool = False, **timing: Any
+) -> AsyncIterator[None]:
     choices = Choices(home / "porteiro.toml", replacing=True)
+    write = _database_of(str(choices.config), [url], choices) if into_database else _files_of(choices)
     quick: dict[str, Any] = {"retry_s": [0.05], **timing}
     task = asyncio.create_task(
-        follow(url, lambda rows: keep_in_step(rows, choices, said.append), said.append, **quick)
+        follow(url, lambda rows: keep_in_step(rows, write, said.append), said.append, **quick)
     )
     try:
         yield
@@ -232,6 +239,54 @@ async def test_settings_follow_the_table(home: Path, url: str, older: asyncpg.Co
     heard = [line for line in said if "of row" in line]
     assert heard == ["INSERT of row 2", "UPDATE of row 1", "DELETE of row 2"]
     assert 'change condominio-3: numbers: ["1001"] → ["1009"]' in said
+
+
+async def test_the_database_follows_the_table(
+    home: Path, url: str, older: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """And what people set beside it stays; what can't be taken changes nothing."""
+    await older.execute(EXTENSIONS)
+    await older.execute(INSERT, "1001", 8080, 8081, 3)
+    (home / "porteiro.toml").write_text(f'[service]\ndata_dir = "{tmp_path / "data"}"\n')
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "porteiro.db"
+    said: list[str] = []
+
+    async def stored() -> dict[str, SettingsVersion]:
+        async with await SqliteStorage.open(file) as storage:
+            return {one.tenant: one for one in await storage.catalogue.tenants()}
+
+    async def kept(name: str, number: str | None) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                one = (await stored()).get(name)
+                if number == (one.content["numbers"][0] if one is not None and one.content else None):
+                    return
+                await asyncio.sleep(0.05)
+
+    async with following(url, home, said, into_database=True):
+        await kept("condominio-3", "1001")
+        await older.execute(INSERT, "2001", 8090, 8091, 4)
+        await kept("condominio-4", "2001")
+        async with await SqliteStorage.open(file) as storage:
+            one = (await stored())["condominio-3"]
+            assert one.content is not None and one.by == "import:extension"
+            content = {**one.content, "greeting": "Bom dia."}
+            at = stamp(datetime.now(UTC))
+            await storage.catalogue.put_tenant(
+                "condominio-3", content, expected=one.version, by="operator:ana", at=at
+            )
+        await older.execute("UPDATE extension_ia SET extension_ia_number = '1009' WHERE condominium_id = 3")
+        await kept("condominio-3", "1009")
+        await older.execute("DELETE FROM extension_ia WHERE condominium_id = 4")
+        await kept("condominio-4", None)
+        await older.execute(INSERT, "bad one", 8190, 8191, 5)
+        await until(lambda: any("stay as they are" in line for line in said), "a problem")
+        after = await stored()
+    assert list(after) == ["condominio-3"]
+    assert after["condominio-3"].content is not None
+    assert after["condominio-3"].content["greeting"] == "Bom dia."
+    assert not (home / "porteiro.d").exists()
 
 
 async def test_what_changes_while_the_connection_is_lost_is_seen(
@@ -340,7 +395,7 @@ def test_the_settings_are_always_those_of_the_last_table_that_could_be_taken(
     for table in tables:
         said: list[str] = []
         values = [as_row(n, *one) for n, one in enumerate(table)]
-        keep_in_step(values, choices, said.append)
+        asyncio.run(keep_in_step(values, _files_of(choices), said.append))
         tenants = load(choices.config, {}).tenants
         after = {name: (one.numbers, one.visitor_port) for name, one in tenants.items()}
         if any("stay as they are" in line for line in said):

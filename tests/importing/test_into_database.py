@@ -202,11 +202,6 @@ def test_one_wrong_line_and_nothing_comes_in(home: Home) -> None:
     assert status == 1 and "linha" in str(plan["problems"]) and home.labels("sol") == []
 
 
-def test_following_writes_files(home: Home) -> None:
-    status, said = home.run("postgresql://reader@127.0.0.1/x", "--follow")
-    assert status == 2 and "--into files" in said["said"]
-
-
 async def test_a_plan_with_problems_is_never_carried_out(tmp_path: Path) -> None:
     async with await SqliteStorage.open(tmp_path / "a.db") as storage:
         plan = Plan(problems=(Problem("a", "b", "c"),))
