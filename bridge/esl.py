@@ -113,6 +113,7 @@ class EslConnection:
         self.trouble = f"{self.name} is not connected yet"
         """Why there is no connection, for people."""
         self._up = asyncio.Event()
+        self._tried = asyncio.Event()
         self._users = 0
         self._runner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,6 +157,15 @@ class EslConnection:
         except TimeoutError:
             return False
         return True
+
+    async def tried(self, timeout_s: float) -> bool:
+        """Wait for the first attempt to connect; whether it did (`trouble` says why not)."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._tried.wait()
+        except TimeoutError:
+            return False
+        return self._up.is_set()
 
     # ----------------------------------------------------------------------------------------------------
     # Commands
@@ -391,6 +401,7 @@ class EslConnection:
                 raise EslError(f"{self.name} does not give events: {said[:120]}")
         log.info("esl.connected", address=self.name)
         self._up.set()
+        self._tried.set()
         for channel in tuple(self._followers):
             self._spawn(f"look at {channel}", self._look_at(channel))
         while True:
@@ -437,6 +448,7 @@ class EslConnection:
     def _disconnected(self, trouble: str) -> None:
         self.trouble = trouble
         self._up.clear()
+        self._tried.set()
         answers, self._answers = self._answers, deque()
         lost = EslError(f"{trouble}; whether the command was carried out is not known", unknown=True)
         waiting: tuple[asyncio.Future[Any], ...] = (*answers, *self._jobs.values())

@@ -95,6 +95,11 @@ def exists(channel: UUID) -> str:
     return f"uuid_exists {channel}"
 
 
+def module_exists(module: str) -> str:
+    """Ask whether a module is loaded: ``true`` or ``false``."""
+    return f"module_exists {_name(module)}"
+
+
 def send_digit(channel: UUID, digit: str, duration_ms: int) -> str:
     """Play one DTMF digit to whoever is on a channel.
 
@@ -166,6 +171,7 @@ __all__ = [
     "checked",
     "exists",
     "kill",
+    "module_exists",
     "originate",
     "send_digit",
     "set_variable",

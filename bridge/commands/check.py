@@ -15,9 +15,11 @@ from bridge.costs.models import budget_warnings, price_warnings
 from bridge.costs.prices import known_prices
 from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
+from bridge.esl_check import EslUnfit, freeswitch_behind
 from bridge.gates.http_check import GateUnfit, reach
 from bridge.ports_check import look_at_ports
-from bridge.settings import AriDialer, HttpGate, Service, Settings, SettingsError, load
+from bridge.settings import AriDialer, HttpGate, Service, Settings, SettingsError, Tenant, load
+from bridge.switchboard import esl_address
 from bridge.tenant_provider import look_at_providers
 from bridge.tenants import Tenancy
 from storage.base import StorageError
@@ -136,6 +138,7 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
                 troubles.append(f"tenants.{tenant.id}.manager: {error}")
             else:
                 answers.append(f"{tenant.id}: {name} answers, and would act on calls")
+        await _look_at_freeswitch(tenant, settings, answers, troubles)
         if isinstance(tenant.gate, HttpGate):
             try:
                 name = await reach(tenant.gate)
@@ -152,6 +155,21 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
     brokers = await look_at_brokers(settings)
     ports = await look_at_ports(settings)
     return answers + brokers.answers + ports[0], troubles + brokers.troubles + ports[1]
+
+
+async def _look_at_freeswitch(
+    tenant: Tenant, settings: Settings, answers: list[str], troubles: list[str]
+) -> None:
+    """What a tenant's event socket says; nothing where it has none."""
+    address = esl_address(tenant, settings.secret)
+    if address is None or tenant.freeswitch is None:
+        return
+    try:
+        name = await freeswitch_behind(address, tenant.freeswitch)
+    except EslUnfit as error:
+        troubles.append(f"tenants.{tenant.id}.esl: {error}")
+    else:
+        answers.append(f"{tenant.id}: {name} answers, and FreeSWITCH can stream")
 
 
 async def database_trouble(settings: Settings) -> str | None:
