@@ -23,6 +23,7 @@ from bridge.commands.catalogue import (
 )
 from bridge.commands.table import table_of
 from bridge.passwords import hashed, password_problem
+from bridge.showing import safe
 from storage.catalogue import Catalogue, Operator, Role
 
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,79}")
