@@ -1737,13 +1737,8 @@ class Settings(Part):
         return database_of(service.database_url or "", self.secret(service.database_password_env))
 
     @property
-    def needs_model_server(self) -> bool:
-        """Whether the embedded model server is to run."""
-        return any(embedded(account) for tenant in self.tenants.values() for _, account in tenant.accounts)
-
-    @property
     def needs_local_parts(self) -> bool:
-        """Whether that server is to have sessions which are no pipeline's."""
+        """Whether the embedded model server is to have sessions which are no pipeline's."""
         accounts = [account for tenant in self.tenants.values() for _, account in tenant.accounts]
         return any(account.provider == "local" and embedded(account) for account in accounts)
 

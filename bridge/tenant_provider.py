@@ -131,15 +131,6 @@ def pipeline_of(tenant: Tenant, secret: Callable[[str | None], str | None]) -> P
     )
 
 
-def pipelines_of(settings: Settings) -> dict[str, PipelineSpec]:
-    """Those of all tenants that have one, by the tenants' ids."""
-    return {
-        tenant.id: pipeline_of(tenant, settings.secret)
-        for tenant in settings.tenants.values()
-        if tenant.has_pipeline
-    }
-
-
 async def session_with(provider: Provider, config: SessionConfig) -> None:
     """Open a session as for a call, and close it. Nothing is said, so nothing is to be paid.
 

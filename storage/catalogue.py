@@ -439,10 +439,6 @@ class Catalogue(ABC):
         """Another password; all sessions of that operator end. Raises :class:`NotThere`."""
 
     @abstractmethod
-    async def rehash_password(self, login: str, old_hash: str, password_hash: str) -> None:
-        """Keep the same password hashed in another way; nothing where it was changed meanwhile."""
-
-    @abstractmethod
     async def operator(self, login: str) -> Operator | None:
         """One operator."""
 

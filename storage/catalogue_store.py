@@ -248,10 +248,6 @@ class SqlCatalogue(Catalogue):
         """See :meth:`Catalogue.set_password`."""
         await self._change(operators.password_set, login, password_hash, by, at)
 
-    async def rehash_password(self, login: str, old_hash: str, password_hash: str) -> None:
-        """See :meth:`Catalogue.rehash_password`."""
-        await self._change(operators.password_rehashed, login, old_hash, password_hash)
-
     async def operator(self, login: str) -> Operator | None:
         """See :meth:`Catalogue.operator`."""
         found = await self.credentials(login)

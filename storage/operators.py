@@ -102,15 +102,6 @@ def password_set(login: str, password_hash: str, by: str, at: str, heads: Heads)
     yield from _sessions_ended(login)
 
 
-def password_rehashed(login: str, old_hash: str, password_hash: str, _: Heads) -> Step[None]:
-    """The same password in another form."""
-    yield Sql(
-        "UPDATE operators SET password_hash = $3 WHERE login = $1 AND password_hash = $2",
-        (login, old_hash, password_hash),
-        writes=True,
-    )
-
-
 def _locked_operator(login: str, heads: Heads) -> Step[Operator]:
     """An operator whom nobody else changes. Their tenant, whose chain is locked, never changes."""
     there = yield from credentials(login)

@@ -11,11 +11,11 @@ import pytest
 
 from bridge.commands.check import summary
 from bridge.model_server import ModelServerAddress
-from bridge.settings import Settings, SettingsError, Tenant, build
+from bridge.settings import Settings, SettingsError, Tenant, build, embedded
 from bridge.tenant_provider import (
     ProviderUnfit,
     look_at_providers,
-    pipelines_of,
+    pipeline_of,
     provider_of,
     providers_of,
     session_with,
@@ -196,12 +196,16 @@ provider = "local"
 """
 
 
+def uses_embedded(made: Settings) -> bool:
+    return any(embedded(account) for _, account in made.tenants["jardim"].accounts)
+
+
 def test_a_fallback_has_a_key_of_its_own_and_may_be_the_embedded_server() -> None:
     url = "https://x.services.ai.azure.com"
     made = settings(f'{TENANT}provider = "openai"\n' + FALLBACKS.format(url=url, voice="", key="THE_OTHER"))
     variables = dict(made.tenants["jardim"].secret_variables)
     assert variables == {"api_key_env": "OPENAI_API_KEY", "fallback.0.api_key_env": "THE_OTHER"}
-    assert made.needs_model_server and not settings(f'{TENANT}provider = "openai"').needs_model_server
+    assert uses_embedded(made) and not uses_embedded(settings(f'{TENANT}provider = "openai"'))
     assert "provider openai then azure-voicelive then local, gate" in summary(made)[-1]
     lacking = [line for line in made.problems_at_start() if "api_key_env" in line]
     assert len(lacking) == 2 and "tenants.jardim.fallback.0.api_key_env: " in lacking[1]
@@ -278,7 +282,7 @@ def test_a_pipelines_parts_have_their_own_keys_and_addresses() -> None:
     keys = {"DEEPGRAM_API_KEY": "d", "GROQ_API_KEY": "g", "OPENAI_API_KEY": "o"}
     one = settings(text, **keys)
     assert [variable for _, variable in one.tenants["jardim"].secret_variables] == list(keys)
-    spec = pipelines_of(one)["jardim"]
+    spec = pipeline_of(one.tenants["jardim"], one.secret)
     assert (spec.recognition.base_url, spec.recognition.encoding) == ("https://api.deepgram.com", "mulaw")
     assert [spec.recognition.api_key, spec.dialogue.api_key, spec.speech.api_key] == ["d", "g", "o"]
     assert spec.dialogue.base_url == "https://api.groq.com/openai/v1"
@@ -307,8 +311,8 @@ def test_a_pipelines_sessions_are_with_the_embedded_model_server() -> None:
     second = f'{TENANT}[[tenants.jardim.fallback]]\nprovider = "pipeline"'
     for text, local in ((PIPELINE, False), (second, True)):
         one = settings(text)
-        assert one.needs_model_server and one.needs_local_parts is local
-        assert list(pipelines_of(one)) == ["jardim"]
+        assert uses_embedded(one) and one.needs_local_parts is local
+        assert [tenant.id for tenant in one.tenants.values() if tenant.has_pipeline] == ["jardim"]
         names = [
             provider_of(account, lambda _: None, server, "jardim").name
             for _, account in one.tenants["jardim"].accounts

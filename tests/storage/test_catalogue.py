@@ -581,14 +581,6 @@ async def test_sessions_end_with_the_password_and_with_the_operator(
     assert [each.data["action"] for each in said] == ["created", "password", "disabled", "enabled"]
 
 
-async def test_a_hash_is_renewed_only_where_it_is_still_the_same(catalogue: Catalogue) -> None:
-    await operator(catalogue)
-    await catalogue.rehash_password("ana", "$hash", "$better")
-    await catalogue.rehash_password("ana", "$hash", "$late")
-    found = await catalogue.credentials("ana")
-    assert found is not None and found[1] == "$better"
-
-
 async def key(catalogue: Catalogue, id_: str = "k1", **changes: Any) -> Any:
     values: dict[str, Any] = {
         "name": "PBX",
