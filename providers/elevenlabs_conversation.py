@@ -31,6 +31,7 @@ import orjson
 import structlog
 
 from providers import elevenlabs_messages as wire
+from providers.asking import Asked, ToAsk
 from providers.base import (
     AudioDelta,
     AudioDone,
@@ -92,21 +93,9 @@ Timer = Literal["start", "stall", "floor", "played", "words", "tools", "heard"]
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A reply that was asked for and has not begun. ``wanted`` None: its turn is in doubt."""
-
-    kind: Literal["turn", "exact", "about", "tool"]
-    receipts: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    wanted: bool | None = True
-    perhaps: bool = False
-    """It may have been given already."""
-
-
-@dataclass(slots=True)
 class _Response:
     name: str
-    asked: _Asked
+    asked: Asked
     began: float
     last: float
     """When something of it came."""
@@ -184,9 +173,8 @@ class Conversation:
         self._speaking = False
         """Our VAD hears the caller."""
         self._turn_began = self._fell_silent = 0.0
-        self._queue: deque[_Asked] = deque()
-        """What is to be asked for: exact words first."""
-        self._asked: deque[_Asked] = deque()
+        self._queue = ToAsk()
+        self._asked: deque[Asked] = deque()
         self._running: _Response | None = None
         self._last: _Response | None = None
         """The one that ended last: its words, and its correction, may still come."""
@@ -369,15 +357,14 @@ class Conversation:
     def speak_about(self, text: str) -> str:
         """See :class:`providers.base.Session`."""
         receipt = self._name("receipt")
-        self._queue.append(_Asked("about", (receipt,), (text,)))
+        self._queue.about(text, receipt)
         self._next()
         return receipt
 
     def say_exactly(self, text: str) -> str:
         """See :class:`providers.base.Session`."""
         receipt = self._name("receipt")
-        before = sum(asked.kind == "exact" for asked in self._queue)
-        self._queue.insert(before, _Asked("exact", (receipt,), (text,)))
+        self._queue.exact(text, receipt)
         self._next()
         return receipt
 
@@ -428,15 +415,14 @@ class Conversation:
         if self._speaking:
             self._new_turn()
         # The reply is to the newest turn: what was asked for before is asked for again.
-        again = [_Asked(one.kind, one.receipts, one.texts) for one in self._asked if one.receipts]
-        self._queue.extendleft(reversed(again))
+        self._queue.again(self._asked)
         self._asked.clear()
         if self._running is not None:
             self._running.owes = False
         wanted = (None if self._doubt else True) if self._auto_reply else False
         running = self._running
         early = running is not None and running.unasked and not running.dropped
-        self._asked.append(_Asked("turn", wanted=wanted, perhaps=early))
+        self._asked.append(Asked("turn", wanted=wanted, perhaps=early))
         self._wait_for_start()
 
     def _no_words(self) -> None:
@@ -445,7 +431,7 @@ class Conversation:
         self._turn = ""
         if self._hushed:  # for nothing: the agent thinks that it has answered
             self._hushed = False
-            self._queue.append(_Asked("about", texts=(self._words.again,)))
+            self._queue.about(self._words.again)
 
     # -- what we ask for -------------------------------------------------------------------------------------
 
@@ -472,11 +458,8 @@ class Conversation:
             self._timers.setdefault("tools", self._clock() + _TOOLS_S)
             return
         else:
-            receipts = tuple(receipt for one in self._queue for receipt in one.receipts)
-            texts = tuple(text for one in self._queue for text in one.texts)
-            self._queue.clear()
-            asked = _Asked("about", receipts, texts)
-            text = self._words.reply.format(text="\n".join(texts))
+            asked = self._queue.together()
+            text = self._words.reply.format(text="\n".join(asked.texts))
         self._asked.clear()  # replies that nobody wants, and that this interrupts before they began
         self._asked.append(asked)
         self._wait_for_start()
@@ -489,7 +472,7 @@ class Conversation:
             wait_s = _PERHAPS_S if self._asked[0].perhaps else _START_S
             self._timers["start"] = self._clock() + wait_s
 
-    def _refuse(self, asked: _Asked, status: Literal["incomplete", "failed"], why: str) -> None:
+    def _refuse(self, asked: Asked, status: Literal["incomplete", "failed"], why: str) -> None:
         """Nothing will come for this; whoever waits for a receipt learns so."""
         for receipt in asked.receipts:
             self._emit(ResponseDone("", receipt, status, {}, why))
@@ -592,7 +575,7 @@ class Conversation:
         if self._asked:
             asked = self._asked.popleft()
         else:
-            asked = _Asked("turn", wanted=(None if self._doubt else True) if self._auto_reply else False)
+            asked = Asked("turn", wanted=(None if self._doubt else True) if self._auto_reply else False)
         response = self._running = _Response(self._name("response"), asked, now, now, unasked)
         self._yields = False
         self._timers.pop("start", None)
@@ -684,7 +667,7 @@ class Conversation:
         elif response.item:
             self._send(wire.note(self._words.unheard))
         if response.owes:
-            self._asked.append(_Asked("tool", wanted=response.heard_of))
+            self._asked.append(Asked("tool", wanted=response.heard_of))
         self._wait_for_start()
 
     def _out(self, response: _Response, event: Event) -> None:
@@ -757,7 +740,7 @@ class Conversation:
         if response is self._running:
             response.owes = True
         else:
-            self._asked.append(_Asked("tool", wanted=False))
+            self._asked.append(Asked("tool", wanted=False))
             self._wait_for_start()
 
     def _tool_settled(self, call: str) -> None:
@@ -786,7 +769,7 @@ class Conversation:
                 running.last = self._clock()
                 return
             self._finish(running)
-        self._asked.append(_Asked("tool", wanted=wanted))
+        self._asked.append(Asked("tool", wanted=wanted))
         self._wait_for_start()
         self._next()
 

@@ -28,6 +28,7 @@ import orjson
 import structlog
 
 from providers import gemini_messages as wire
+from providers.asking import Asked, ToAsk
 from providers.base import (
     AudioDelta,
     AudioDone,
@@ -109,25 +110,9 @@ class _Turn:
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A reply that the server was asked for and has not begun. ``wanted`` None: its turn is in doubt."""
-
-    kind: Literal["turn", "exact", "about", "tool"]
-    receipts: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    wanted: bool | None = True
-    perhaps: bool = False
-    """It may have been given already, as the rest of a reply that was running."""
-
-    def again(self) -> _Asked:
-        """The same, to be asked for once more."""
-        return _Asked("exact" if self.kind == "exact" else "about", self.receipts, self.texts)
-
-
-@dataclass(slots=True)
 class _Response:
     name: str
-    asked: _Asked
+    asked: Asked
     item: str = ""
     """Empty: nothing was said yet."""
     received: int = 0
@@ -199,10 +184,9 @@ class Conversation:
         self._pre_roll = PreRoll(wire.INPUT_RATE * 2 // 1000)
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
-        self._queue: deque[_Asked] = deque()
-        """What is to be asked for: exact words first."""
+        self._queue = ToAsk()
         self._notes: list[str] = []
-        self._asked: deque[_Asked] = deque()
+        self._asked: deque[Asked] = deque()
         self._running: _Response | None = None
         self._last: _Response | None = None
         """The one that ended last: its words may still come."""
@@ -302,7 +286,7 @@ class Conversation:
         if self._running is not None:
             self._finish(self._running, "the connection broke")
         owed |= any(asked.wanted is not False and not asked.receipts for asked in self._asked)
-        self._queue.extendleft(asked.again() for asked in reversed(self._asked) if asked.receipts)
+        self._queue.again(self._asked)
         self._asked.clear()
         for turn in self._unworded:
             self._emit(TranscriptFailed(turn.item, "the connection broke"))
@@ -312,7 +296,7 @@ class Conversation:
             self._emit(TranscriptFailed(self._turn.item, "the connection broke"))
             self._turn = None if self._turn.over else self._new_turn()
         if owed:
-            self._queue.append(_Asked("about", texts=(self._words.lost,)))
+            self._queue.about(self._words.lost)
 
     def _set_up(self) -> None:
         if self.ready:
@@ -424,15 +408,14 @@ class Conversation:
     def speak_about(self, text: str) -> str:
         """See :class:`providers.base.Session`."""
         receipt = self._name("receipt")
-        self._queue.append(_Asked("about", (receipt,), (text,)))
+        self._queue.about(text, receipt)
         self._next()
         return receipt
 
     def say_exactly(self, text: str) -> str:
         """See :class:`providers.base.Session`."""
         receipt = self._name("receipt")
-        before = sum(asked.kind == "exact" for asked in self._queue)
-        self._queue.insert(before, _Asked("exact", (receipt,), (text,)))
+        self._queue.exact(text, receipt)
         self._next()
         return receipt
 
@@ -451,7 +434,7 @@ class Conversation:
         self._send(wire.tool_response(call.id, name, result, reply=reply), False)
         self._remember("user", self._words.note.format(text=f"{name}: {orjson.dumps(dict(result)).decode()}"))
         if reply:
-            self._asked.append(_Asked("tool"))
+            self._asked.append(Asked("tool"))
             self._wait_for_start()
         self._call_settled()
 
@@ -507,7 +490,7 @@ class Conversation:
             return
         turn.started = True
         # What had not begun is stopped by this, and asked for again after the turn.
-        self._queue.extendleft(asked.again() for asked in reversed(self._asked) if asked.receipts)
+        self._queue.again(self._asked)
         self._asked.clear()
         self._wait_for_start()
         self._send(wire.activity(begins=True), False)
@@ -529,7 +512,7 @@ class Conversation:
         """The turn is the model's; what was to be spoken about is part of the same reply."""
         self._timers.pop("floor", None)
         wanted = (None if self._doubt else True) if self._auto_reply else False
-        asked = _Asked("turn", wanted=wanted)
+        asked = Asked("turn", wanted=wanted)
         if wanted:
             abouts = [one for one in self._queue if one.kind == "about"]
             for one in abouts:
@@ -603,11 +586,8 @@ class Conversation:
             self._timers.setdefault("tools", self._clock() + _CALL_HOLD_S)
             return
         else:
-            receipts = tuple(receipt for one in self._queue for receipt in one.receipts)
-            texts = tuple(text for one in self._queue for text in one.texts)
-            self._queue.clear()
-            asked = _Asked("about", receipts, texts)
-            text = self._words.reply.format(text="\n".join(texts))
+            asked = self._queue.together()
+            text = self._words.reply.format(text="\n".join(asked.texts))
             self._remember("user", text)
         self._asked.append(asked)
         self._wait_for_start()
@@ -626,7 +606,7 @@ class Conversation:
         if self._asked and self._running is None:
             self._timers["start"] = self._clock() + (_PERHAPS_S if self._asked[0].perhaps else _START_S)
 
-    def _refuse(self, asked: _Asked, status: Literal["cancelled", "incomplete", "failed"], why: str) -> None:
+    def _refuse(self, asked: Asked, status: Literal["cancelled", "incomplete", "failed"], why: str) -> None:
         """Nothing will come for this; whoever waits for a receipt learns so."""
         for receipt in asked.receipts:
             self._emit(ResponseDone("", receipt, status, {}, why))
@@ -722,7 +702,7 @@ class Conversation:
         else:
             # Not asked for by us. While the caller speaks it is what they spoke over.
             over = self._turn is not None and self._turn.started
-            asked = _Asked("turn", wanted=self._auto_reply and not over)
+            asked = Asked("turn", wanted=self._auto_reply and not over)
         response = self._running = _Response(self._name("response"), asked, last=self._clock())
         self._timers["stall"] = response.last + _STALL_S
         self._stray = False
