@@ -82,6 +82,8 @@ def start_stream(module: str, channel: UUID, url: str, mix: str, rate: str, meta
     for word in (url, metadata):
         if not _WORD.fullmatch(word) or "'" in word or "\\" in word or "$" in word:
             raise ValueError("a stream's URL and metadata are printable ASCII without blanks, ' \\ and $")
+    if module == "uuid_audio_fork":  # it plays what comes back only where it is told to, and at which rate
+        metadata = f"audio_fork {metadata} true true {rate.replace('k', '000')}"
     return checked(f"{module} {channel} start {url} {mix} {rate} {metadata}")
 
 

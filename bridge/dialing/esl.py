@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping
-from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -25,6 +25,7 @@ from bridge.dialing.base import DialOrder, DialResult
 from bridge.dialing.esl_attempt import result_of, stream_result
 from bridge.dialing.esl_numbers import phone_of
 from bridge.endpoints.audio_stream_server import PREFIX
+from bridge.endpoints.stream_ticket import ticket
 from bridge.esl import EslConnection, EslError
 from bridge.esl_frames import Event
 from bridge.settings import Freeswitch, FreeswitchDialer
@@ -46,7 +47,6 @@ STREAM_VARIABLES = {
     "STREAM_NO_RECONNECT": "true",
     "STREAM_MESSAGE_DEFLATE": "true",
     "STREAM_SUPPRESS_LOG": "true",
-    "send_silence_when_idle": "-1",
 }
 """Of the modules; docs/freeswitch.md says what each is for."""
 
@@ -174,6 +174,8 @@ class EslDialer:
             "park_timeout": str(self._park_s),
             "domain_uuid": self._stream.domain_uuid,
             **STREAM_VARIABLES,
+            # mod_audio_fork plays into what the channel sends; voxcom's fork sends by itself.
+            **({"send_silence_when_idle": "-1"} if self._stream.playback == "fork" else {}),
             "STREAM_SAMPLE_RATE": str(self._stream.sample_rate),
             "STREAM_BUFFER_SIZE": "20" if self._stream.sample_rate == 8000 else "40",
             **{name: value for name, value in named.items() if value},
@@ -182,7 +184,10 @@ class EslDialer:
     def _start(self, channel: UUID) -> str:
         """The order to stream an answered channel to us."""
         stream = self._stream
-        query = "" if self._token is None else f"?token={quote(self._token, safe='')}"
+        # FreeSWITCH logs the URL: what it shows holds for this call alone.
+        query = ""
+        if self._token is not None:
+            query = f"?token={ticket(self._token, UUID(stream.domain_uuid), channel, now=time.time())}"
         return commands.start_stream(
             "uuid_audio_fork" if stream.playback == "fork" else "uuid_audio_stream",
             channel,

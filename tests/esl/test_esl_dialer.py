@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -14,9 +15,11 @@ from bridge.dialing import esl
 from bridge.dialing.base import DialOrder, DialResult
 from bridge.dialing.esl import EslDialer
 from bridge.dialing.esl_attempt import CAUSES
+from bridge.endpoints.stream_ticket import holds
 from bridge.esl import EslAddress, EslConnection
 from bridge.settings import Freeswitch, FreeswitchDialer
 from tests.service.household import until
+from tests.simulators.audio_stream import Kind
 from tests.simulators.freeswitch import PASSWORD, Channel, FreeSwitch, Phone
 from visits.events import DialOutcome
 
@@ -40,7 +43,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(*, refuses: bool = False) -> AsyncIterator[Site]:
+async def site(*, kind: Kind = "base64", refuses: bool = False) -> AsyncIterator[Site]:
     came: list[str] = []
 
     async def takes(connection: ServerConnection) -> None:
@@ -50,7 +53,7 @@ async def site(*, refuses: bool = False) -> AsyncIterator[Site]:
             async for _ in connection:
                 pass
 
-    switch = FreeSwitch()
+    switch = FreeSwitch(kind)
     await switch.open()
     connection = EslConnection(EslAddress("127.0.0.1", switch.port, PASSWORD))
     async with serve(takes, "127.0.0.1", 0) as server:
@@ -58,7 +61,8 @@ async def site(*, refuses: bool = False) -> AsyncIterator[Site]:
         settings = FreeswitchDialer(
             kind="freeswitch", domain="jardim.example", stream_url=f"ws://127.0.0.1:{port}"
         )
-        dialer = EslDialer(settings, Freeswitch(domain_uuid=DOMAIN), "a token/", 300, connection)
+        stream = Freeswitch.model_validate({"domain_uuid": DOMAIN, "playback": kind})
+        dialer = EslDialer(settings, stream, "a token/", 300, connection)
         await dialer.start()
         try:
             yield Site(switch, dialer, came)
@@ -67,15 +71,20 @@ async def site(*, refuses: bool = False) -> AsyncIterator[Site]:
             await switch.close()
 
 
-async def test_an_answered_phone_streams_under_the_attempts_id_until_its_stream_ends() -> None:
-    async with site() as at:
+@pytest.mark.parametrize("kind", ["base64", "fork"])
+async def test_an_answered_phone_streams_under_the_attempts_id_until_its_stream_ends(kind: Kind) -> None:
+    async with site(kind=kind) as at:
         at.switch.phones[PHONE] = Phone()
         one = order()
         assert await at.dialer.dial(one) == DialResult(None)
-        assert at.came == [f"/stream/{DOMAIN}/{one.attempt}?token=a%20token%2F"]
+        ((path, _, shown),) = [path.partition("?token=") for path in at.came]
+        assert path == f"/stream/{DOMAIN}/{one.attempt}"
+        assert holds(shown, "a token/", UUID(DOMAIN), one.attempt, now=time.time()), "and no token in any log"
         channel = at.switch.channels[str(one.attempt)]
+        silence = channel.variables.get("send_silence_when_idle")
+        assert silence == ("-1" if kind == "fork" else None), "voxcom's fork sends by itself"
         assert channel.variables["park_timeout"] == "420", "what ends it if this process dies"
-        assert channel.stream is not None and not channel.over.is_set()
+        assert channel.stream is not None and channel.stream.started.plays and not channel.over.is_set()
         await channel.stream.connection.close()
         await until(lambda: channel.over.is_set(), what="its end: closing a stream ends no call")
 

@@ -56,6 +56,8 @@ class Started:
     channel_rate: int = 8000
     headers: dict[str, str] = field(default_factory=dict)
     """STREAM_EXTRA_HEADERS."""
+    plays: bool = True
+    """Whether mod_audio_fork was told to play what comes back; else it gathers it for nobody."""
     tls: ssl.SSLContext | None = None
     """As STREAM_TLS_CA_FILE and its like make it."""
 
@@ -123,6 +125,9 @@ class Stream:
                 self.deepest_ms = max(self.deepest_ms, held / self.started.channel_rate * 500)
 
     def _binary(self, message: bytes) -> None:
+        if not self.started.plays:
+            self.problems.append("sound that nobody plays")
+            return
         if self.kind in ("base64", "file"):
             self.problems.append("a binary message")
             return

@@ -211,7 +211,8 @@ class FreeSwitch:
         self.made.append(channel)
         channel.up = True
         module = "uuid_audio_fork" if self.kind == "fork" else "uuid_audio_stream"
-        answer = await self._api(f"{module} {uuid} start {url} mono 8k {metadata}")
+        told = f"audio_fork {metadata} true true 8000" if self.kind == "fork" else metadata
+        answer = await self._api(f"{module} {uuid} start {url} mono 8k {told}")
         assert answer.startswith("+OK"), answer
         async with asyncio.timeout(5):
             while channel.stream is None:
@@ -387,6 +388,9 @@ class FreeSwitch:
             return "-ERR Operation Failed\n"
         rate = {"8k": 8000, "16k": 16000}.get(argv[4]) or int(argv[4])
         started = Started(argv[2], " ".join(argv[5:]), argv[3], rate)
+        if module == "mod_audio_fork":
+            started.metadata = argv[6] if len(argv) > 6 else ""
+            started.plays = argv[7:] == ["true", "true", str(rate)]
         try:
             started.check()
         except Refused:
