@@ -34,9 +34,10 @@ from bridge.endpoints.asterisk_websocket import (
     connect_media,
 )
 from bridge.endpoints.asterisk_websocket_server import AsteriskWebsocketServer, Route
-from bridge.endpoints.base import EndpointClosed, LegSink, Refusal, TakesBack
+from bridge.endpoints.base import LegSink, Refusal, TakesBack
 from bridge.endpoints.websocket_connection import tls_of
 from tests.endpoints.audiosocket_parties import LOOPBACK, TONE, on_both_loops, until
+from tests.endpoints.websocket_parties import Leg, Legs
 
 PATH = "/asterisk/jardim/visitor"
 SIZES = {"ulaw": 160, "alaw": 160, "slin": 320, "slin16": 640}
@@ -57,58 +58,14 @@ def media_start(call_id: UUID | None, name: str = "slin", **other: Any) -> str:
     return orjson.dumps(tree | other).decode()
 
 
-class Leg:
-    """A leg without a model: plays what it is told, else silence, every 20 ms by absolute deadlines."""
-
-    def __init__(self, endpoint: AsteriskWebsocketEndpoint) -> None:
-        self.endpoint = endpoint
-        self.heard: list[tuple[bytes, int]] = []
-        self.keys: list[str] = []
-        self.closed: list[EndpointClosed] = []
-        self.to_play: list[bytes] = []
-        self._loop = asyncio.get_running_loop()
-        self._start = self._loop.time()
-        self._ticks = 0
-        self._loop.call_soon(self._tick)
-
-    def _tick(self) -> None:
-        if self.closed:
-            return
-        self.endpoint.play(self.to_play.pop(0) if self.to_play else bytes(320))
-        self._ticks += 1
-        self._loop.call_at(self._start + self._ticks * 0.02, self._tick)
-
-    def audio_in(self, pcm: bytes, rate: int) -> None:
-        self.heard.append((pcm, rate))
-
-    def key_pressed(self, digit: str) -> None:
-        self.keys.append(digit)
-
-    def endpoint_closed(self, reason: EndpointClosed) -> None:
-        self.closed.append(reason)
-
-
 @dataclass
-class House:
+class House(Legs[AsteriskWebsocketEndpoint]):
     """A server with its legs."""
 
-    server: AsteriskWebsocketServer
-    legs: dict[UUID, Leg] = field(default_factory=dict)
+    server: AsteriskWebsocketServer = field(kw_only=True)
 
     def url(self, path: str = PATH) -> str:
         return f"ws://127.0.0.1:{self.server.port}{path}"
-
-    async def leg(self, call_id: UUID) -> Leg:
-        await until(lambda: call_id in self.legs)
-        return self.legs[call_id]
-
-    async def ending(self, call_id: UUID) -> EndpointClosed:
-        """How a call ended, which its leg was told exactly once."""
-        leg = await self.leg(call_id)
-        await until(lambda: leg.closed, 10)
-        await asyncio.sleep(0.05)
-        assert len(leg.closed) == 1
-        return leg.closed[0]
 
 
 @asynccontextmanager
@@ -129,7 +86,7 @@ async def serving(
 
     routes = {PATH: Route(take, credentials)}
     server = AsteriskWebsocketServer(["127.0.0.1"], 0, allowed=allowed, routes=routes, limits=limits, tls=tls)
-    house = House(server)
+    house = House(server=server)
     await server.start()
     try:
         yield house
@@ -760,7 +717,7 @@ async def asterisk_http(
 
 
 async def test_we_fetch_the_media_of_a_channel_that_waits() -> None:
-    call_id, legs = uuid4(), list[Leg]()
+    call_id, legs = uuid4(), list[Leg[AsteriskWebsocketEndpoint]]()
     channels: list[Channel] = []
 
     async def handler(connection: ServerConnection) -> None:

@@ -18,68 +18,23 @@ from websockets.exceptions import ConnectionClosed
 from bridge.endpoints.audio_stream import METADATA_S, AudioStreamEndpoint
 from bridge.endpoints.audio_stream_control import StreamForm
 from bridge.endpoints.audio_stream_server import AudioStreamServer, Domain
-from bridge.endpoints.base import EndpointClosed, LegSink, Refusal, TakesBack
+from bridge.endpoints.base import LegSink, Refusal, TakesBack
 from bridge.endpoints.websocket_connection import WebsocketLimits
 from tests.endpoints.audiosocket_parties import LOOPBACK, until
+from tests.endpoints.websocket_parties import Leg, Legs
 from tests.simulators.audio_stream import Started, start
 
 DOMAIN = uuid4()
 
 
-class Leg:
-    """A leg without a model: silence every 20 ms by absolute deadlines."""
-
-    def __init__(self, endpoint: AudioStreamEndpoint) -> None:
-        self.endpoint = endpoint
-        self.heard = bytearray()
-        self.rates: set[int] = set()
-        self.keys: list[str] = []
-        self.closed: list[EndpointClosed] = []
-        self.to_play: list[bytes] = []
-        self._loop = asyncio.get_running_loop()
-        self._start = self._loop.time()
-        self._ticks = 0
-        self._loop.call_soon(self._tick)
-
-    def _tick(self) -> None:
-        if self.closed:
-            return
-        self.endpoint.play(self.to_play.pop(0) if self.to_play else bytes(320))
-        self._ticks += 1
-        self._loop.call_at(self._start + self._ticks * 0.02, self._tick)
-
-    def audio_in(self, pcm: bytes, rate: int) -> None:
-        self.heard += pcm
-        self.rates.add(rate)
-
-    def key_pressed(self, digit: str) -> None:
-        self.keys.append(digit)
-
-    def endpoint_closed(self, reason: EndpointClosed) -> None:
-        self.closed.append(reason)
-
-
 @dataclass
-class House:
+class House(Legs[AudioStreamEndpoint]):
     """A server with its legs."""
 
-    server: AudioStreamServer
-    legs: dict[UUID, Leg] = field(default_factory=dict)
+    server: AudioStreamServer = field(kw_only=True)
 
     def url(self, call: UUID) -> str:
         return f"ws://127.0.0.1:{self.server.port}/stream/{DOMAIN}/{call}"
-
-    async def leg(self, call: UUID) -> Leg:
-        await until(lambda: call in self.legs)
-        return self.legs[call]
-
-    async def ending(self, call: UUID) -> EndpointClosed:
-        """How a call ended, which its leg was told exactly once."""
-        leg = await self.leg(call)
-        await until(lambda: leg.closed, 10)
-        await asyncio.sleep(0.05)
-        assert len(leg.closed) == 1
-        return leg.closed[0]
 
 
 @asynccontextmanager
@@ -97,7 +52,7 @@ async def serving(
 
     server = AudioStreamServer(["127.0.0.1"], 0, allowed=LOOPBACK, limits=limits)
     server.set_domain("jardim", DOMAIN, Domain("jardim", take, form or StreamForm()))
-    house = House(server)
+    house = House(server=server)
     await server.start()
     try:
         yield house
@@ -133,8 +88,8 @@ async def test_the_caller_is_heard_in_pieces_of_any_length() -> None:
             stream.to_say = ramp
             leg = await house.leg(call)
             assert isinstance(leg.endpoint, TakesBack)
-            await until(lambda: ramp in leg.heard, 5)  # noqa: B023
-            assert leg.rates == {16_000}
+            await until(lambda: ramp in leg.sound, 5)  # noqa: B023
+            assert {rate for _, rate in leg.heard} == {16_000}
             await stream.send_text('{"type":"dtmf","digit":"7"}')
             await until(lambda: leg.keys == ["7"])  # noqa: B023
             await stream.end()
@@ -148,14 +103,14 @@ async def test_audio_may_come_before_the_metadata_or_without_any() -> None:
             await connection.send("{}")
             await connection.send(b"\2\0" * 160)
             leg = await house.leg(call)
-            await until(lambda: len(leg.heard) == 640)
-            assert bytes(leg.heard) == b"\1\0" * 160 + b"\2\0" * 160
+            await until(lambda: len(leg.sound) == 640)
+            assert leg.sound == b"\1\0" * 160 + b"\2\0" * 160
         async with dialled(house, call := uuid4(), None) as connection:
             began = asyncio.get_running_loop().time()
             await connection.send(b"\1\0" * 160)
             leg = await house.leg(call)
             assert asyncio.get_running_loop().time() - began >= METADATA_S - 0.02
-            assert bytes(leg.heard) == b"\1\0" * 160
+            assert leg.sound == b"\1\0" * 160
 
 
 @pytest.mark.parametrize(
