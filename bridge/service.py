@@ -57,7 +57,7 @@ from bridge.rehearsal import Rehearsals
 from bridge.reopening import Reopening
 from bridge.retention import RetentionKeeper
 from bridge.runner import LocalRunner, Placing, Runner
-from bridge.settings import Settings, SettingsError, Tenant
+from bridge.settings import FreeswitchDialer, Settings, SettingsError, Tenant
 from bridge.tenants import IN_DATABASE, Tenancy, TenantInForce
 from bridge.tenants_copy import FILE as COPY
 from bridge.watch import Watcher
@@ -465,7 +465,7 @@ class Service:
         if name is None or one is None or one.tenant.freeswitch is None:
             return None
         own = one.tenant.freeswitch
-        token = None if own.token_env is None else one.secret(own.token_env)
+        dialer, token = one.tenant.dialer, None if own.token_env is None else one.secret(own.token_env)
         uuid = UUID(own.domain_uuid)
         return Way(
             tenant=name,
@@ -474,6 +474,7 @@ class Service:
             playback=own.playback,
             sample_rate=own.sample_rate,
             channels=own.channels,
+            place=dialer.stream_url if isinstance(dialer, FreeswitchDialer) else "",
             ticket="" if token is None else ticket(token, uuid, call, now=time.time()),
             expires_s=0.0 if token is None else HOLDS_S,
             port=self.audio_stream_port,

@@ -834,8 +834,8 @@ class FreeswitchDialer(AnyDialer):
     caller_id_number: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*#+]{0,40}$")] = ""
     """The number that it shows. Empty: what FreeSWITCH gives it."""
     stream_url: Annotated[str, AfterValidator(_stream_url)] = "ws://127.0.0.1:8082"
-    """Where FreeSWITCH reaches our port for streams: `ws://10.0.0.5:8082`, `wss://porteiro.example:8443`. The
-    HTTP port, or service.audio_stream_port."""
+    """Where FreeSWITCH reaches our port for streams, of residents and visitors: `ws://10.0.0.5:8082`,
+    `wss://porteiro.example:8443`. The HTTP port, or service.audio_stream_port."""
 
     @model_validator(mode="after")
     def _domain_named(self) -> Self:

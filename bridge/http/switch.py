@@ -30,6 +30,7 @@ class Way:
 
     Attributes:
         path: of the stream's URL.
+        place: what stands before it, `ws://HOST:PORT`, where the tenant's settings say that; "": they don't.
         ticket: what the stream shows, for this call and `expires_s` seconds; "": it needs none.
         port: a port that is for streams alone; None: they come to the HTTP port.
         tls: whether that port speaks TLS.
@@ -42,6 +43,7 @@ class Way:
     playback: Chosen
     sample_rate: int
     channels: int
+    place: str = ""
     ticket: str = field(default="", repr=False)
     expires_s: float = 0.0
     port: int | None = None
@@ -109,7 +111,10 @@ def router(switch: Switch) -> APIRouter:
 
 
 def _stream(request: Request, way: Way) -> str:
-    """The stream's URL: at the host by which the PBX has just reached us."""
+    """The stream's URL: as the settings have it, else at the host by which the PBX has just reached us."""
+    shown = f"?token={way.ticket}" if way.ticket else ""
+    if way.place:
+        return f"{way.place}{way.path}{shown}"
     host, port = request.url.hostname or "", request.url.port
     if not _HOST.fullmatch(host):
         raise Problem(422, f"host: found {host[:80]!r}; allowed: a name or an IPv4 address")
@@ -117,5 +122,4 @@ def _stream(request: Request, way: Way) -> str:
     if way.port is not None:
         port, secure = way.port, way.tls
     place = host if port is None else f"{host}:{port}"
-    shown = f"?token={way.ticket}" if way.ticket else ""
     return f"{'wss' if secure else 'ws'}://{place}{way.path}{shown}"

@@ -17,11 +17,17 @@ from hypothesis import strategies as st
 from bridge.endpoints.stream_ticket import HOLDS_S, holds, ticket
 from tests.endpoints.test_audio_stream_service import DOMAIN, OTHER, freeswitch, refused
 from tests.http.people import bearer, make_key
+from tests.ports import free_port
 from tests.service.doorman import ASKS, Cast, Part
 from tests.service.household import Household, household, until
 from tests.simulators.audio_stream import Started, start
 
-ENVIRON = {"STREAM_TOKEN": "of jardim", "API_KEY": "a-key-of-21-characters"}
+ENVIRON = {"STREAM_TOKEN": "of jardim", "API_KEY": "a-key-of-21-characters", "ESL_PASSWORD": "a password"}
+ELSEWHERE = {
+    "kind": "freeswitch",
+    "dial_string": "sofia/gateway/city/{number}",
+    "stream_url": "wss://edge.example:8443",
+}
 
 
 @asynccontextmanager
@@ -32,7 +38,8 @@ async def two_houses(
     async with Cast(Part(ASKS)) as cast:
         tenants = {
             "jardim": freeswitch(cast, token_env="STREAM_TOKEN", **(own or {})) | {"numbers": ["8001"]},
-            "bosque": freeswitch(cast, OTHER, sample_rate=16000, channels=2, playback="fork"),
+            "bosque": freeswitch(cast, OTHER, sample_rate=16000, channels=2, playback="fork")
+            | {"dialer": ELSEWHERE, "esl": {"port": free_port(), "password_env": "ESL_PASSWORD"}},
         }
         async with household(data, tenants, environ=ENVIRON, http_port=0, **service) as house:
             base = f"http://127.0.0.1:{house.service.http_port}"
@@ -76,7 +83,9 @@ async def test_the_stream_that_is_named_is_let_in_for_its_call_alone(tmp_path: P
         assert by_number["tenant"] == "jardim"
         other = await asked(client, domain_uuid=str(OTHER))
         assert (other["sample_rate"], other["mix"], other["playback"]) == ("16k", "stereo", "fork")
-        assert urlsplit(other["stream"]).query == "" and other["expires_in_s"] == 0
+        where = urlsplit(other["stream"])
+        assert (where.scheme, where.netloc) == ("wss", "edge.example:8443"), "as its settings have it"
+        assert where.query == "" and other["expires_in_s"] == 0
 
 
 async def test_whoever_has_a_tenants_key_is_told_of_its_domain_alone(tmp_path: Path) -> None:
