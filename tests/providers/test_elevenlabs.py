@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import time
 import warnings
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -50,7 +49,7 @@ from tests.simulators.elevenlabs import (
     Say,
     Simulator,
 )
-from tests.simulators.talk import Talk, failures
+from tests.simulators.talk import Talk, asked_in_vain, failures, leaving_nothing
 
 with warnings.catch_warnings():
     # The SDK names a class of websockets' that is on its way out.
@@ -68,32 +67,16 @@ SPEECH = load_wav(Path(__file__).parents[2] / "data" / "audio" / "v05-leticia.wa
 FRAME = b"\x01\x00" * 160
 
 
-@asynccontextmanager
-async def talking(
+def talking(
     *replies: Reply, faults: Faults | None = None, ready: bool = True, **settings: Any
-) -> AsyncIterator[tuple[Simulator, Talk[ElevenLabsSession]]]:
-    """A session on a simulator. At the end: closed, no task of it left, and the server saw it go."""
-    before = asyncio.all_tasks()
-    async with Simulator(*replies, faults=faults) as server:
+) -> AbstractAsyncContextManager[tuple[Simulator, Talk[ElevenLabsSession]]]:
+    """A session on a simulator, of which nothing is left at the end."""
+
+    def opened(server: Simulator) -> ElevenLabsSession:
         given = {"api_key": KEY, "agent": AGENT, "base_url": server.url, "first_words_s": 0.0}
-        made = ElevenLabsSettings(**{**given, **settings})
-        talk = Talk(ElevenLabsProvider(made).open(CONFIG))
-        try:
-            if ready:
-                await talk.a(Ready)
-            yield server, talk
-        finally:
-            began = time.monotonic()
-            await talk.session.close()
-            assert time.monotonic() - began < made.close_timeout_s + 1
-            await talk.end()
-            runner = talk.session._runner
-            assert runner.cancelled() or runner.exception() is None
-            if not server.faults.deaf:
-                await server.until(lambda: not server.open_connections)
-    await asyncio.sleep(0)
-    left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("elevenlabs")}
-    assert not left, left
+        return ElevenLabsProvider(ElevenLabsSettings(**{**given, **settings})).open(CONFIG)
+
+    return leaving_nothing(Simulator(*replies, faults=faults), opened, ready=ready, tasks=("elevenlabs",))
 
 
 def speak(session: ElevenLabsSession, pcm: bytes = SPEECH) -> None:
@@ -319,14 +302,7 @@ async def test_a_connection_that_ends_ends_the_session(
         assert failed.code == code and words in failed.message and events[-1] == failed
         talk.session.send_audio(FRAME)
         speak(talk.session, FRAME)
-        talk.session.interrupt(Heard("item_1", 10))
-        talk.session.note("Ninguém ouve.")
-        talk.session.auto_reply(False)
-        talk.session.doubt_turn()
-        talk.session.settle_turn(True)
-        talk.session.say_exactly("Ninguém ouve.")
-        talk.session.speak_about("Ninguém ouve.")
-        talk.session.answer(ToolCall("a", "x", "{}", 1), {})
+        asked_in_vain(talk.session)
         await asyncio.sleep(0.02)
         assert not talk.session.busy and not talk.session._control and talk.session._timer is None
         assert talk.events == events

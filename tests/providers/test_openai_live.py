@@ -6,10 +6,8 @@ import asyncio
 import base64
 import gc
 import json
-import time
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,7 @@ from tests.simulators.openai_live import (
     Say,
     Simulator,
 )
-from tests.simulators.talk import Talk, failures
+from tests.simulators.talk import Talk, asked_in_vain, failures, leaving_nothing
 
 TOOL = ToolSpec("lookup_apartment", "Procura.", {"type": "object", "properties": {}})
 CONFIG = SessionConfig(instructions="Você é o porteiro.", tools=[TOOL])
@@ -58,31 +56,16 @@ DATA = Path(__file__).parents[2] / "data" / "audio"
 SPEECH = load_wav(DATA / "v05-leticia.wav")
 
 
-@asynccontextmanager
-async def talking(
+def talking(
     *replies: Reply, faults: Faults | None = None, ready: bool = True, **settings: Any
-) -> AsyncIterator[tuple[Simulator, Talk[LiveSession]]]:
-    """A session on a simulator. At the end: closed, no task of it left, and the server saw it go."""
-    before = asyncio.all_tasks()
-    async with Simulator(*replies, faults=faults) as server:
+) -> AbstractAsyncContextManager[tuple[Simulator, Talk[LiveSession]]]:
+    """A session on a simulator, of which nothing is left at the end."""
+
+    def opened(server: Simulator) -> LiveSession:
         made = LiveSettings(**{"api_key": KEY, "base_url": server.url, **settings})
-        talk = Talk(LiveProvider(made).open(CONFIG))
-        try:
-            if ready:
-                await talk.a(Ready)
-            yield server, talk
-        finally:
-            began = time.monotonic()
-            await talk.session.close()
-            assert time.monotonic() - began < made.close_timeout_s + 1
-            await talk.end()
-            runner = talk.session._runner
-            assert runner.cancelled() or runner.exception() is None
-            if not server.faults.deaf:
-                await server.until(lambda: not server.open_connections)
-    await asyncio.sleep(0)
-    left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("openai-live")}
-    assert not left, left
+        return LiveProvider(made).open(CONFIG)
+
+    return leaving_nothing(Simulator(*replies, faults=faults), opened, ready=ready, tasks=("openai-live",))
 
 
 def speak(session: LiveSession, pcm: bytes = SPEECH) -> None:
@@ -248,14 +231,7 @@ async def test_what_makes_no_sense_ends_the_session(cut: Any) -> None:
         assert [f.code for f in failures(events)] == ["protocol_error"] and events[-1] == failures(events)[0]
         talk.session.send_audio(SPEECH[:640])
         speak(talk.session, SPEECH[:640])
-        talk.session.interrupt(Heard("item_1", 10))
-        talk.session.note("Ninguém ouve.")
-        talk.session.auto_reply(False)
-        talk.session.doubt_turn()
-        talk.session.settle_turn(True)
-        talk.session.say_exactly("Ninguém ouve.")
-        talk.session.speak_about("Ninguém ouve.")
-        talk.session.answer(ToolCall("a", "x", "{}", 1), {})
+        asked_in_vain(talk.session)
         await asyncio.sleep(0.02)
         assert not talk.session.busy and not talk.session._control and talk.session._timer is None
         assert talk.events == events

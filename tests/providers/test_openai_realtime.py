@@ -8,8 +8,7 @@ import gc
 import json
 import time
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from providers.openai_realtime import OpenAIProvider, OpenAISession, OpenAISetti
 from providers.sequencer import Waiting
 from providers.session import MAX_WAITING
 from tests.simulators.openai_realtime import Call, Faults, Model, Reply, Say, Simulator
-from tests.simulators.talk import Talk, failures
+from tests.simulators.talk import Talk, failures, leaving_nothing
 
 TOOL = ToolSpec("lookup_apartment", "Procura.", {"type": "object", "properties": {}})
 CONFIG = SessionConfig(
@@ -54,32 +53,16 @@ DATA = Path(__file__).parents[2] / "data" / "audio"
 CHUNK = b"\x01\x00" * 480
 
 
-@asynccontextmanager
-async def talking(
+def talking(
     *replies: Reply, faults: Faults | None = None, ready: bool = True, **settings: Any
-) -> AsyncIterator[tuple[Simulator, Talk[OpenAISession]]]:
-    """A session on a simulator. At the end: closed, no task of it left, and the server saw it go."""
-    before = asyncio.all_tasks()
-    async with Simulator(*replies, faults=faults) as server:
+) -> AbstractAsyncContextManager[tuple[Simulator, Talk[OpenAISession]]]:
+    """A session on a simulator, of which nothing is left at the end."""
+
+    def opened(server: Simulator) -> OpenAISession:
         made = OpenAISettings(api_key="sk-test", base_url=server.url, **settings)
-        session = OpenAIProvider(made).open(CONFIG)
-        talk = Talk(session)
-        try:
-            if ready:
-                await talk.a(Ready)
-            yield server, talk
-        finally:
-            began = time.monotonic()
-            await talk.session.close()
-            assert time.monotonic() - began < made.close_timeout_s + 1
-            await talk.end()
-            runner = session._runner
-            assert runner.cancelled() or runner.exception() is None
-            if not server.faults.deaf:
-                await server.until(lambda: not server.open_connections)
-    await asyncio.sleep(0)
-    left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith(("openai", "local"))}
-    assert not left, left
+        return OpenAIProvider(made).open(CONFIG)
+
+    return leaving_nothing(Simulator(*replies, faults=faults), opened, ready=ready, tasks=("openai", "local"))
 
 
 async def test_it_asks_the_right_address_with_the_key_and_model() -> None:

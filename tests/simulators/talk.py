@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
 
-from providers.base import Event, Failed, Session
+from providers.base import Event, Failed, Heard, Ready, Session, ToolCall
 
 S = TypeVar("S", bound=Session)
+A = TypeVar("A", bound="Adapted")
+V = TypeVar("V", bound="Simulator")
 
 
 class Talk(Generic[S]):
@@ -52,6 +57,72 @@ class Talk(Generic[S]):
         async with asyncio.timeout(8):
             await self.ended.wait()
         return self.events
+
+
+class Simulator(Protocol):
+    """What is asked of a provider's simulator here."""
+
+    @property
+    def faults(self) -> Any: ...
+    @property
+    def open_connections(self) -> int: ...
+    async def until(self, condition: Callable[[], object]) -> Any: ...
+    async def __aenter__(self) -> Any: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Adapted(Session, Protocol):
+    """An adapter's session, with what is looked at when it is over."""
+
+    _runner: asyncio.Task[None]
+    _close_timeout_s: float
+
+
+@asynccontextmanager
+async def leaving_nothing(
+    server: V, opened: Callable[[V], A], *, ready: bool, tasks: tuple[str, ...]
+) -> AsyncIterator[tuple[V, Talk[A]]]:
+    """A session on a simulator. At the end: closed, no task of it left, and the server saw it go.
+
+    Args:
+        opened: makes the session.
+        ready: wait until the session is.
+        tasks: what the names of its tasks begin with.
+    """
+    before = asyncio.all_tasks()
+    async with server:
+        session = opened(server)
+        talk = Talk(session)
+        try:
+            if ready:
+                await talk.a(Ready)
+            yield server, talk
+        finally:
+            began = time.monotonic()
+            await session.close()
+            assert time.monotonic() - began < session._close_timeout_s + 1
+            await talk.end()
+            runner = session._runner
+            assert runner.cancelled() or runner.exception() is None
+            if not server.faults.deaf:
+                await server.until(lambda: not server.open_connections)
+    await asyncio.sleep(0)
+    left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith(tasks)}
+    assert not left, left
+
+
+def asked_in_vain(session: Session) -> None:
+    """All that can be asked of a session, once it is over."""
+    session.interrupt(Heard("item_1", 10))
+    session.note("Ninguém ouve.")
+    session.auto_reply(False)
+    session.doubt_turn()
+    session.settle_turn(True)
+    session.say_exactly("Ninguém ouve.")
+    session.speak_about("Ninguém ouve.")
+    session.answer(ToolCall("a", "x", "{}", 1), {})
 
 
 def failures(events: list[Event]) -> list[Failed]:
