@@ -172,7 +172,6 @@ local MODULES = {
     connected = "mod_audio_stream::connect",
     failed = "mod_audio_stream::error",
     ended = "mod_audio_stream::disconnect",
-    more = "",
   },
   fork = {
     command = "uuid_audio_fork",

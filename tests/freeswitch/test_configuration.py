@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from uuid import UUID
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.freeswitch.lua_host import ROOT, SCRIPT
+from tests.service.household import settings
 
 FREESWITCH = ROOT / "freeswitch"
 FILES = sorted(FREESWITCH.rglob("*.xml"))
@@ -111,6 +113,19 @@ def test_fusionpbx_finds_what_its_import_reads() -> None:
     text = FUSIONPBX.read_text(encoding="utf-8")
     assert text.startswith("<extension "), "it is read as a string, without a comment before it"
     assert "{v_" not in text, "a domain is named by a variable, so that it may be renamed"
+
+
+def test_the_settings_that_the_guide_shows_are_settings(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "freeswitch.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    tenant = tomllib.loads("".join(blocks))["tenants"]["jardim"]
+    ports = {"visitor_port": 9080, "resident_port": 9081, "provider": "local"}
+    environ = {"JARDIM_STREAM_TOKEN": "a token", "ESL_PASSWORD": "a password"}
+    made = settings(tmp_path, {"jardim": {**ports, **tenant}}, environ).tenants["jardim"]
+    assert made.freeswitch is not None and made.esl is not None
+    assert (made.freeswitch.mode, made.dialer.kind, made.gate.kind) == ("realtime", "freeswitch", "dtmf")
+    (domain,) = [data.partition("=")[2] for _, data in actions(PLAIN) if data.startswith("domain_uuid=")]
+    assert made.freeswitch.domain_uuid == domain, "as in the example of a dialplan"
 
 
 def test_who_reads_the_example_passwords_reaches_nothing_from_elsewhere() -> None:
