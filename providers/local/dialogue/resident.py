@@ -9,23 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from providers.local.dialogue.base import (
-    AgentSaid,
     Call,
-    CallAnswered,
     CallMade,
-    History,
-    Say,
-    SystemSaid,
-    UserSaid,
 )
 from providers.local.dialogue.phrases import PhraseBook
+from providers.local.dialogue.policy import Policy
 from providers.local.dialogue.remembering import (
     CALL_TRIES,
     NOTHING,
-    SILENCE,
     Reply,
     answered,
-    is_ours,
     text_of,
 )
 from visits.consent import Reading, classify
@@ -227,44 +220,21 @@ class ResidentMemory:
         self.idle = True
 
 
-class ResidentPolicy:
+class ResidentPolicy(Policy[ResidentMemory]):
     """What is said and called on a resident's leg; a pure function of the history."""
 
     def __init__(self, book: PhraseBook) -> None:
         self._say = book.say
 
-    def respond(self, history: History) -> list[Say | Call]:
-        """What comes next after this history."""
-        reply = self._decide(self._remember(history))
-        return [*([Say(reply.text)] if reply.text else []), *reply.calls]
+    def _blank(self) -> ResidentMemory:
+        return ResidentMemory()
 
-    def _remember(self, history: History) -> ResidentMemory:
-        """Fold the history. What we said is known again by deciding anew what we would have said there."""
-        memory = ResidentMemory()
-        for entry in history:
-            match entry:
-                case UserSaid(text):
-                    memory.hear(text)
-                case AgentSaid(text) if text.strip():
-                    reply = self._decide(memory)
-                    if is_ours(text, reply.text):
-                        memory.said(reply, text)
-                    else:
-                        memory.host_said(text)
-                case SystemSaid(text) if fold(text).startswith(SILENCE):
-                    memory.silence()
-                case CallMade():
-                    memory.call(entry)
-                case CallAnswered(call_id, output):
-                    memory.answer(call_id, output)
-                case _:
-                    pass  # a note that asks for nothing
-        return memory
+    def _said(self, memory: ResidentMemory, reply: Reply, heard: str) -> None:
+        memory.said(reply, heard)
 
     # ---- what comes next ---------------------------------------------------------------------------------
 
     def _decide(self, memory: ResidentMemory) -> Reply:
-        """The one place where the order of things is laid down."""
         if memory.over or not memory.begun:
             return NOTHING
         turn = memory.turn

@@ -6,18 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from providers.local.dialogue.base import (
-    AgentSaid,
     Call,
-    CallAnswered,
-    CallMade,
-    History,
-    Say,
-    SystemSaid,
-    UserSaid,
 )
 from providers.local.dialogue.lexicon import Act
 from providers.local.dialogue.phrases import Needs, PhraseBook
-from providers.local.dialogue.remembering import NOTHING, SILENCE, Reply, is_ours, question_heard
+from providers.local.dialogue.policy import Policy
+from providers.local.dialogue.remembering import NOTHING, Reply, question_heard
 from providers.local.dialogue.visitor_memory import (
     APARTMENT,
     ATTENDANT,
@@ -27,7 +21,6 @@ from providers.local.dialogue.visitor_memory import (
     RESIDENT,
     VisitorMemory,
 )
-from visits.words import fold
 
 MARK: Final = "call_resident"
 """The tool by which a session is known to be a visitor's."""
@@ -68,7 +61,7 @@ PHRASES: Final[Mapping[str, frozenset[str]]] = {
 """Every phrase that this leg needs, with the fields that are filled in it."""
 
 
-class VisitorPolicy:
+class VisitorPolicy(Policy[VisitorMemory]):
     """What is said and called on a visitor's leg; a pure function of the history."""
 
     def __init__(self, book: PhraseBook, needs: Mapping[str, Needs], *, attendant: bool) -> None:
@@ -77,38 +70,15 @@ class VisitorPolicy:
         self._needs = needs
         self._attendant = attendant
 
-    def respond(self, history: History) -> list[Say | Call]:
-        """What comes next after this history."""
-        reply = self._decide(self._remember(history))
-        return [*([Say(reply.text)] if reply.text else []), *reply.calls]
+    def _blank(self) -> VisitorMemory:
+        return VisitorMemory(no_attendant="" if self._attendant else "told")
 
-    def _remember(self, history: History) -> VisitorMemory:
-        """Fold the history. What we said is known again by deciding anew what we would have said there."""
-        memory = VisitorMemory(no_attendant="" if self._attendant else "told")
-        for entry in history:
-            match entry:
-                case UserSaid(text):
-                    memory.hear(text)
-                case AgentSaid(text) if text.strip():
-                    reply = self._decide(memory)
-                    if is_ours(text, reply.text):
-                        memory.said(reply, question_heard(text, reply))
-                    else:
-                        memory.host_said(text)
-                case SystemSaid(text) if fold(text).startswith(SILENCE):
-                    memory.silence()
-                case CallMade():
-                    memory.call(entry)
-                case CallAnswered(call_id, output):
-                    memory.answer(call_id, output)
-                case _:
-                    pass  # a note that asks for nothing
-        return memory
+    def _said(self, memory: VisitorMemory, reply: Reply, heard: str) -> None:
+        memory.said(reply, question_heard(heard, reply))
 
     # ---- what comes next ---------------------------------------------------------------------------------
 
     def _decide(self, memory: VisitorMemory) -> Reply:
-        """The one place where the order of things is laid down."""
         if memory.over:
             return NOTHING
         return (
