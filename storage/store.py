@@ -703,7 +703,9 @@ def _unfounded(after: str, last: str) -> Step[list[str]]:
     found: set[str] = set()
     for name, table in TABLES.items():
         key = table.key[0]
-        there = f"audit WHERE visit = of.{key}" if name == "visits" else f"visits WHERE id = of.{key}"
+        # The bounds once more, for PostgreSQL, which else goes through all visits up to there.
+        visit = f"visits WHERE id = of.{key} AND id > $1 AND id <= $2"
+        there = f"audit WHERE visit = of.{key}" if name == "visits" else visit
         rows = yield Sql(
             f"SELECT DISTINCT of.{key} FROM {name} of WHERE of.{key} > $1 AND of.{key} <= $2"
             f" AND NOT EXISTS (SELECT 1 FROM {there})",
