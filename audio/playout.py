@@ -34,8 +34,8 @@ REMEMBERED_ITEMS: Final = 256
 """How many closed items (finished, flushed, abandoned) the ledger remembers."""
 BED_BACK_FRAMES: Final = 75
 """How long after somebody spoke the bed comes back, where we say nothing to it: 1.5 s."""
-KEPT_FRAMES: Final = 15
-"""How much of what was given out can be taken back: 300 ms, more than a PBX is let hold."""
+KEPT_FRAMES: Final = 50
+"""How much of what was given out can be taken back: 1 s, as much as a PBX that plays files is let hold."""
 
 _FADE_IN: Final = np.linspace(0.0, 1.0, FRAME_SAMPLES, endpoint=False)
 

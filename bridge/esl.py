@@ -186,6 +186,17 @@ class EslConnection:
         said = answer.body.decode("utf-8", "replace") or answer.headers.get("Reply-Text", "")
         return _judged(command, said)
 
+    async def play(self, channel: UUID, path: str, limit_s: float = ANSWER_S) -> None:
+        """Have a file played on a channel, behind those that wait there already; return when it is queued.
+
+        Raises:
+            EslError: it is not, or nobody knows.
+            ValueError: this is no file's path.
+        """
+        answer = await self._ask(commands.playback(channel, path), limit_s)
+        if not answer.headers.get("Reply-Text", "").startswith("+OK"):
+            raise EslError(f"FreeSWITCH refused to play on {channel}: {_short(answer)}")
+
     async def job(self, command: str, limit_s: float) -> str:
         """Carry a command out that may take long, and return what it answers, without the line end.
 

@@ -135,15 +135,25 @@ def set_variable(channel: UUID, name: str, value: str) -> str:
     return f"uuid_setvar {channel} {_name(name)} {value}"
 
 
-def broadcast(channel: UUID, path: str) -> str:
-    """Play a file to whoever is on a channel, after those that wait there already.
+def playback(channel: UUID, path: str) -> str:
+    """The message that queues a file on a channel, behind those that wait there already; its lines.
+
+    ``event-lock`` has them wait for each other.
 
     Raises:
         ValueError: this is no file's path.
     """
     if not _PATH.fullmatch(path) or "/../" in path:
         raise ValueError("a path that begins with / and has letters, digits and . _ - in it alone")
-    return f"uuid_broadcast {channel} {path} aleg"
+    return "\n".join(
+        (
+            f"sendmsg {channel}",
+            "call-command: execute",
+            "execute-app-name: playback",
+            f"execute-app-arg: {path}",
+            "event-lock: true",
+        )
+    )
 
 
 def silence(channel: UUID) -> str:
@@ -168,13 +178,13 @@ def _value(value: str) -> str:
 
 __all__ = [
     "DIGITS",
-    "broadcast",
     "check_endpoint",
     "checked",
     "exists",
     "kill",
     "module_exists",
     "originate",
+    "playback",
     "send_digit",
     "set_variable",
     "silence",

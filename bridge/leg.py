@@ -27,7 +27,7 @@ from audio.utterances import without_pauses
 from audio.vad import SpeechOffset, SpeechOnset
 from bridge.clock import FRAME_S, Clock
 from bridge.costs.account import Account
-from bridge.endpoints.base import Endpoint, EndpointClosed, TakesBack
+from bridge.endpoints.base import Endpoint, EndpointClosed, PlaysLater, TakesBack
 from bridge.masking import masked
 from bridge.overlap import Overlap, Verdict
 from bridge.tape import Tape, TapeHead
@@ -75,6 +75,8 @@ SHOW_S = 0.25
 """So often, at most, those who watch are told what somebody has said so far of a turn."""
 SHOWN_LETTERS = 1000
 """The last ones of it."""
+ECHOES = 60
+"""Frames: 1.2 s, more than any endpoint has them heard later."""
 TURNS_KNOWN = 256
 """Turns of which it is remembered when they were said."""
 
@@ -187,6 +189,8 @@ class _Item:
     response_ms: float | None = None
     speech_to_silence_ms: float | None = None
     pauses: tuple[tuple[float, float], ...] = ()
+    heard_at: float | None = None
+    """When its last frame is heard, on the loop's clock; known once that was played."""
 
 
 @dataclass(slots=True, eq=False)
@@ -291,6 +295,9 @@ class Leg:
         self._exact_speech = False
         self._sayings: dict[str, _Saying] = {}
         self._items: deque[_Item] = deque()
+        self._later = endpoint if isinstance(endpoint, PlaysLater) and endpoint.plays_later else None
+        self._echoes: deque[tuple[bytes, bool]] = deque(maxlen=ECHOES)
+        """What was played last, where it is heard later."""
         self._taken_back: dict[str, int] = {}
         """Of the item that was flushed last: samples that were played, and that the PBX gave back unheard."""
         self._turns: dict[str, _Turn] = {}
@@ -843,7 +850,11 @@ class Leg:
             frame = frame if self._playout.audible else said
         self.endpoint.play(frame)
         talk = self._playout.audible or (self._foreign_bed and self._playout.bed_heard)
-        self._ear.played(frame, skipped, ours=talk)
+        if self._later is not None:
+            frame_heard, talk_heard = self._heard_now(self._later, frame, talk)
+            self._ear.played(frame_heard, skipped, ours=talk_heard)
+        else:
+            self._ear.played(frame, skipped, ours=talk)
         if self._tape is not None:
             self._tape.played(frame, skipped)
         self._note_voice(skipped)
@@ -851,10 +862,16 @@ class Leg:
             self._follow()
         self._watch_the_floor()
 
+    def _heard_now(self, later: PlaysLater, frame: bytes, talk: bool) -> tuple[bytes, bool]:
+        """What the caller hears by now, and whether we are talking in it: their echo is of that."""
+        self._echoes.append((frame, talk))
+        behind = min(round(later.behind_s / FRAME_S), len(self._echoes) - 1)
+        return self._echoes[-1 - behind]
+
     def _note_voice(self, skipped: int) -> None:
         """Tell the visit when the caller begins to hear us, and when that is over, echo and all."""
         if self._playout.audible:
-            self._since_voice = 0
+            self._since_voice = 0 if self._later is None else -round(self._later.behind_s / FRAME_S)
             if not self._voice:
                 self._voice = True
                 self._post(self, visit_events.OurVoice(self.role, True))
@@ -874,6 +891,13 @@ class Leg:
             self._caller_ended = None
         self._retire()
 
+    def _was_heard(self, item: _Item) -> bool:
+        """Whether the end of an item that was played has been heard too, where that is later."""
+        assert self._later is not None
+        if item.heard_at is None:
+            item.heard_at = self._loop.time() + self._later.behind_s
+        return self._loop.time() >= item.heard_at
+
     def _retire(self) -> None:
         """Let go of the items that are over: played to the end, abandoned, or flushed."""
         while self._items:
@@ -882,7 +906,7 @@ class Leg:
             over = account.flushed or (
                 (account.ended or account.abandoned) and account.played >= account.received
             )
-            if not over:
+            if not over or (self._later is not None and not account.flushed and not self._was_heard(item)):
                 return
             self._items.popleft()
             heard_ms = self._ms((account.played - self._taken_back.get(item.name, 0)) / TELEPHONE_RATE)

@@ -890,6 +890,11 @@ class Esl(Part):
     """listen-port of event_socket.conf.xml."""
     password_env: EnvName
     """The environment variable that holds its password."""
+    sounds: FilePath | None = None
+    """For `freeswitch.playback = "file"`: a directory that FreeSWITCH reads too, with nothing else in it. In
+    memory best (`/run/porteiro/sounds`): a call writes three short files a second while we talk."""
+    sounds_in_freeswitch: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9/._-]{0,200})?$")] = ""
+    """The same directory as FreeSWITCH sees it, where that is elsewhere (a container)."""
 
 
 class Freeswitch(Part):
@@ -909,8 +914,9 @@ class Freeswitch(Part):
     (service.allowed_peers), which must not be everybody's then."""
     playback: Chosen = "auto"
     """How our audio goes back. `binary`: mod_audio_stream 1.0.3 with STREAM_PLAYBACK=true. `fork`:
-    mod_audio_fork. `base64`: voxcom's fork of mod_audio_stream. `auto`: what the metadata says as `playback`,
-    else `fork` where the stream asks for a subprotocol, else `base64`."""
+    mod_audio_fork. `base64`: voxcom's fork of mod_audio_stream. `file`: mod_audio_stream as it is built from
+    source plays nothing; short files are played over `esl`, from `esl.sounds`. `auto`: what the metadata says
+    as `playback`, else `fork` where the stream asks for a subprotocol, else `base64`."""
     sample_rate: Annotated[int, AfterValidator(_sample_rate)] = 8000
     """Samples per second, 8000 or 16000, both ways, as the stream is started; `sample_rate` of the metadata
     comes first."""
@@ -1586,6 +1592,8 @@ class Tenant(Part):
     def _switch_there(self) -> Self:
         if self.esl is not None and self.freeswitch is None:
             raise ValueError("freeswitch.domain_uuid as well: esl acts on the calls that FreeSWITCH streams")
+        if self.freeswitch and self.freeswitch.playback == "file" and not (self.esl and self.esl.sounds):
+            raise ValueError("esl.sounds as well: playback 'file' has FreeSWITCH play files from there")
         if isinstance(self.dialer, FreeswitchDialer) and self.esl is None:
             raise ValueError("esl.password_env as well: over it a dialer of kind freeswitch calls people")
         attendant = self.attendant

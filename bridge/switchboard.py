@@ -9,18 +9,21 @@ order; where anything else did, the dialplan goes on with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 from uuid import UUID
 
 import structlog
 
 from bridge import esl_commands as commands
 from bridge.endpoints.audio_stream import AudioStreamEndpoint
+from bridge.endpoints.audio_stream_files import FilePlayer
 from bridge.esl import EslAddress, EslConnection, EslError
 from bridge.esl_frames import Event
 from bridge.pbx import PbxError
 from bridge.settings import Attendant, Tenant
 from bridge.settings_problems import SettingsError
+from bridge.sound_files import CallSounds, SoundDirectory
 
 ASKING_S = 2.0
 """For one command of a gate or a transfer; together less than a visit waits."""
@@ -41,11 +44,15 @@ class StreamedCall:
         self._there = True
         self.attendant = ""
         """Where it goes once its stream is over."""
+        self.sounds: CallSounds | None = None
         board.connection.follow(channel, self)
 
     def esl_event(self, event: Event) -> None:
         """See :class:`bridge.esl.Follower`."""
-        if event.name == "DTMF":
+        if event.name in ("PLAYBACK_START", "PLAYBACK_STOP"):
+            if self.sounds is not None:
+                self.sounds.esl_event(event)
+        elif event.name == "DTMF":
             self._endpoint.channel_key(event.headers.get("DTMF-Digit", ""))
         elif event.name == "CHANNEL_HANGUP":
             self._hung_up()
@@ -59,6 +66,13 @@ class StreamedCall:
         self._there = False
         self._endpoint.channel_gone()
 
+    def player(self) -> FilePlayer | None:
+        """See :class:`bridge.endpoints.audio_stream.CallControl`."""
+        if self._board.files is None:
+            return None
+        self.sounds = CallSounds(self._board.files, self._board.connection, self.channel)
+        return self.sounds.player
+
     def stream_over(self, in_order: bool) -> None:
         """The stream is gone. Once.
 
@@ -66,6 +80,8 @@ class StreamedCall:
             in_order: we ended the call.
         """
         self._board.forget(self)
+        if self.sounds is not None:
+            self._board.spawn(f"last sounds of {self.channel}", self.sounds.close())
         if not self._there:
             return
         if self.attendant:
@@ -77,9 +93,19 @@ class StreamedCall:
 class Switchboard:
     """One tenant's FreeSWITCH. Plays digits and transfers too; see `pbx.py`."""
 
-    def __init__(self, connection: EslConnection, attendant: Attendant | None) -> None:
-        """`connection`: shared with the other tenants of the same event socket."""
+    def __init__(
+        self,
+        connection: EslConnection,
+        attendant: Attendant | None,
+        files: SoundDirectory | None = None,
+    ) -> None:
+        """
+        Args:
+            connection: shared with the other tenants of the same event socket.
+            files: where sounds lie that its channels play.
+        """
         self.connection = connection
+        self.files = files
         self._extension = attendant.extension if attendant is not None else ""
         self._calls: dict[UUID, StreamedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,6 +113,8 @@ class Switchboard:
     async def start(self) -> None:
         """Connect in the background. Once."""
         await self.connection.start()
+        if self.files is not None:
+            await asyncio.to_thread(self.files.sweep)
 
     async def stop(self) -> None:
         """Finish what is under way, and let the connection go. Once."""
@@ -146,9 +174,11 @@ class Switchboard:
 
     def send_on(self, channel: UUID, extension: str) -> None:
         """Send a channel to an extension. One that can't be sent is hung up: nobody waits in silence."""
-        task = asyncio.get_running_loop().create_task(
-            self._send_on(channel, extension), name=f"transfer of {channel}"
-        )
+        self.spawn(f"transfer of {channel}", self._send_on(channel, extension))
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that nobody waits for, until :meth:`stop`."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

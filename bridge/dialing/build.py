@@ -20,6 +20,7 @@ from bridge.settings import AmqpDialer as AmqpDialerSettings
 from bridge.settings import AriDialer as AriDialerSettings
 from bridge.settings import FreeswitchDialer, Tenant
 from bridge.settings_problems import SettingsError
+from bridge.sound_files import SoundDirectory
 from bridge.switchboard import Switchboard, esl_address
 
 Secret = Callable[[str | None], str | None]
@@ -46,7 +47,13 @@ class Dialers:
         connection = self._sockets.get(address)
         if connection is None:
             connection = self._sockets[address] = EslConnection(address)
-        return Switchboard(connection, tenant.attendant)
+        assert tenant.esl is not None
+        files = None
+        if tenant.esl.sounds is not None:
+            files = SoundDirectory(
+                tenant.esl.sounds, tenant.esl.sounds_in_freeswitch or str(tenant.esl.sounds.absolute())
+            )
+        return Switchboard(connection, tenant.attendant, files)
 
     def build(
         self, tenant: Tenant, secret: Secret, brokers: Lease, switchboard: Switchboard | None = None

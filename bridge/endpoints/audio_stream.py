@@ -23,6 +23,7 @@ from bridge.endpoints.audio_stream_control import (
     metadata_of,
     text_of,
 )
+from bridge.endpoints.audio_stream_files import FilePlayer
 from bridge.endpoints.audio_stream_media import (
     FRAME_S,
     MAX_MEDIA_BYTES,
@@ -45,6 +46,10 @@ GONE_S = 1.0
 """So long after its channel a stream may yet be there."""
 
 
+FILES_GOODBYE_S = 2.0
+"""How long the last of what was played in files may take to be heard before we hang up."""
+
+
 def stream_limits(handshake_s: float = 5.0) -> WebsocketLimits:
     """What a module may do. A frame of 16 kHz stereo in base64 has 1,800 bytes."""
     return WebsocketLimits(handshake_s=handshake_s, write_buffer_bytes=10 * 1_900)
@@ -52,6 +57,9 @@ def stream_limits(handshake_s: float = 5.0) -> WebsocketLimits:
 
 class CallControl(Protocol):
     """Who acts on the channel whose stream this is, and hears of it."""
+
+    def player(self) -> FilePlayer | None:
+        """Has the channel play files; None where there is no directory for them."""
 
     def stream_over(self, in_order: bool) -> None:
         """The connection is gone. Once.
@@ -76,7 +84,7 @@ class AudioStreamEndpoint(IncomingConnection):
         self._at(server)
         self._serving = wire
         self._accept: Accept | None = None
-        self._down: Downstream | None = None
+        self._down: Downstream | FilePlayer | None = None
         self._rates: RateGuard | None = None
         self.form = StreamForm()
         """As the site has set it; with the metadata's say from then on."""
@@ -115,7 +123,8 @@ class AudioStreamEndpoint(IncomingConnection):
         for message in self._down.rest():
             self._say(message)
         left_s = (self._down.held(self._loop.time()) + 1) * FRAME_S
-        self._arm(min(left_s, self._limits.goodbye_s), self._say_goodbye)
+        most_s = FILES_GOODBYE_S if isinstance(self._down, FilePlayer) else self._limits.goodbye_s
+        self._arm(min(left_s, most_s), self._say_goodbye)
 
     # ---- Messages --------------------------------------------------------------------------------------
 
@@ -179,9 +188,29 @@ class AudioStreamEndpoint(IncomingConnection):
             self._read_with_the_tick()
 
     def _seated(self) -> None:
-        self._down = Downstream(self.form, self.playback)
+        self._down = self._player()
         self._rates = RateGuard(self.form)
         super()._seated()
+
+    def _player(self) -> Downstream | FilePlayer | None:
+        if self.playback != "file":
+            return Downstream(self.form, self.playback)
+        player = self.channel.player() if self.channel is not None else None
+        if player is None:
+            self._end(
+                "local", "found nobody to play files; allowed: esl.sounds, where freeswitch.playback is file"
+            )
+        return player
+
+    @property
+    def plays_later(self) -> bool:
+        """See :class:`bridge.endpoints.base.PlaysLater`."""
+        return self.playback == "file"
+
+    @property
+    def behind_s(self) -> float:
+        """See :class:`bridge.endpoints.base.PlaysLater`."""
+        return self._down.held(self._loop.time()) * FRAME_S if self._down is not None else 0.0
 
     def _heard_early(self, message: bytes) -> None:
         assert self._sink is not None

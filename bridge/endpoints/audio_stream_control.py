@@ -33,15 +33,16 @@ DTMF_DIGITS = "0123456789ABCD*#"
 RATES = (8_000, 16_000)
 """Samples per second that a stream may have."""
 
-Playback = Literal["binary", "fork", "base64"]
+Playback = Literal["binary", "fork", "base64", "file"]
 """What a module does with our audio.
 
 ``binary``: mod_audio_stream 1.0.3 with STREAM_PLAYBACK plays binary messages. ``fork``: mod_audio_fork plays
 them too, and drops what it holds when it is told ``killAudio``. ``base64``: voxcom's fork plays
-``streamAudio`` messages with raw audio.
+``streamAudio`` messages with raw audio. ``file``: mod_audio_stream as it is open plays nothing; the channel
+plays files, over the event socket.
 """
 
-Chosen = Literal["auto", "binary", "fork", "base64"]
+Chosen = Literal["auto", "binary", "fork", "base64", "file"]
 """The same as a site sets it. ``auto``: as the stream shows it."""
 
 KILL_AUDIO = '{"type":"killAudio"}'
@@ -185,6 +186,10 @@ def _form(tree: Mapping[str, Any], form: StreamForm) -> StreamForm:
     playback = tree.get("playback", "auto")
     if playback not in get_args(Chosen):
         raise ControlError("another playback", ", ".join(get_args(Chosen)))
+    if playback == "file" and form.playback != "file":
+        raise ControlError(
+            "playback of files, which is not set up here", "freeswitch.playback and esl.sounds"
+        )
     if form.playback != "auto" or playback == "auto":  # what the site has set is what it has
         playback = form.playback
     return replace(form, playback=cast(Chosen, playback), rate=int(rate), channels=int(channels))

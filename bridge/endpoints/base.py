@@ -108,6 +108,19 @@ class TakesBack(Protocol):
         """
 
 
+@runtime_checkable
+class PlaysLater(Protocol):
+    """An endpoint that may have frames heard noticeably later than it took them."""
+
+    @property
+    def plays_later(self) -> bool:
+        """Whether it does, of this call."""
+
+    @property
+    def behind_s(self) -> float:
+        """How long that takes now."""
+
+
 class LegSink(Protocol):
     """What an endpoint reports to: the leg.
 

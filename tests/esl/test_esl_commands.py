@@ -34,7 +34,6 @@ def test_what_is_dialled_is_one_phone_with_these_variables(endpoint: str, value:
 def test_a_command_stays_one_line_and_its_words_stay_where_they_are(text: str) -> None:
     makers: list[tuple[Callable[[], str], int]] = [
         (lambda: commands.transfer(CHANNEL, text), 3),
-        (lambda: commands.broadcast(CHANNEL, f"/{text}"), 4),
         (lambda: commands.send_digit(CHANNEL, text, 250), 3),
         (lambda: commands.kill(CHANNEL, text), 3),
         (lambda: commands.start_stream("uuid_audio_stream", CHANNEL, text, "mono", "8k", "{}"), 7),
@@ -69,8 +68,14 @@ def test_one_phone_only_is_dialled(endpoint: str) -> None:
 def test_a_path_stays_in_its_directory() -> None:
     for path in ("/sounds/../etc/x.wav", "relative.wav", "/a b.wav", "/a.wav\n", "tone_stream://%(1,1,1)"):
         with pytest.raises(ValueError, match="path"):
-            commands.broadcast(CHANNEL, path)
-    assert commands.broadcast(CHANNEL, "/run/porteiro/a-1.wav").endswith(" /run/porteiro/a-1.wav aleg")
+            commands.playback(CHANNEL, path)
+    assert "execute-app-arg: /run/porteiro/a-1.wav" in commands.playback(CHANNEL, "/run/porteiro/a-1.wav")
+
+
+@given(NASTY)
+def test_a_path_makes_no_further_header(path: str) -> None:
+    with suppress(ValueError):
+        assert len(commands.playback(CHANNEL, f"/{path}").splitlines()) == 5
 
 
 def test_the_commands_are_those_of_mod_commands() -> None:

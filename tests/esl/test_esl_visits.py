@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bridge.softphone import load_wav
-from tests.endpoints.test_audio_stream_service import DOMAIN
+from tests.endpoints.test_audio_stream_service import DOMAIN, SPEECH, ours
 from tests.endpoints.test_audio_stream_visits import quiet
 from tests.service.doorman import Cast, Part, Turn
 from tests.service.household import HELLO, Household, household, until, with_cast
@@ -70,10 +70,12 @@ async def site(
         "caller_id_name": "Portaria",
         "stream_url": f"ws://127.0.0.1:{port}",
     }
+    (files := tmp_path / "sounds").mkdir()
+    sounds = {"sounds": str(files)} if kind == "file" else {}
     async with Cast(part) as cast:
         tenant = with_cast(cast) | {
             "freeswitch": {"domain_uuid": str(DOMAIN), "playback": kind},
-            "esl": {"port": switch.port, "password_env": "ESL_PASSWORD"},
+            "esl": {"port": switch.port, "password_env": "ESL_PASSWORD", **sounds},
             "dialer": dialer,
         }
         environ = {"ESL_PASSWORD": PASSWORD}
@@ -85,6 +87,7 @@ async def site(
                 yield Site(switch, house, cast, port)
             finally:
                 await switch.close()
+        assert [*files.iterdir()] == [] and not [one for each in switch.made for one in each.missing]
 
 
 def free_port() -> int:
@@ -112,7 +115,7 @@ def presses(digit: str, then: Callable[[Channel], None] | None = None) -> Callab
     return answered
 
 
-@pytest.mark.parametrize("kind", ["binary", "fork", "base64"])
+@pytest.mark.parametrize("kind", ["binary", "fork", "base64", "file"])
 async def test_a_resident_who_was_called_authorizes_by_key(tmp_path: Path, kind: Kind) -> None:
     gate = {"kind": "dtmf", "digits": "#w9", "duration_ms": 50, "gap_ms": 50}
     async with site(tmp_path, kind, gate=gate) as at:
@@ -183,3 +186,26 @@ async def test_a_visitor_is_handed_over_to_the_attendant(tmp_path: Path) -> None
         assert visitor.transferred == "9000" and not visitor.over.is_set(), "it goes on, without us"
         visitor.hang_up()
         assert await at.over(visit) == ("unreachable", "attendant", None)
+
+
+async def test_a_barge_in_on_files_and_what_the_model_remembers(tmp_path: Path) -> None:
+    """Measured by the channel's own clock: what was heard, and what the ledger says of it."""
+    part = Part(exact_ms=10_000, piece_ms=200)
+    async with site(tmp_path, "file", part=part) as at:
+        url = f"ws://127.0.0.1:{at.port}/stream/{DOMAIN}/{(visit := uuid4())}"
+        channel = await at.switch.call_in(str(visit), url, '{"playback":"file"}')
+        stream = channel.stream
+        assert stream is not None
+        await until(lambda: ours(stream) > 2000, 15, "our voice")
+        doorman = at.cast.doormen[-1]
+        stream.to_say = SPEECH
+        await until(lambda: doorman.truncated, 10, "the truncation")
+        await asyncio.sleep(0.4)
+        heard_ms = ours(stream)
+        await asyncio.sleep(0.4)
+        assert ours(stream) == heard_ms, "nothing of before the barge-in is heard behind it"
+        assert abs(float(doorman.truncated["say_1"]) - heard_ms) <= 62, "to three frames"
+        assert sum(one.startswith("uuid_break") for one in at.switch.commands) == 1
+        assert heard_ms > 0.85 * (len(channel.played) - 1) * 200, "with few holes"
+        channel.hang_up()
+        await at.over(visit)

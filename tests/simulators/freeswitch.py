@@ -6,7 +6,8 @@
 - mod_commands.c, switch_ivr_originate.c: ``originate {variables}endpoint &park()``, with blanks, quotes and
   commas parted as ``switch_separate_string`` parts them, so that an injected one would show; causes.
 - switch_ivr_async.c, switch_ivr.c: ``uuid_broadcast`` queues a ``playback`` that begins five frames after the
-  one before it ended; ``uuid_break all`` drops the queue and stops the running one.
+  one before it ended, ``sendmsg`` one that begins at the next frame; ``uuid_break all`` drops the queue and
+  stops the running one, or the next one where none runs (CF_BREAK).
 - The streams of ``uuid_audio_stream`` and ``uuid_audio_fork`` are those of ``audio_stream.py``: real
   WebSockets to the service.
 """
@@ -52,9 +53,9 @@ class Phone:
 @dataclass
 class _File:
     path: str
-    pcm: bytes
     lead: int = LEAD_FRAMES
-    begun: bool = False
+    pcm: bytes | None = None
+    """Once it has begun."""
 
 
 class Channel:
@@ -75,6 +76,9 @@ class Channel:
         self.files: deque[_File] = deque()
         self.played: list[str] = []
         """Names of the files that began."""
+        self.missing: list[str] = []
+        """Files that were not there when their turn came."""
+        self._break = False
 
     def answer(self) -> None:
         """Somebody answers."""
@@ -106,10 +110,20 @@ class Channel:
         if file.lead:
             file.lead -= 1
             return b""
-        if not file.begun:
-            file.begun = True
+        if file.pcm is None:
+            try:
+                with wave.open(file.path) as opened:
+                    file.pcm = opened.readframes(opened.getnframes())
+            except OSError:  # "Open failed" in the log, and no event
+                self.files.popleft()
+                self.missing.append(file.path)
+                return b""
             self.played.append(Path(file.path).name)
             self.switch.fire("PLAYBACK_START", self, {"Playback-File-Path": file.path})
+            if self._break:  # CF_BREAK was set while nothing played
+                self._break = False
+                self._file_over("break")
+                return b""
         frame, file.pcm = file.pcm[:size], file.pcm[size:]
         if not file.pcm:
             self._file_over("done")
@@ -119,9 +133,11 @@ class Channel:
         """``uuid_break UUID all``"""
         running = self.files[0] if self.files else None
         self.files.clear()
-        if running is not None and running.begun:
+        if running is not None and running.pcm is not None:
             self.files.append(running)
             self._file_over("break")
+        else:
+            self._break = True
 
     def _file_over(self, status: str) -> None:
         file = self.files.popleft()
@@ -285,6 +301,8 @@ class FreeSwitch:
                 {"Content-Type": "command/reply", "Reply-Text": f"+OK Job-UUID: {job}", "Job-UUID": job},
             )
             self.spawn(self._job(job, rest))
+        elif verb == "sendmsg":
+            _reply(listener.writer, self._message(rest, dict(line.split(": ", 1) for line in lines[1:])))
         elif verb == "event":
             listener.events.update(rest.split(" ")[1:])
             _reply(listener.writer, "+OK event listener enabled plain")
@@ -441,11 +459,19 @@ class FreeSwitch:
         channel.variables[argv[0]] = " ".join(argv[1:])
         return "+OK\n"
 
+    def _message(self, uuid: str, headers: Mapping[str, str]) -> str:
+        """``sendmsg UUID``: of its commands ``execute`` alone, of the applications ``playback``."""
+        channel = self.channels.get(uuid)
+        if channel is None:
+            return f"-ERR invalid session id [{uuid}]"
+        assert headers["call-command"] == "execute" and headers["execute-app-name"] == "playback"
+        assert headers["event-lock"] == "true", "else one would begin within the other"
+        channel.files.append(_File(headers["execute-app-arg"], lead=0))
+        return "+OK"
+
     @staticmethod
     def _broadcast(channel: Channel, argv: list[str]) -> str:
-        with wave.open(argv[0]) as file:  # FreeSWITCH opens it when its turn comes; it must be whole by now
-            pcm = file.readframes(file.getnframes())
-        channel.files.append(_File(argv[0], pcm))
+        channel.files.append(_File(argv[0]))
         return "+OK Message Sent\n"
 
     @staticmethod
