@@ -244,3 +244,5 @@ class Timeline:
     """Records whose content does not give their hash: somebody changed them."""
     cut: bool = False
     """There are more records than were looked at."""
+    tested_by: str | None = None
+    """Whose test call it is, as records name them; None: a call like any other."""

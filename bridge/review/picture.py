@@ -131,6 +131,8 @@ class _Picture:
         self._plot = PLOT * zoom
         self._width = LEFT + self._plot + RIGHT
         self._parts: list[str] = []
+        self._names: list[str] = []
+        """What the lanes are called: the page keeps it in sight where the picture is moved aside."""
         loudest = max(
             (int(side.max(initial=0)) for one in waves.values() for side in (one.caller, one.ours)), default=0
         )
@@ -164,6 +166,10 @@ class _Picture:
     def _text(self, kind: str, x: float, y: float, text: str, *, end: bool = False) -> None:
         anchor = ' text-anchor="end"' if end else ""
         self._add(f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{anchor}>{_escaped(shown(text))}</text>')
+
+    def _name(self, kind: str, y: float, text: str) -> None:
+        """What a lane is called, before it."""
+        self._names.append(f'<text class="{kind}" x="14" y="{_n(y)}">{_escaped(shown(text))}</text>')
 
     def _fitting(self, kind: str, x: float, y: float, text: str, width: float) -> None:
         """As much of a text as fits; nothing where not even a few letters do."""
@@ -213,7 +219,10 @@ class _Picture:
                 f'<rect class="ground" width="{_n(self._width)}" height="{_n(height)}"/>',
                 self._grid(top + 20, bottom),
                 *self._parts,
-                "</svg>",
+                '<g data-names="">',
+                f'<rect class="ground" y="{_n(top + 20)}" width="{_n(LEFT)}" height="{_n(bottom - top)}"/>',
+                *self._names,
+                "</g></svg>",
             ]
         )
 
@@ -237,6 +246,8 @@ class _Picture:
         started = datetime.fromisoformat(self._read.started_at)
         length = self._t.duration(self._read.length_ms / 1000)
         about = [self._t.moment(started, self._zone), self._t("review.length", length=length)]
+        if self._read.tested_by is not None:
+            about.append(self._t("review.test"))
         self._text("title", 14, self._y + 14, self._title())
         self._text("subtitle", 14, self._y + 32, " · ".join(about))
         self._y += 46
@@ -260,7 +271,9 @@ class _Picture:
             self._fitting("dim", x + 5, self._y + 14, name, width - 8)
             self._end()
         for moment in self._read.moments[:DRAWN]:
-            title = ": ".join(filter(None, (self._t.of("review.kind", moment.kind), shown(moment.detail))))
+            # Who hung up is called by their name in the story, which knows it.
+            detail = "" if moment.kind == "visit.hung_up" else shown(moment.detail)
+            title = ": ".join(filter(None, (self._t.of("review.kind", moment.kind), detail)))
             self._begin("moment-at", moment.at_ms, moment.seq, title)
             x, y = self._x(moment.at_ms), self._y + 24
             self._path("moment", f"M{_n(x)} {_n(y)}l-3.5 5h7z")
@@ -277,8 +290,8 @@ class _Picture:
         lanes = [lane for lane in read.lanes if lane.role == role][:DRAWN]
         top = self._y
         middle = self._middle[role] = top + WORDS + HALF
-        self._text(f"label {role} who", 14, middle - 4, self._t(f"review.lane.{role}"))
-        self._text("dim", 14, middle + 13, self._t("review.speaker.agent"))
+        self._name(f"label {role} who", middle - 4, self._t(f"review.lane.{role}"))
+        self._name("dim", middle + 13, self._t("review.speaker.agent"))
         self._line("middle", LEFT, middle, LEFT + self._plot, middle)
         for lane in lanes:
             x = self._x(lane.start_ms)
@@ -441,7 +454,7 @@ class _Picture:
     def _draw_decision(self) -> None:
         read, t = self._read, self._t
         y = self._y + 4
-        self._text("label", 14, y + 31, t("review.lane.decision"))
+        self._name("label", y + 31, t("review.lane.decision"))
         for briefing in read.briefings[:DRAWN]:
             self._begin("brief-at", briefing.at_ms, briefing.seq, t("review.event.briefing"))
             x = self._x(briefing.at_ms)
@@ -499,7 +512,7 @@ class _Picture:
         if not costs:
             return
         y = self._y
-        self._text("dim", 14, y + 14, self._t("review.cost"))
+        self._name("dim", y + 14, self._t("review.cost"))
         values = [_value(cost.amount) for cost in costs]
         most = max(values)
         steps = [f"M{_n(LEFT)} {_n(y + 16)}"]

@@ -6,7 +6,7 @@ The picture, the page and whoever can't see a picture are told the same from her
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -97,9 +97,14 @@ def span_name(span: Span, t: Language) -> str:
     return t(f"review.speaker.{span.role if span.speaker == 'caller' else f'to_{span.role}'}")
 
 
-def rows(read: Timeline, t: Language) -> list[Row]:
-    """What happened, in its order."""
-    found = [*_of_legs(read, t), *_of_spans(read, t), *_of_decision(read, t), *_of_rest(read, t)]
+def rows(read: Timeline, t: Language, who: Callable[[str], str] | None = None) -> list[Row]:
+    """What happened, in its order. ``who``: how people are spoken of; None: as records name them."""
+    found = [
+        *_of_legs(read, t),
+        *_of_spans(read, t),
+        *_of_decision(read, t),
+        *_of_rest(read, t, who or shown),
+    ]
     return sorted(found, key=lambda row: (row.at_ms, row.record))
 
 
@@ -176,7 +181,7 @@ def _of_decision(read: Timeline, t: Language) -> Iterator[Row]:
         )
 
 
-def _of_rest(read: Timeline, t: Language) -> Iterator[Row]:
+def _of_rest(read: Timeline, t: Language, who: Callable[[str], str]) -> Iterator[Row]:
     yield from (_of_call(call, t) for call in read.calls)
     for stretch in read.connected:
         yield Row(
@@ -197,7 +202,8 @@ def _of_rest(read: Timeline, t: Language) -> Iterator[Row]:
             yield Row(cost.at_ms, cost.seq, "cost", "", name, "")
     for moment in read.moments:
         name = t.of("review.kind", moment.kind)
-        yield Row(moment.at_ms, moment.seq, "note", "", name, shown(moment.detail))
+        words = who(moment.detail) if moment.kind == "visit.hung_up" else moment.detail
+        yield Row(moment.at_ms, moment.seq, "note", "", name, shown(words))
     if read.end_ms is not None:
         over = t("review.event.over", outcome=t.of("outcome", read.outcome).lower())
         yield Row(read.end_ms, _LAST, "over", "", over, shown(read.reason))

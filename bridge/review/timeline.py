@@ -142,6 +142,7 @@ class _Reading:
             ),
             rules=(),
             changed=tuple(one.seq for one in self._records if not intact(one)),
+            tested_by=self._tested_by(),
         )
         orders = [one.seq for one in self._of("gate.requested")]
         return replace(read, length_ms=_length(read), rules=tuple(rules(read, orders)))
@@ -186,6 +187,12 @@ class _Reading:
         told = started.data.get("settings") if started is not None else None
         number = _number(told, "version") if isinstance(told, Mapping) else None
         return int(number) if number is not None else None
+
+    def _tested_by(self) -> str | None:
+        started = self._first("visit.started")
+        if started is None or started.data.get("test") is not True:
+            return None
+        return _text(started.data, "tested_by") or ""
 
     def _leg(self, record: AuditRecord) -> str:
         return _text(record.data, "leg") or ""
@@ -522,7 +529,7 @@ def _moment(at: str) -> datetime | None:
 
 def _in_words(data: Data) -> str:
     """A record's own words: what else it says of itself besides whose it is."""
-    told = [str(value) for name in ("reason", "detail", "about", "text") if (value := data.get(name))]
+    told = [str(value) for name in ("by", "reason", "detail", "about", "text") if (value := data.get(name))]
     return ": ".join(told)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -18,6 +20,7 @@ from bridge.http.application import application
 from bridge.masking import MASK
 from tests.console.furnished import PASSWORD, Furnished, furnished
 from tests.console.markup import problems_of
+from visits.audit import stamp
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -379,6 +382,33 @@ async def test_a_houses_manager_changes_what_the_house_decides(house: Furnished)
     async with house.as_("ana") as client:
         text = (await client.get("/console/tenants/lago/toml")).text
         assert "Olá!" in text and "evil" not in text and "openai" in text
+
+
+async def test_people_are_called_by_their_names_and_records_speak_the_page_s_language(
+    house: Furnished,
+) -> None:
+    visit = str(uuid4())
+    at = stamp(datetime.now(UTC))
+
+    async def write(kind: str, **data: Any) -> None:
+        await house.service.storage.append("jardim", visit, at, kind, data)
+
+    await write("visit.started", provider="openai", test=True, tested_by="operator:ana")
+    await write("leg.connected", leg="visitor", role="visitor", provider="openai")
+    await write("visit.hung_up", by="operator:ana")
+    await write("visit.ended", outcome="failed", reason="hung_up_by_person", apartment="101")
+    async with house.as_("ana") as client:
+        page = (await client.get(f"/console/visits/{visit}")).text
+        assert "Chamada de teste de Ana" in page and 'class="badge warn"' in page
+        log = (await client.get(f"/console/audit?visit={visit}")).text
+        assert "resultado: Falha" in log and "teste: sim" in log and "apartamento: 101" in log
+        assert "operator:ana" not in re.sub(r"<pre.*?</pre>", "", log + page, flags=re.DOTALL)
+        english = {"Accept-Language": "en"}
+        log = (await client.get(f"/console/audit?visit={visit}", headers=english)).text
+        assert "outcome: Failed" in log and "test: yes" in log
+        await a_tenant_of_the_database(house, client)
+        history = (await client.get("/console/tenants/lago/history")).text
+        assert "operator:ana" not in history and ">Ana" in history
 
 
 async def test_what_is_shown_masked_is_never_saved_masked(house: Furnished) -> None:

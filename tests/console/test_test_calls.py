@@ -122,6 +122,8 @@ async def test_a_resident_who_is_played(
             legs = [each.data["endpoint"] for each in records if each.kind == "leg.connected"]
             evidence = [each.data["by"] for each in records if each.kind == "evidence"]
             assert evidence == ([policy] if resident == "authorizes" else [])
+            await page.goto(f"http://127.0.0.1:{house.service.http_port}/console/visits/{visit}")
+            assert "Chamada de teste de" in await page.locator("main").inner_text()
             assert legs == ["browser", "simulated"][: len(legs)] and len(legs) == (
                 2 if resident == "authorizes" else 1
             )

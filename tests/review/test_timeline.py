@@ -300,7 +300,7 @@ class Decided(Recorded):
 
     @initialize(key=st.sampled_from(["1", ""]), attendant=st.booleans(), calm=st.booleans())
     def begin(self, key: str, attendant: bool, calm: bool) -> None:
-        super().begin(key, attendant, 2, 2, "briefed", calm)
+        super().begin((key, True), attendant, 2, 2, "briefed", calm)
         self.is_briefed(True)
         self.the_resident_speaks_as_one_does("Sim, pode entrar.", True, False)
         if "hold" in self.timers:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -11,11 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.http.audit import Log, RecordFilters
+from bridge.http.console.language import Language
 from bridge.http.console.page import in_json
 from bridge.http.console.periods import bounds_of
 from bridge.http.console.site import Asked, Site, Times, looked_for
 from bridge.http.console.visits import OUTCOMES, TOOLS
-from visits.audit import KINDS
+from visits.audit import KINDS, AuditRecord
 
 PER_PAGE: Final = 100
 FILTERS: Final = ("tenant", "since", "until", "kind", "tool", "outcome", "resident", "visitor", "visit")
@@ -42,7 +44,7 @@ def routes(site: Site, log: Log) -> list[Route]:
             tools=TOOLS,
             outcomes=OUTCOMES,
             may_export=asked.caller.at_least("reviewer"),
-            line=line_of,
+            line=partial(line_of, asked.t, await asked.names()),
         )
 
     return [site.page("/audit", records, "audit:read")]
@@ -88,12 +90,35 @@ DULL: Final = frozenset(
 """What a line leaves out: the whole record stands behind it."""
 
 
-def line_of(data: Mapping[str, Any]) -> str:
+VALUES: Final[Mapping[str, str]] = {
+    "outcome": "outcome",
+    "decision": "decision",
+    "intent": "intent",
+    "role": "role_of",
+    "speaker": "role_of",
+}
+"""Fields whose values have words of their own, and in which area of the texts."""
+
+
+def line_of(t: Language, called: Callable[[str], str], record: AuditRecord) -> str:
     """What a record says, in one line: names and values, the longest ones shortened."""
     parts = []
-    for name, value in data.items():
+    for name, value in record.data.items():
         if name in DULL or value in (None, "", [], {}):
             continue
-        text = value if isinstance(value, str) else in_json(value).strip("[]{}")
-        parts.append(f"{name}: {text[:80]}{'…' if len(text) > 80 else ''}")
+        text = _told(t, called, record.kind, name, value)
+        parts.append(f"{t.of('record', name)}: {text[:80]}{'…' if len(text) > 80 else ''}")
     return " · ".join(parts[:6])
+
+
+def _told(t: Language, called: Callable[[str], str], kind: str, name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return t("frame.yes" if value else "frame.no")
+    if not isinstance(value, str):
+        return in_json(value).strip("[]{}")
+    if name in ("by", "tested_by") and kind != "evidence":
+        return called(value)
+    area = VALUES.get(name)
+    if name == "outcome" and kind == "dial.ended":
+        area = "review.dial"
+    return t.of(area, value) if area is not None else value

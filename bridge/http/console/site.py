@@ -27,6 +27,7 @@ from bridge.http.problems import Problem
 from bridge.live import Hub
 from bridge.rehearsal import Rehearsals
 from bridge.settings import Tenant
+from bridge.showing import safe
 from bridge.tenants import Tenancy
 from storage.base import Storage, StorageError, StorageRefused
 from storage.catalogue import Catalogue, KeyRole
@@ -165,6 +166,11 @@ class Asked:
         """A page of the site's, with the menu."""
         return await self.site.show(self.request, self.caller, template, status=status, **given)
 
+    async def names(self) -> Callable[[str], str]:
+        """How whoever did something is spoken of, by what records call them."""
+        operators = await self.service.catalogue.operators()
+        return partial(who_did, self.t, {one.login: one.name for one in operators})
+
     def see(self, path: str, done: str = "") -> Response:
         """Go and look there; ``done`` says what was done: a text of the area `done`."""
         return see(f"{ROOT}{path}{'&' if '?' in path else '?'}done={done}" if done else f"{ROOT}{path}")
@@ -284,6 +290,14 @@ def title_of(tenants: Mapping[str, Tenant], tenant: str) -> str:
     """How a tenant is spoken of; by its id where it is not in force."""
     known = tenants.get(tenant)
     return known.title if known is not None else tenant
+
+
+def who_did(t: Language, names: Mapping[str, str], by: str) -> str:
+    """An operator by their name, a program's key by its id; what else records name as they name it."""
+    kind, colon, id = by.partition(":")
+    if kind == "operator" and colon:
+        return safe(names.get(id, id))
+    return t(f"by.{kind}", id=safe(id)) if t.has(f"by.{kind}") else safe(by)
 
 
 class Times:

@@ -119,7 +119,14 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
                 before = await tenants.catalogue.version(name, version.version - 1)
             old, new = _seen(before, asked.caller), _seen(version, asked.caller)
             rows.append((version, changed_tops(old, new)))
-        return await asked.show("history.html", found=found, rows=rows, next=page.next, later=bool(after))
+        return await asked.show(
+            "history.html",
+            found=found,
+            rows=rows,
+            next=page.next,
+            later=bool(after),
+            called=await asked.names(),
+        )
 
     async def version(asked: Asked) -> Response:
         name, number = asked.path("tenant"), asked.number("version")
@@ -133,6 +140,7 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
             "version.html",
             found=found,
             version=wanted,
+            called=await asked.names(),
             before=before,
             lines=await asyncio.to_thread(differences, old, new),
             may_restore=_may_write(asked.caller) and found.kept_in is None and wanted.content is not None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +17,7 @@ from bridge.http.console.language import Language
 from bridge.http.console.page import HEADERS
 from bridge.http.console.site import Asked, Site, Times
 from bridge.http.review import MOST_NOTE, Review, draw, judge
-from bridge.review.looking import Judgement, Looked, Reviews
+from bridge.review.looking import Looked, Reviews
 from bridge.review.model import Rule, Timeline
 from bridge.review.picture import ZOOMS
 from bridge.review.story import amount, rows, sentence, shown
@@ -93,7 +94,7 @@ async def _show(
     t, zoom = asked.t, _zoom(asked)
     zone = Times(t, asked.site.tenants()).zone(looked.view.summary.tenant)
     drawn = await draw(reviews, looked, t, zoom=zoom, zone=zone, alone=False)
-    given = await asyncio.to_thread(_given, looked, t)
+    given = await asyncio.to_thread(_given, looked, t, await asked.names())
     return await asked.show(
         "visit.html",
         status=status,
@@ -109,20 +110,20 @@ async def _show(
     )
 
 
-def _given(looked: Looked, t: Language) -> dict[str, Any]:
+def _given(looked: Looked, t: Language, who: Callable[[str], str]) -> dict[str, Any]:
     read = looked.read
     return {
         "visit": looked.view.summary,
         "read": read,
         "told": [Told(rule, sentence(rule, t)) for rule in read.rules],
-        "rows": rows(read, t),
+        "rows": rows(read, t, who),
         "cost": amount(read.costs[-1], t) if read.costs else None,
         "legs": [track.leg for track in looked.tracks],
         "mute": _mute(looked, t),
         "judgements": looked.judgements,
         "answer_ms": _answer(read),
         "shown": shown,
-        "by": _by,
+        "called": who,
         "clock": lambda ms: t.duration(ms // 1000),
     }
 
@@ -136,11 +137,6 @@ def _mute(looked: Looked, t: Language) -> list[tuple[str, str]]:
         if reason is not None and (lane.leg in heard) == (reason == "failed"):
             found.append((reason, t(f"review.lane.{lane.role}")))
     return found
-
-
-def _by(judgement: Judgement) -> str:
-    """Who judged: an operator by their name alone, anything else as the audit log names it."""
-    return shown(judgement.by.removeprefix("operator:"))
 
 
 def _answer(read: Timeline) -> float | None:

@@ -44,8 +44,13 @@ function secondsAt(clientX) {
   return Math.min(Math.max(ms, 0), Number(length)) / 1000;
 }
 
+// What the lanes are called stays in sight however far the picture is moved aside.
+function pin() {
+  svg.querySelector("[data-names]")?.setAttribute("transform", `translate(${scroller.scrollLeft} 0)`);
+}
+
 function clicked(event) {
-  if (!event.target.closest("svg")) return;
+  if (!event.target.closest("svg") || event.target.closest("[data-names]")) return;
   const mark = event.target.closest(".at");
   // A mark is thinner than a finger: it plays from its own time, a wide thing from where it was clicked.
   const thin = mark && mark.getBoundingClientRect().width < 24;
@@ -72,6 +77,7 @@ function put(text) {
   const drawn = new DOMParser().parseFromString(text, "text/html").querySelector("svg");
   svg.replaceWith(drawn);
   svg = drawn;
+  pin();
   move();
 }
 
@@ -221,6 +227,7 @@ async function refresh(events) {
   const drawn = fresh.querySelector("[data-picture] svg");
   svg.replaceWith(drawn);
   svg = drawn;
+  pin();
   readStory();
   move();
   if ("running" in fresh.dataset) return;
@@ -229,6 +236,7 @@ async function refresh(events) {
   if (!audio || audio.paused) location.reload();
 }
 
+scroller.addEventListener("scroll", pin, { passive: true });
 readStory();
 if (audio) listen();
 if ("running" in root.dataset) keepUp();
