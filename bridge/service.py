@@ -61,6 +61,7 @@ from bridge.settings import FreeswitchDialer, Settings, SettingsError, Tenant
 from bridge.tenants import IN_DATABASE, Tenancy, TenantInForce
 from bridge.tenants_copy import FILE as COPY
 from bridge.watch import Watcher
+from bridge.webhooks.sender import Backlog, WebhookSender
 from bridge.workers.lending import LendingAudioSocket, LendingStream, LendingWeb, LendingWebsocket
 from bridge.workers.pool import PROCESS, WorkerPool
 from storage.base import Storage, StorageError, StorageUnavailable
@@ -113,6 +114,8 @@ class Service:
             )
         self._following: asyncio.Task[None] | None = None
         self._retention: asyncio.Task[None] | None = None
+        self._webhooks: WebhookSender | None = None
+        self._sending: asyncio.Task[None] | None = None
         self.tenancy = Tenancy(settings, settings.service.data_dir / COPY)
         """The tenants in force."""
         self.tenancy.subscribe(self.hub.settings_changed)
@@ -172,6 +175,9 @@ class Service:
         await self._open_doors("resident")
         await self.tenancy.number()
         in_force = self.tenancy.in_force
+        # Before the first visitor: it knows from when on its tenants' events are wanted.
+        self._webhooks = WebhookSender(self._storage, lambda: self.tenancy.in_force)
+        self.tenancy.subscribe(self._webhooks.changed)
         self._calls.assign({name: one.tenant.numbers for name, one in in_force.items()})
         places = {
             name: Placing(one, resident_port(self._doors.door(name, "resident")))
@@ -191,6 +197,7 @@ class Service:
             self._storage, lambda: self.tenancy.current, settings.service.recordings_path
         )
         self._retention = asyncio.create_task(keeper.run(), name="retention")
+        self._sending = asyncio.create_task(self._webhooks.run(), name="webhooks")
         await self._record_itself(self._storage, "service.started", {"version": version("porteiro")})
         self.tenancy.start(self._installation)
 
@@ -572,7 +579,12 @@ class Service:
     def warnings(self) -> list[str]:
         """What is amiss although visitors are taken; see :class:`bridge.http.health.Readiness`."""
         stored = self._storage.warnings if self._storage is not None else []
-        return stored + self.tenancy.warnings
+        told = self._webhooks.warnings if self._webhooks is not None else []
+        return stored + self.tenancy.warnings + told
+
+    def backlog(self) -> Backlog | None:
+        """What tenants' own systems are still to be told; see :class:`bridge.http.health.Readiness`."""
+        return self._webhooks.backlog if self._webhooks is not None else None
 
     def open_legs(self, tenant: str | None = None) -> int:
         """Calls that run, of one tenant or of all."""
@@ -686,6 +698,10 @@ class Service:
             self._retention.cancel()
             await asyncio.wait({self._retention})
             self._retention = None
+        if self._sending is not None and self._webhooks is not None:
+            self._webhooks.close()  # after the visits: it tells how the last ones ended
+            await asyncio.wait({self._sending})
+            self._sending = None
         self.hub.close()  # else its readers would hold the server up
         if self._http is not None:  # late: until here it says that we are draining
             await self._http.stop()

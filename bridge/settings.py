@@ -129,6 +129,22 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _webhook_url(value: str) -> str:
+    _http_url(value)
+    parts = urllib.parse.urlsplit(value)
+    if parts.scheme == "https":
+        return value
+    try:
+        own = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_private
+    except ValueError:
+        own = False
+    if parts.scheme != "http" or not own:
+        raise ValueError(
+            "a URL that begins with https://, or with http:// and an address of your own network"
+        )
+    return value
+
+
 def _database_url(value: str, info: ValidationInfo) -> str:
     found = database_of(value)
     if found.file is None:
@@ -239,6 +255,7 @@ Numbers = Annotated[
 ]
 """What is dialled: digits, or a name as a dialplan has it (`portaria`)."""
 Fact = Literal["visitor_name", "apartment", "resident"]
+WebhookEvent = Literal["visit.started", "visit.decided", "visit.ended"]
 ProviderName = Literal[
     "local", "pipeline", "openai", "azure-openai", "azure-voicelive", "openai-live", "gemini", "elevenlabs"
 ]
@@ -939,6 +956,32 @@ class Attendant(Part):
     """How a visitor hears of them: "vou transferir para a portaria"."""
 
 
+class Webhooks(Part):
+    """Where the house's own system hears of visits. See docs/webhooks.md."""
+
+    url: Annotated[str, AfterValidator(_webhook_url)]
+    """Gets each event as a POST: `https://`, or `http://` and an address of your own network. Needed where
+    events are told."""
+    secret_env: EnvName
+    """The environment variable that holds the secret by which it knows that they are ours: 24 to 64
+    random bytes in base64, with or without `whsec_` before them. Needed where events are told."""
+    events: Annotated[tuple[WebhookEvent, ...], BeforeValidator(_split), Field(min_length=1)] = (
+        "visit.started",
+        "visit.decided",
+        "visit.ended",
+    )
+    """Which it gets."""
+    personal: bool = False
+    """Whether they say who came and for whom, and from which number. Without it they name nobody."""
+    timeout_s: Annotated[float, Field(ge=1, le=20)] = 10.0
+    """For each attempt: connecting, sending, its answer, which should not wait for what it does."""
+    give_up_hours: Annotated[float, Field(ge=0.1, le=168)] = 24.0
+    """An event that it has not taken by then is given up, which goes on record; `porteiro webhook resend`
+    sends it again."""
+    ca_file: FilePath | None = None
+    """The certificate of a system that signs its own."""
+
+
 # ---- tools that a tenant declares --------------------------------------------------------------------------
 
 MOST_OF_ANSWER: Final = 4_000
@@ -1546,6 +1589,7 @@ class Tenant(Part):
     tools: Annotated[dict[ToolName, DeclaredTool], Field(max_length=20)] = {}
     """What the models may call beside Porteiro's own tools: `[tenants.jardim.tools.NAME]`, a table each, as
     below. See docs/tools.md."""
+    webhooks: Webhooks | None = None
     pipeline: Pipeline = Pipeline()
     cost: Cost = Cost()
     backchannels: Literal["pause", "stop"] = "pause"
@@ -1680,6 +1724,8 @@ class Tenant(Part):
             needed.append(("manager.password_env", self.manager.password_env))
         if self.esl is not None:
             needed.append(("esl.password_env", self.esl.password_env))
+        if self.webhooks is not None:
+            needed.append(("webhooks.secret_env", self.webhooks.secret_env))
         needed += [(f"{table}.url_env", part.url_env) for table, part in self.amqp_parts]
         for name, tool in self.tools.items():
             needed.append((f"tools.{name}.signing_secret_env", tool.signing_secret_env))

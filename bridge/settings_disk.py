@@ -19,7 +19,7 @@ from storage.schema import trouble_with
 from visits.directory import Directory, DirectoryError
 
 if TYPE_CHECKING:
-    from bridge.settings import Service, Settings, Tenant
+    from bridge.settings import Service, Settings, Tenant, Webhooks
 
 KEY_CHARACTERS = 16
 """The least of the HTTP API's key: what can be guessed is no key."""
@@ -135,6 +135,8 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
             "to register them; allowed: set service.http_listen, and have the dialplan register its calls"
             for table in tenant.tables_that_need_a_channel
         ]
+    if tenant.webhooks is not None:
+        lines += _webhook_problems(tenant.webhooks, settings.secret(tenant.webhooks.secret_env))
     for table, part in tenant.amqp_parts:
         if url := settings.secret(part.url_env):
             try:
@@ -164,6 +166,20 @@ def tool_problems(tenant: Tenant, settings: Settings) -> list[str]:
                 lines.append(f"{where} holds no key; allowed: {error}")
         if tool.ca_file is not None and not tool.ca_file.is_file():
             lines.append(f"tools.{name}.ca_file: {tool.ca_file}: no such file")
+    return lines
+
+
+def _webhook_problems(webhooks: Webhooks, secret: str | None) -> list[str]:
+    """What is wrong with a webhook's secret, where it is set, and with its certificate."""
+    lines = []
+    if secret:
+        try:
+            key_of(secret)
+        except ValueError as error:
+            where = f"webhooks.secret_env: the environment variable {webhooks.secret_env}"
+            lines.append(f"{where} holds no key; allowed: {error}")
+    if webhooks.ca_file is not None and not webhooks.ca_file.is_file():
+        lines.append(f"webhooks.ca_file: {webhooks.ca_file}: no such file")
     return lines
 
 

@@ -12,4 +12,10 @@ def system_tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-__all__ = ["system_tls"]
+def distrusted(error: BaseException) -> bool:
+    """Whether a connection failed because the other's certificate is not trusted."""
+    below = error.__cause__ or error.__context__
+    return isinstance(error, ssl.SSLCertVerificationError) if below is None else distrusted(below)
+
+
+__all__ = ["distrusted", "system_tls"]

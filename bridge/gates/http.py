@@ -20,7 +20,7 @@ from bridge.gates.base import GateAnswer, GateOrder
 from bridge.gates.template import fill
 from bridge.settings import GateSuccess
 from bridge.settings import HttpGate as HttpGateSettings
-from providers.tls import system_tls
+from providers.tls import distrusted, system_tls
 
 MAX_BODY = 64 * 1024
 """Bytes of an answer that are read; a door has less to say."""
@@ -97,7 +97,7 @@ class HttpGate:
 
     def _failure(self, error: Exception) -> str:
         """The class of an error in words; its message may quote the URL, which may hold a password."""
-        if isinstance(error, httpx2.ConnectError) and isinstance(_root(error), ssl.SSLCertVerificationError):
+        if isinstance(error, httpx2.ConnectError) and distrusted(error):
             return "the device's certificate is not trusted"
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return "the device can't be reached"
@@ -199,12 +199,6 @@ def at_path(document: Any, path: str) -> Any:
 def _same(found: Any, wanted: Any) -> bool:
     """Equal and of the same kind: in Python alone 1 is True, in JSON it is not."""
     return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
-
-
-def _root(error: BaseException) -> BaseException:
-    """What an error came from in the end."""
-    below = error.__cause__ or error.__context__
-    return error if below is None else _root(below)
 
 
 def tls_context(settings: HttpGateSettings) -> ssl.SSLContext:

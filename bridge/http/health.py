@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Literal, Protocol
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
+
+from bridge.webhooks.sender import Backlog
 
 
 class Readiness(Protocol):
@@ -18,12 +21,25 @@ class Readiness(Protocol):
     def warnings(self) -> list[str]:
         """What somebody should look after although visitors are taken, in fixed words."""
 
+    def backlog(self) -> Backlog | None:
+        """What tenants' own systems are still to be told; None: there is nobody to be told."""
+
 
 class Health(BaseModel):
     """That the service runs."""
 
     status: Literal["ok"] = "ok"
     version: str
+
+
+class Webhooks(BaseModel):
+    """What tenants' own systems are still to be told."""
+
+    waiting: int
+    oldest_s: float
+    """How long the first of it waits; 0 where nothing does."""
+    given_up: int
+    """What nobody tries any more, and can be sent again."""
 
 
 class Ready(BaseModel):
@@ -34,6 +50,8 @@ class Ready(BaseModel):
     """Why none would, in fixed words."""
     warnings: list[str]
     """What somebody should look after all the same, in fixed words."""
+    webhooks: Webhooks | None = None
+    """Null: there is nobody to be told."""
 
 
 def router(service: Readiness) -> APIRouter:
@@ -51,6 +69,8 @@ def router(service: Readiness) -> APIRouter:
         reasons = service.not_ready()
         if reasons:
             response.status_code = 503
-        return Ready(ready=not reasons, reasons=reasons, warnings=service.warnings())
+        backlog = service.backlog()
+        webhooks = None if backlog is None else Webhooks(**asdict(backlog))
+        return Ready(ready=not reasons, reasons=reasons, warnings=service.warnings(), webhooks=webhooks)
 
     return routes

@@ -184,7 +184,12 @@ async def test_without_the_key_nothing_is_registered(tmp_path: Path) -> None:
         assert (await client.post("/v1/calls", content=body, headers=twice)).status_code == 401
         assert (await client.get("/v1/me")).status_code == 401
         assert (await client.get("/health")).status_code == 200
-        assert (await client.get("/ready")).json() == {"ready": True, "reasons": [], "warnings": []}
+        assert (await client.get("/ready")).json() == {
+            "ready": True,
+            "reasons": [],
+            "warnings": [],
+            "webhooks": None,
+        }
 
 
 async def test_other_paths_methods_and_types_are_problems(tmp_path: Path) -> None:
@@ -221,7 +226,7 @@ async def test_ready_says_full_and_draining_and_then_no_call_is_registered(tmp_p
             full = await client.get("/ready")
             assert (full.status_code, full.json()) == (
                 503,
-                {"ready": False, "reasons": ["full"], "warnings": []},
+                {"ready": False, "reasons": ["full"], "warnings": [], "webhooks": None},
             )
             draining = asyncio.create_task(house.service.drain())
             await asyncio.sleep(0)

@@ -43,6 +43,7 @@ directory = "{directory}"
 provider = "openai"
 base_url = "{url}"
 recording = {{ enabled = true }}
+{tenant}
 """
 
 
@@ -91,17 +92,26 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    place: Path, cast: Cast, name: str = "serve", *, service: str = "", options: Sequence[str] = ()
+    place: Path,
+    cast: Cast,
+    name: str = "serve",
+    *,
+    service: str = "",
+    tenant: str = "",
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """Start it, and see to it that it is gone afterwards.
 
     Args:
         service: further lines of its settings' table.
+        tenant: likewise of its tenant's.
         options: of the command.
     """
     config = place / "porteiro.toml"
     config.write_text(
-        CONFIG.format(directory=ROOT / "data" / "apartamentos.json", url=cast.url, service=service)
+        CONFIG.format(
+            directory=ROOT / "data" / "apartamentos.json", url=cast.url, service=service, tenant=tenant
+        )
     )
     log = place / f"{name}.log"
     with log.open("w") as to:

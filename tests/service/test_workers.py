@@ -35,6 +35,7 @@ from tests.service.served import (
     serving,
     until_consulted,
 )
+from tests.webhooks.receiver import SECRET, Receiver
 
 TWO = ("--workers", "2")
 YES = ROOT / "data" / "audio" / "r03-leticia.wav"
@@ -76,8 +77,28 @@ async def refused(served: Served, port: int, call: UUID) -> None:
 
 
 async def a_resident_reaches_the_worker_that_dialled(place: Path, cast: Cast) -> None:
+    """And one process of all tells the house's own system of all visits."""
     one, other = uuid4(), uuid4()
-    async with serving(place, cast, options=TWO) as served:
+    async with Receiver() as receiver:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOOK", SECRET)
+            table = f'webhooks = {{ url = "{receiver.url}", secret_env = "HOOK" }}'
+            await _two_visits(place, cast, table, one, other)
+        told = {
+            visit: [got.id for got in receiver.got if got.visit == visit] for visit in (str(one), str(other))
+        }
+        assert told == {
+            visit: [f"{visit}-{word}" for word in ("started", "decided", "ended")] for visit in told
+        }
+    for visit in (one, other):
+        kinds, last = await read(place, visit)
+        assert kinds.count("gate.answered") == 1
+        assert last["outcome"] == "authorized"
+        assert [kind for kind in kinds if kind == "leg.connected"] == ["leg.connected"] * 2
+
+
+async def _two_visits(place: Path, cast: Cast, table: str, one: UUID, other: UUID) -> None:
+    async with serving(place, cast, tenant=table, options=TWO) as served:
         port = (await served.line("tenant.open"))["resident_port"]
         async with await served.phone(one) as first, await served.phone(other) as second:
             residents = await asyncio.gather(until_consulted(served, first), until_consulted(served, second))
@@ -100,11 +121,6 @@ async def a_resident_reaches_the_worker_that_dialled(place: Path, cast: Cast) ->
         assert await served.ends(15) == 0
         assert all(len(workers) == 1 for workers in workers_of(served).values())
         assert [line["event"] for line in served.lines()][-1] == "service.stopped"
-    for visit in (one, other):
-        kinds, last = await read(place, visit)
-        assert kinds.count("gate.answered") == 1
-        assert last["outcome"] == "authorized"
-        assert [kind for kind in kinds if kind == "leg.connected"] == ["leg.connected"] * 2
 
 
 async def says_yes(resident: Softphone) -> None:

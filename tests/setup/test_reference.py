@@ -111,6 +111,8 @@ def test_every_variable_of_the_example_is_one_that_the_service_reads(tmp_path: P
                  "PORTEIRO_TENANTS__JARDIM__ATTENDANT__EXTENSION": "9",
                  "PORTEIRO_TENANTS__JARDIM__FREESWITCH__DOMAIN_UUID": str(UUID(int=1)),
                  "PORTEIRO_TENANTS__JARDIM__ESL__PASSWORD_ENV": "ESL_PASSWORD",
+                 "PORTEIRO_TENANTS__JARDIM__WEBHOOKS__URL": "https://house.example/events",
+                 "PORTEIRO_TENANTS__JARDIM__WEBHOOKS__SECRET_ENV": "WEBHOOK_SECRET",
                  "PORTEIRO_TENANTS__JARDIM__MANAGER__PASSWORD_ENV": "AMI_PASSWORD"}  # fmt: skip
         own = dict(environ)
         for table, kind in ((GATE, gate), (DIALER, dialer)):

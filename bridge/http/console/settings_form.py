@@ -50,6 +50,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("dialer", ("dialer",)),
     ("attendant", ("attendant", "manager")),
     ("tools", ("tools",)),
+    ("webhooks", ("webhooks",)),
     ("cost", ("cost",)),
     ("hearing", ("backchannels", "vad", "echo", "turn_detection")),
 )  # fmt: skip

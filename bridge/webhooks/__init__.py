@@ -1,0 +1,1 @@
+"""Tells a tenant's own system what happens in its visits: signed, in order, until it is taken or given up."""
