@@ -19,6 +19,7 @@ COMMANDS = (
     "cost",
     "person",
     "retention",
+    "webhook",
     "db",
     "import",
     "tenant",

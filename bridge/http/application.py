@@ -29,6 +29,7 @@ from bridge.http import (
     switch,
     tenants,
     visits,
+    webhooks,
 )
 from bridge.http.access import Access
 from bridge.http.console import site
@@ -112,6 +113,7 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
         audit.router(log, Verifying(lambda: service.settings.database)),
         keys.router(own_keys),
         operators.router(staff),
+        webhooks.router(lambda: service.storage),
     ):
         app.include_router(router, prefix="/v1")
     app.include_router(older.router(service))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -98,10 +98,22 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def served(data: Path, **changes: Any) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
-    """A service with a tenant `jardim` of the files, and somebody without a key."""
-    tree = {"provider": "local", "base_url": "ws://127.0.0.1:9"}
-    one = settings(data, {"jardim": tree}, {}, **{"http_port": 0, "http_listen": ["127.0.0.1"], **changes})
+async def served(
+    data: Path,
+    tenant: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
+    """A service with a tenant `jardim` of the files, and somebody without a key.
+
+    Args:
+        tenant: how the tenant differs from the usual one.
+        environ: secrets.
+        changes: of the service's settings.
+    """
+    tree = {"provider": "local", "base_url": "ws://127.0.0.1:9", **(tenant or {})}
+    usual = {"http_port": 0, "http_listen": ["127.0.0.1"], **changes}
+    one = settings(data, {"jardim": tree}, environ or {}, **usual)
     service = Service(one)
     await service.start()
     try:

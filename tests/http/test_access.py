@@ -71,6 +71,7 @@ def filled(path: str, tenant: str, **more: str) -> str:
         "label": "101",
         "version": "1",
         "id": "0123456789ab",
+        "event": f"{uuid4()}-ended",
         "login": "nobody",
         **more,
     }

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -89,7 +90,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 async def test_over_tls_the_cookie_is_secure_and_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
     made, key = certificate(tmp_path)
-    tls = {"http_certificate": str(made), "http_key_file": str(key)}
+    tls: dict[str, Any] = {"http_certificate": str(made), "http_key_file": str(key)}
     async with served(tmp_path / "data", **tls) as (service, _):
         await make_operator(service, "maria", "viewer")
         url = f"https://127.0.0.1:{service.http_port}"

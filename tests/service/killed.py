@@ -46,7 +46,8 @@ async def serve(order: dict[str, Any]) -> None:
         if seen.visit and seen.kind in KINDS:
             say({"lane": order["lane"], "kept": seen.kind, "visit": seen.visit})
 
-    made = settings(Path(order["data"]), {TENANT: order["tenant"]}, {}, **order["service"])
+    environ = order.get("environ", {})
+    made = settings(Path(order["data"]), {TENANT: order["tenant"]}, environ, **order["service"])
     service = Service(made, watchers=(see,), dialers={TENANT: SimulatedDialer(resident)})
     await service.start()
     say({"lane": order["lane"], "port": service.ports(TENANT)[0]})

@@ -96,12 +96,12 @@ class Lane:
     async def run(self, kills: int) -> None:
         """So many times: start, let visits run, kill. Then one that stops in order."""
         for _ in range(kills):
-            pid, port = await self._start(then_stop=False)
+            pid, port = await self.start(then_stop=False)
             visits = [asyncio.create_task(self._visit(port)) for _ in range(VISITS)]
             await self._instant()
             os.kill(pid, signal.SIGKILL)
             await asyncio.gather(*visits)
-        await self._start(then_stop=True)
+        await self.start(then_stop=True)
         async with asyncio.timeout(30):
             assert (await self.said.get())["stopped"]
 
@@ -117,7 +117,8 @@ class Lane:
                 await self.came.wait()
                 await asyncio.sleep(random.uniform(0, 0.1))
 
-    async def _start(self, *, then_stop: bool) -> tuple[int, int]:
+    async def start(self, *, then_stop: bool) -> tuple[int, int]:
+        """Start one: its process and its port."""
         self._forks.tell({**self._order, "lane": self.number, "then_stop": then_stop})
         async with asyncio.timeout(60):
             pid = (await self.said.get())["pid"]
