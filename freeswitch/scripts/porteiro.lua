@@ -128,7 +128,8 @@ end
 -- ---- The service -----------------------------------------------------------------------------------------------
 
 local domain = formed("domain_uuid", variable("domain_uuid"), "[%x-]+")
-local service = formed("porteiro_api", setting("porteiro_api"), "https?://[%w.:%[%]/_-]+") or "http://127.0.0.1:8082"
+local service = (formed("porteiro_api", setting("porteiro_api"), "https?://[%w.:%[%]/_-]+") or "http://127.0.0.1:8082")
+  :gsub("/+$", "")
 
 local function key()
   local own = domain and setting("porteiro_key_" .. domain)
