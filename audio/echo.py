@@ -242,7 +242,7 @@ class EchoGuard:
         return self.take()
 
     def hear(self, pcm8k: bytes, *, speaking: bool) -> None:
-        """What came in; its blocks, as they are complete, wait to be worked on.
+        """What came in; its blocks, as they are complete, wait to be worked on where our echo may be in them.
 
         Args:
             pcm8k: of any length.
@@ -263,9 +263,21 @@ class EchoGuard:
 
     def _hear_block(self, block: bytes, speaking: bool) -> None:
         number, moved = self._pair()
-        if self._before is not None and not self.output.silent(0):
+        output = self.output
+        if not self.waiting and output.silent(max(0, output.count - 1 - number)):
+            self._silent_block(block, moved, speaking)
+            return
+        if self._before is not None and not output.silent(0):
             block = self._before.heard(block)
         self.waiting.append(_Block(block, number, moved, speaking))
+
+    def _silent_block(self, block: bytes, moved: int, speaking: bool) -> None:
+        """One in which nothing of ours can come back: there is nothing to work on."""
+        if moved and self._canceller is not None:
+            self._canceller.move(moved)
+        self._rest.beside_us(not speaking)
+        self._note(None, speaking)
+        self._done.append((block, FLOOR_DBOV))
 
     def take(self) -> list[tuple[bytes, float]]:
         """What was worked on since this was last asked.
@@ -279,14 +291,12 @@ class EchoGuard:
     def begin(self) -> Work | None:
         """The block that waited longest, for :func:`cancel` and :meth:`finish`; None: it is done already."""
         block = self.waiting.popleft()
-        if block.moved and self._canceller is not None:
-            self._canceller.move(block.moved)
         lag = self.output.count - 1 - block.number
         if self.output.silent(max(0, lag)):
-            self._rest.beside_us(not block.speaking)
-            self._note(None, block.speaking)
-            self._done.append((block.pcm, FLOOR_DBOV))
+            self._silent_block(block.pcm, block.moved, block.speaking)
             return None
+        if block.moved and self._canceller is not None:
+            self._canceller.move(block.moved)
         heard = samples_of(block.pcm).astype(np.float32)
         # What lags behind by more than is remembered is nobody's echo that could be told.
         canceller = self._canceller if 0 <= lag <= KEPT - BLOCKS else None

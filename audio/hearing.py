@@ -60,14 +60,15 @@ class Ear:
         *,
         guard: EchoGuard | None = None,
         gated: bool = False,
-        together: bool = False,
+        together: list[Ear] | None = None,
     ) -> None:
         """
         Args:
             voice: judged by whoever owns its batch, before :meth:`take`.
             guard: None: whatever is heard is the caller.
             gated: whether the model hears silence while we talk and the caller doesn't.
-            together: what the guard hears waits for :class:`Ears` to work on it.
+            together: where this ear puts itself while what its guard heard waits for :class:`Ears`. None: it
+                waits for nobody.
         """
         self.voice = voice
         self._guard = guard
@@ -117,10 +118,15 @@ class Ear:
         if self._guard is None:
             self.voice.hear(pcm8k)
         else:
+            waited = bool(self._guard.waiting)
             self._guard.hear(pcm8k, speaking=self.voice.speaking)
-            if not self._together:
+            if not self._guard.waiting:
+                self.worked_off(self._guard)
+            elif self._together is None:
                 work_off((self._guard,))
                 self.worked_off(self._guard)
+            elif not waited:
+                self._together.append(self)
         if self._uplink is None:
             return pcm8k
         waits = self._shut and self.voice.beginning
@@ -129,6 +135,11 @@ class Ear:
         if self._shut:
             return self._uplink.closed(pcm8k)
         return self._uplink.open(PRE_ROLL_MS if self.voice.speaking else OPENING_MS) + pcm8k
+
+    @property
+    def guard(self) -> EchoGuard | None:
+        """What takes our echo out."""
+        return self._guard
 
     def worked_off(self, guard: EchoGuard) -> None:
         """Its guard has worked on what waited: the voice is to judge what is left."""
@@ -157,29 +168,35 @@ class Ears:
 
     def __init__(self, model: VadModel) -> None:
         self._voices = VadBatch(model)
-        self._guarded: list[tuple[Ear, EchoGuard]] = []
+        self._waiting: list[Ear] = []
+        """Those whose guards have something to work on."""
 
     def ear(
         self, profile: VadProfile | None = None, *, guard: EchoGuard | None = None, gated: bool = False
     ) -> Ear:
         """A new leg's; see :class:`Ear`. Until it is closed :meth:`run` works on what it hears."""
-        ear = Ear(self._voices.voice(profile), guard=guard, gated=gated, together=True)
-        if guard is not None:
-            self._guarded.append((ear, guard))
-        return ear
+        return Ear(self._voices.voice(profile), guard=guard, gated=gated, together=self._waiting)
 
     def run(self) -> None:
         """Take our echo out of all that was heard, and judge what is left."""
-        guarded = [each for each in self._guarded if not each[0].voice.closed and each[0].fault is None]
-        try:
-            work_off([guard for _, guard in guarded])
-        except Exception:  # noqa: BLE001 - whoever it is, told below: the others go on hearing
-            for ear, guard in guarded:
-                _alone(ear, guard)
-        for ear, guard in guarded:
-            ear.worked_off(guard)
-        self._guarded = guarded
+        if self._waiting:
+            self._work_off()
         self._voices.run()
+
+    def _work_off(self) -> None:
+        waiting = [
+            (ear, ear.guard)
+            for ear in self._waiting
+            if ear.guard is not None and ear.fault is None and not ear.voice.closed
+        ]
+        self._waiting.clear()
+        try:
+            work_off([guard for _, guard in waiting])
+        except Exception:  # noqa: BLE001 - whoever it is, told below: the others go on hearing
+            for ear, guard in waiting:
+                _alone(ear, guard)
+        for ear, guard in waiting:
+            ear.worked_off(guard)
 
 
 def _alone(ear: Ear, guard: EchoGuard) -> None:

@@ -216,6 +216,10 @@ class VoiceActivity:
             raise ValueError(f"{len(pcm8k)} bytes are not a whole number of 16-bit samples")
         self.samples_fed += len(pcm8k) // SAMPLE_BYTES
         self._waiting += pcm8k
+        if len(self._waiting) < _FRAMED_BYTES:
+            return
+        if not self._windows and not self.closed:
+            self._batch.has_heard(self, self._slot)
         while len(self._waiting) >= _FRAMED_BYTES:
             at = self.samples_fed - (len(self._waiting) - _CONTEXT_BYTES) // SAMPLE_BYTES
             floor = max(floor_dbov, self._profile.floor_dbov)
@@ -358,6 +362,8 @@ class VadBatch:
         self._model = model
         self._voices: dict[int, VoiceActivity] = {}
         """By slot: which column of the states is the leg's."""
+        self._ready: dict[int, VoiceActivity] = {}
+        """Those of them who may have windows that wait."""
         self._free: list[int] = []
         self._states = _fresh_states(0)
 
@@ -381,11 +387,18 @@ class VadBatch:
         """The leg is over."""
         if self._voices.get(slot) is voice:
             del self._voices[slot]
+            self._ready.pop(slot, None)
             self._free.append(slot)
+
+    def has_heard(self, voice: VoiceActivity, slot: int) -> None:
+        """A leg has a window to be judged, where it had none."""
+        self._ready[slot] = voice
 
     def run(self) -> int:
         """Judge all that was heard. Returns how many windows that were; each leg takes its own events."""
-        return self.judge(tuple(self._voices.values()))
+        ready = tuple(self._ready.values())
+        self._ready.clear()
+        return self.judge(ready)
 
     def judge(self, voices: Iterable[VoiceActivity]) -> int:
         """Judge what these legs heard; returns how many windows that were.

@@ -350,7 +350,8 @@ def test_however_loud_and_sudden_both_sides_are_its_numbers_stay_numbers(
                 guard.played(saturated(ours[place : place + FRAME_SAMPLES]))
                 came = saturated(heard[place : place + FRAME_SAMPLES])
                 for left, _ in guard.heard(came, speaking=speaking):
-                    assert level_dbov(left) <= level_dbov(came) + 0.1
+                    # Below one step of a sample it is the rounding that is heard.
+                    assert level_dbov(left) <= max(level_dbov(came) + 0.1, -90)
 
 
 def test_tones_on_both_sides_do_not_cost_the_rest_of_the_call_its_echo_guard() -> None:
