@@ -18,9 +18,19 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
-from providers.websocket import Limits, Stalled, WebSocket, connect_options, is_secure, why
+from providers.websocket import (
+    Keys,
+    Limits,
+    Stalled,
+    WebSocket,
+    client_frame,
+    connect_options,
+    is_secure,
+    why,
+)
 from tests.endpoints.audiosocket_parties import on_both_loops, until
 
 LIMITS = Limits(open_s=2, close_s=0.1, stall_s=0.3, ping_s=60)
@@ -466,6 +476,23 @@ async def test_through_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatc
         server.writers[0].transport.abort()
         await until(lambda: notes.closed)
         await socket.hang_up()
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 70_001])
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_a_message_is_framed_as_the_library_frames_it(
+    opcode: Opcode, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, payload = b"\x01\x80\xff\x37", bytes(n * 7 % 251 for n in range(size))
+    monkeypatch.setattr("secrets.token_bytes", lambda count: key[:count])
+    assert client_frame(opcode, payload, key) == Frame(opcode, payload).serialize(mask=True)
+
+
+def test_no_key_is_used_twice_or_foreseen() -> None:
+    first, second = Keys(), Keys()
+    given_out = [keys.next() for _ in range(500) for keys in (first, second)]
+    assert {len(key) for key in given_out} == {4}
+    assert len(set(given_out)) >= 999  # of a thousand by chance, two may be alike once in 8,000 runs
 
 
 @on_both_loops
