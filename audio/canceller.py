@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from audio.frames import FRAME_SAMPLES, SILENCE, samples_of
+from audio.frames import FRAME_SAMPLES, SILENCE, energy, samples_of
 
 BLOCKS: Final = 20
 """Length of the filter: echoes of up to 400 ms, their reverberation included."""
@@ -96,8 +96,7 @@ class Played:
                 self._energies[place] = self._energies[place + KEPT] = 0.0
         else:
             self._silent = 0
-            samples = samples_of(frame).astype(np.float32)
-            self._energies[place] = self._energies[place + KEPT] = float(np.dot(samples, samples))
+            self._energies[place] = self._energies[place + KEPT] = energy(frame)
 
     def rest(self) -> None:
         """No spectra are asked for now: they take 0.25 MB."""
@@ -428,7 +427,7 @@ def _moved(rows: npt.NDArray[Any], blocks: int, fill: float) -> npt.NDArray[Any]
 
 def _sums(one: Floats, other: Floats) -> list[float]:
     """The inner product of each row with the other's."""
-    sums: list[float] = np.einsum("lk,lk->l", one, other).tolist()
+    sums: list[float] = np.vecdot(one, other).tolist()
     return sums
 
 

@@ -33,7 +33,16 @@ from typing import Final, Protocol
 import numpy as np
 
 from audio.canceller import BLOCKS, KEPT, Canceller, Played, Work, cancel
-from audio.frames import FLOOR_DBOV, FRAME_BYTES, FRAME_SAMPLES, FULL_SCALE, SILENCE, samples_of, saturated
+from audio.frames import (
+    FLOOR_DBOV,
+    FRAME_BYTES,
+    FRAME_SAMPLES,
+    FULL_SCALE,
+    SILENCE,
+    energy,
+    samples_of,
+    saturated,
+)
 
 _SLACK: Final = 1
 """Blocks by which the heard may come early before they are paired anew."""
@@ -297,20 +306,19 @@ class EchoGuard:
             return None
         if block.moved and self._canceller is not None:
             self._canceller.move(block.moved)
-        heard = samples_of(block.pcm).astype(np.float32)
         # What lags behind by more than is remembered is nobody's echo that could be told.
         canceller = self._canceller if 0 <= lag <= KEPT - BLOCKS else None
         located = canceller.located if canceller is not None else None
         loudest = self.output.loudest(max(0, lag), None)
         near = loudest if located is None else self.output.loudest(max(0, lag), located)
-        block.level_dbov = _dbov(float(np.dot(heard, heard)))
+        block.level_dbov = _dbov(energy(block.pcm))
         block.near_dbov, block.loudest_dbov = _dbov(near), _dbov(loudest)
         if canceller is None or self._rests(block):
             self._bound(block, block.pcm, block.level_dbov)
             return None
         self._working = block
         telling = block.near_dbov >= _TELLING_DBOV and not block.speaking
-        return Work(self.output, lag, canceller, heard, telling)
+        return Work(self.output, lag, canceller, samples_of(block.pcm).astype(np.float32), telling)
 
     def _rests(self, block: _Block) -> bool:
         """Whether the filter has nothing to do; where it rests from now on it lets go of all it knew."""

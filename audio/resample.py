@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from audio.frames import limited, samples_of, saturated
+from audio.frames import SAMPLE_BYTES, is_silence, limited, samples_of, saturated
 
 RATES: Final = (8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000)
 """The rates there are: AudioSocket's, the models', and those of speech synthesisers (22.05 kHz)."""
@@ -71,6 +71,8 @@ class Resampler:
         # the inputs kept, of which the first `past` lie before that instant, and the outputs given.
         self._kept: Doubles = np.zeros(self._kernel.past)
         self._given = 0
+        self._still: int | None = self._kernel.past
+        """How many inputs are kept, where all are zero: no arithmetic is needed then. None: some are not."""
 
     @property
     def delay_ms(self) -> float:
@@ -88,18 +90,32 @@ class Resampler:
         samples = samples_of(pcm)
         if self.from_rate == self.to_rate:
             return pcm
-        kernel = self._kernel
+        silent = is_silence(pcm)
+        if self._still is not None:
+            if silent:
+                self._still += len(samples)
+                return self._give_silence(self._known(self._still))
+            self._kept, self._still = np.zeros(self._still), None
         self._kept = np.concatenate((self._kept, samples), dtype=np.float64)
+        output = self._give(self._known(len(self._kept)))
+        if silent and len(self._kept) <= len(samples):
+            self._still = len(self._kept)
+        return output
+
+    def _known(self, kept: int) -> int:
+        """Up to which output so many kept inputs suffice."""
+        kernel = self._kernel
         # Output m is known once no later input lies within its reach: m·down + half < received·up.
-        received = len(self._kept) - kernel.past
-        return self._give(-((kernel.half - received * kernel.up) // kernel.down))
+        return -((kernel.half - (kept - kernel.past) * kernel.up) // kernel.down)
 
     def flush(self) -> bytes:
         """What was held back, as if silence followed. The next :meth:`process` begins a new stream."""
         if self.from_rate == self.to_rate:
             return b""
-        received = len(self._kept) - self._kernel.past
-        rest = self._give(-(-received * self._kernel.up // self._kernel.down))
+        kernel, still = self._kernel, self._still
+        received = (len(self._kept) if still is None else still) - kernel.past
+        until = -(-received * kernel.up // kernel.down)
+        rest = self._give(until) if still is None else self._give_silence(until)
         self._start()
         return rest
 
@@ -113,6 +129,17 @@ class Resampler:
         self._kept = self._kept[units * kernel.down :]
         self._given = until - units * kernel.up
         return self._pcm_of(output)
+
+    def _give_silence(self, until: int) -> bytes:
+        """As :meth:`_give`, where the inputs kept are ``_still`` zeros."""
+        assert self._still is not None
+        count = until - self._given
+        if count <= 0:
+            return b""
+        units = until // self._kernel.up
+        self._still -= units * self._kernel.down
+        self._given = until - units * self._kernel.up
+        return bytes(count * SAMPLE_BYTES)
 
 
 def low_pass(ratio: int) -> Doubles:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from audio.frames import FLOOR_DBOV, FULL_SCALE, SAMPLE_BYTES, TELEPHONE_RATE
+from audio.frames import FLOOR_DBOV, FULL_SCALE, SAMPLE_BYTES, TELEPHONE_RATE, samples_of
 from audio.silero import Silero, UnknownFile
 
 WINDOW_SAMPLES: Final = 256
@@ -33,6 +33,7 @@ _NEAR_DB: Final = 12.0
 """So far below its floor a window is nothing that speech could begin with."""
 _CALM_WINDOWS: Final = 10
 """So many of those the model is asked about: by then its state is that of silence, and stays so."""
+_SILENT_WINDOW: Final = bytes(SAMPLE_BYTES * WINDOW_SAMPLES)
 _SCALE: Final = np.float32(1 / FULL_SCALE)
 
 Floats = npt.NDArray[np.float32]
@@ -277,6 +278,19 @@ class VoiceActivity:
         self._calm += 1
         return self._calm <= _CALM_WINDOWS
 
+    def passes_silence(self) -> bool:
+        """Judge the window that waited longest, where it is digital silence and :meth:`_asks` for nothing.
+
+        Returns whether it did.
+        """
+        window = self._windows[0]
+        if self._began is not None or self._calm < _CALM_WINDOWS:
+            return False
+        if window.floor_dbov - _NEAR_DB <= FLOOR_DBOV or not window.pcm.endswith(_SILENT_WINDOW):
+            return False
+        self._judged(0.0, 0.0, FLOOR_DBOV, asked=False)
+        return True
+
     def _judged(self, probability: float, power: float, level_dbov: float, *, asked: bool) -> bool:
         """The word on the window that waited longest; ``asked``: it is the model's.
 
@@ -410,17 +424,18 @@ class VadBatch:
         judged = 0
         while ready := [voice for voice in voices if voice._windows]:
             voices = ready
-            self._judge(ready)
+            if sounding := [voice for voice in ready if not voice.passes_silence()]:
+                self._judge(sounding)
             judged += len(ready)
         return judged
 
     def _judge(self, ready: Sequence[VoiceActivity]) -> None:
         """Judge the first window of each."""
         pcm = b"".join([voice._windows[0].pcm for voice in ready])
-        samples: Floats = np.frombuffer(pcm, "<i2").reshape(len(ready), -1).astype(np.float32)
+        samples: Floats = samples_of(pcm).reshape(len(ready), -1).astype(np.float32)
         samples *= _SCALE
         heard = samples[:, CONTEXT_SAMPLES:]
-        powers = (np.einsum("lk,lk->l", heard, heard) / WINDOW_SAMPLES).tolist()
+        powers = (np.vecdot(heard, heard) / WINDOW_SAMPLES).tolist()
         levels = [_dbov(power) for power in powers]
         asked = [n for n, voice in enumerate(ready) if voice._asks(levels[n])]
         of_model: dict[int, float] = {}

@@ -45,6 +45,26 @@ def db(ratio: float) -> float:
     return 20 * math.log10(max(ratio, 1e-9))
 
 
+@pytest.mark.parametrize("pair", [*LIVE, (8000, 22050), (44100, 8000)])
+@settings(max_examples=30, deadline=None)
+@given(
+    stretches=st.lists(st.tuples(st.booleans(), st.integers(1, 900)), min_size=1, max_size=6),
+    chunk=st.integers(100, 1000),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_silence_that_is_not_computed_is_the_silence_that_would_be(
+    pair: tuple[int, int], stretches: list[tuple[bool, int]], chunk: int, seed: int
+) -> None:
+    chance = np.random.default_rng(seed)
+    sound = [chance.integers(-9000, 9000, count) * loud for loud, count in stretches]
+    pcm = np.concatenate(sound).astype("<i2").tobytes()
+    by_sample, by_chunk = Resampler(*pair), Resampler(*pair)
+    # One sample at a time, more is kept than comes: all of it is computed but the start.
+    alone = [by_sample.process(pcm[at : at + 2]) for at in range(0, len(pcm), 2)]
+    cut = [by_chunk.process(pcm[at : at + 2 * chunk]) for at in range(0, len(pcm), 2 * chunk)]
+    assert b"".join(cut) + by_chunk.flush() == b"".join(alone) + by_sample.flush()
+
+
 @pytest.mark.parametrize("pair", LIVE)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
