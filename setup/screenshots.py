@@ -65,6 +65,7 @@ class Shot:
 SHOTS: Final = (
     Shot("visits", "/visits"),
     Shot("visit", "/visits/{visit}"),
+    Shot("erasure", "/erasure?visit={visit}"),
     Shot("charts", "/charts"),
     Shot("audit", "/audit"),
     Shot("tenants", "/tenants"),
@@ -79,7 +80,7 @@ SHOTS: Final = (
 )
 
 
-OF_VISITS: Final = ("live", "visits", "visit", "charts", "audit")
+OF_VISITS: Final = ("live", "visits", "visit", "erasure", "charts", "audit")
 """Pages that show visits, which are played before."""
 
 

@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl
 from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
 
+from bridge.http.multipart import Part, is_multipart, parts_of
 from bridge.http.problems import Problem
 from storage.catalogue import Catalogue, KeyRole, Operator
 from visits.audit import stamp
@@ -338,8 +339,24 @@ async def _check_token(request: Request, caller: Caller) -> None:
     given = request.headers.getlist(CSRF_HEADER)
     if not given and request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
         given = [value for name, value in await form_pairs(request) if name == CSRF_FIELD]
+    elif not given and is_multipart(request.headers.get("content-type", "")):
+        parts = [part.content for part in await form_parts(request) if part.name == CSRF_FIELD]
+        given = [content.decode("latin-1") for content in parts]
     if len(given) != 1 or not hmac.compare_digest(given[0].encode(), caller.csrf.encode()):
         raise Problem(403, f"{CSRF_HEADER}: found no valid token; allowed: the one of your session (/v1/me)")
+
+
+async def form_parts(request: Request) -> list[Part]:
+    """The fields of a form that carries a file. The request keeps its body for whoever reads it after this.
+
+    Raises:
+        Problem: it is no such form.
+    """
+    body = await request.body()
+    try:  # in a thread: the event loop may carry calls
+        return await asyncio.to_thread(parts_of, body, request.headers.get("content-type", ""))
+    except ValueError as error:
+        raise Problem(400, str(error)) from None
 
 
 async def form_pairs(request: Request) -> list[tuple[str, str]]:

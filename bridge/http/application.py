@@ -131,6 +131,15 @@ def application(service: Behind, key: str | None, *, local: bool = False) -> Fas
     app.add_route(PATH, openapi, ["GET"])
     for path in ("/", ROOT):
         app.add_route(path, home, ["GET"])
-    parts = Parts(log_ins, reviews, houses, directories, log, staff, own_keys)
+    parts = Parts(
+        log_ins,
+        reviews,
+        houses,
+        directories,
+        log,
+        staff,
+        own_keys,
+        lambda: service.settings.service.recordings_path,
+    )
     app.mount(ROOT, console(service, parts))
     return app

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 
 from bridge.http.application import application
 from bridge.masking import MASK
-from tests.console.furnished import PASSWORD, Furnished, furnished
+from tests.console.furnished import PASSWORD, Furnished, furnished, one_visit
 from tests.console.markup import problems_of
 from visits.audit import stamp
 
@@ -47,6 +48,8 @@ PAGES = {
     "/tenants/jardim/directory/new": ("ana", "gil"),
     "/tenants/new": ("ana",),
     "/operators": ("ana", "gil"),
+    "/erasure": ("ana", "gil"),
+    "/erasure?tenant=jardim&name=Leticia": ("ana", "gil"),
     "/keys": ("ana", "gil"),
     "/account": EVERYBODY,
     "/test-call": ("ana", "gil", "rui"),
@@ -382,6 +385,70 @@ async def test_a_houses_manager_changes_what_the_house_decides(house: Furnished)
     async with house.as_("ana") as client:
         text = (await client.get("/console/tenants/lago/toml")).text
         assert "Olá!" in text and "evil" not in text and "openai" in text
+
+
+async def test_a_person_is_erased_by_whoever_may_and_nobody_else(house: Furnished) -> None:
+    """Found by name, shown, confirmed, on record; the audit log still verifies."""
+    storage = house.service.storage
+    at = datetime.now(UTC)
+    hers, other = [
+        await one_visit(storage, "jardim", at, Random(seed), visitor=name, resident="Zélia Prado")
+        for seed, name in ((71, "Quitéria Ramalho"), (72, "Pedro Bial"))
+    ]
+    async with house.as_("rui") as client:
+        page = (await client.get("/console/visits")).text
+        assert "/console/erasure" not in page
+        said = {"tenant": "jardim", "visit": hers, "sure": "true"}
+        assert (await house.send(client, "/console/erasure", **said)).status_code == 403
+    async with house.as_("zoe") as client:  # of another condominium
+        assert (await house.send(client, "/console/erasure", **said)).status_code == 404
+        assert (await client.get(f"/console/erasure?visit={hers}")).status_code == 404
+        assert (await client.get("/console/erasure?tenant=jardim&name=Quiteria")).status_code == 404
+    async with house.as_("gil") as client:
+        assert "Informe pelo menos" in (await client.get("/console/erasure?number=12")).text
+        assert "Ninguém encontrado" in (await client.get("/console/erasure?name=Ninguém+Aqui")).text
+        page = (await client.get("/console/erasure?name=quiteria+ramalho")).text
+        assert hers in page and other not in page and "1 visita encontrada" in page
+        for without in ("sure", "visit"):
+            wrong = {name: value for name, value in said.items() if name != without}
+            assert (await house.send(client, "/console/erasure", **wrong)).status_code == 422
+        assert "Quitéria" in (await client.get(f"/console/visits/{hers}")).text
+        done = await house.send(client, "/console/erasure", **said, reason="pedido 12/2026")
+        assert (done.status_code, done.headers["location"]) == (303, "/console/erasure?done=erased")
+        assert "Dados apagados" in (await client.get(done.headers["location"])).text
+        assert "Quitéria" not in (await client.get(f"/console/visits/{hers}")).text
+        assert "Pedro Bial" in (await client.get(f"/console/visits/{other}")).text
+    records = [one async for one in storage.audit(tenant="jardim") if one.kind == "person.erased"]
+    assert [(one.data["by"], one.data["reason"]) for one in records] == [("operator:gil", "pedido 12/2026")]
+    assert await storage.verify() == []
+
+
+async def test_a_directory_comes_in_without_scripts(house: Furnished) -> None:
+    """Looked over first by one button, imported by the other; wrong ones and others' change nothing."""
+    path = "/console/tenants/lago/directory/import"
+    good = ("moradores ç.csv", "apartamento;morador;ramal\n101;Ana Lima;101\n".encode("cp1252"), "text/csv")
+    bad = ("moradores.csv", b"apartamento;morador;ramal\n101;Ana Lima;\n", "text/csv")
+
+    async def send(client: httpx2.AsyncClient, file: Any, **said: str) -> httpx2.Response:
+        page = (await client.get(path)).text
+        (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', page))
+        (version,) = re.findall(r'name="version" value="(\d+)"', page)
+        given = {"csrf_token": token, "version": version, **said}
+        return await client.post(path, data=given, files={"file": file}, headers={"Origin": house.url})
+
+    async with house.as_("ana") as client:
+        await a_tenant_of_the_database(house, client)
+        shown = await send(client, good)
+        assert shown.status_code == 200 and "101" in shown.text and not problems_of(shown.text)
+        assert "Ana Lima" not in (await client.get("/console/tenants/lago/directory")).text
+        assert "linha" in (await send(client, bad)).text
+        assert (await send(client, bad, **{"import": "true"})).status_code == 422
+        assert (await send(client, good, csrf_token="another")).status_code == 403
+        done = await send(client, good, **{"import": "true"})
+        assert done.status_code == 303
+        assert "Ana Lima" in (await client.get("/console/tenants/lago/directory")).text
+        late = await send(client, good, **{"import": "true", "version": "0"})
+        assert late.status_code == 422 and "Outra pessoa" in late.text
 
 
 async def test_people_are_called_by_their_names_and_records_speak_the_page_s_language(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,6 +16,7 @@ from bridge.http.console import (
     charts,
     directory,
     entrance,
+    erasure,
     live,
     people,
     tenants,
@@ -43,6 +46,8 @@ class Parts:
     log: Log
     operators: Operators
     keys: Keys
+    recordings: Callable[[], Path]
+    """The directory of all recordings."""
 
 
 def console(service: Behind, parts: Parts) -> Starlette:
@@ -54,6 +59,7 @@ def console(service: Behind, parts: Parts) -> Starlette:
         *live.routes(site),
         *visits.routes(site),
         *visit.routes(site, parts.reviews),
+        *erasure.routes(site, parts.recordings),
         *charts.routes(site),
         *test_calls.routes(site),
         *audit.routes(site, parts.log),

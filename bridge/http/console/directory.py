@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.http.access import CSRF_HEADER
+from bridge.http.access import CSRF_HEADER, form_parts
 from bridge.http.console.page import ROOT, Notice
 from bridge.http.console.site import Asked, Form, Site
 from bridge.http.console.wrong import in_words, invalid, of_entry
@@ -22,6 +22,7 @@ from bridge.http.directory import (
     StandingBody,
     read_apartment,
 )
+from bridge.http.multipart import is_multipart
 from bridge.http.problems import Problem
 from bridge.http.tenants import Tenants
 from visits.hours import DAYS
@@ -141,18 +142,24 @@ def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route
         )
 
     async def import_(asked: Asked) -> Response:
-        """The file is the whole body; the page's script shows the report, and sends it again to confirm."""
+        """The file is the whole body; the page's script shows the report, and sends it again to confirm.
+
+        A browser without scripts sends a form; by which button, says what is to be done.
+        """
         name = asked.path("tenant")
         found = await tenants.settings(asked.caller, name)
-        file, replacing = asked.query("name", 120), asked.query("replace") == "1"
-        confirmed = asked.query("confirm", 15)
+        if is_multipart(asked.request.headers.get("content-type", "")):
+            file, content, replacing, confirmed = await _sent_form(asked)
+        else:
+            file, replacing = asked.query("name", 120), asked.query("replace") == "1"
+            content, confirmed = await asked.request.body(), asked.query("confirm", 15)
         if confirmed and not (confirmed.isascii() and confirmed.isdecimal()):
             raise Problem(400, f"confirm: found {confirmed!r}; allowed: the version that was shown")
         try:
             report = await directories.take_over(
                 asked.caller,
                 name,
-                await asked.request.body(),
+                content,
                 source=file,
                 dry_run=not confirmed,
                 replacing=replacing,
@@ -193,6 +200,20 @@ def routes(site: Site, tenants: Tenants, directories: Directories) -> list[Route
         site.page("/tenants/{tenant}/standing", add_standing, "directory:write", **writes),
         site.page("/tenants/{tenant}/standing/remove", remove_standing, "directory:write", **writes),
     ]
+
+
+async def _sent_form(asked: Asked) -> tuple[str, bytes, bool, str]:
+    """Of an import's form: the file's name, the file, whether it is all there is, and the version to change.
+
+    Raises:
+        Problem: it is no such form.
+    """
+    parts = await form_parts(asked.request)
+    said = {part.name: part.content.decode("utf-8", "replace") for part in parts if part.file_name is None}
+    file = next((part for part in parts if part.file_name), None)
+    name, content = ("", b"") if file is None else (file.file_name or "", file.content)
+    shown = "".join(char for char in name if char.isprintable())[-120:]
+    return shown, content, "replace" in said, said.get("version", "") if "import" in said else ""
 
 
 # --------------------------------------------------------------------------------------------------------

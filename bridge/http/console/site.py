@@ -23,6 +23,7 @@ from starlette.routing import Route
 from bridge.http.access import CSRF_FIELD, Caller, Guard, Scope, form_pairs, missing
 from bridge.http.console.language import Language
 from bridge.http.console.page import ROOT, Notice, Pages, see
+from bridge.http.console.wrong import refused
 from bridge.http.problems import Problem
 from bridge.live import Hub
 from bridge.rehearsal import Rehearsals
@@ -275,7 +276,8 @@ class Site:
         self, request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
     ) -> Response:
         known = status if self.pages.language(request).has(f"error.{status}.title") else 500
-        given: dict[str, Any] = {"code": status, "known": known, "detail": detail}
+        told = refused(self.pages.language(request), detail)
+        given: dict[str, Any] = {"code": status, "known": known, "detail": detail, "told": told}
         caller: Caller | None = request.scope.get("porteiro.caller")
         if caller is None or caller.kind != "operator":
             answer: Response = await self.pages.show(request, "error_bare.html", status=status, **given)

@@ -103,6 +103,7 @@ async def _show(
         zooms=ZOOMS,
         speeds=SPEEDS,
         may_judge=asked.caller.may("visits:review") and asked.caller.at_least("reviewer"),
+        may_erase=asked.caller.may("visits:review") and asked.caller.at_least("manager"),
         most_note=MOST_NOTE,
         wrong=wrong,
         note=note,

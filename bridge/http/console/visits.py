@@ -56,6 +56,7 @@ def routes(site: Site) -> list[Route]:
             decisions=DECISIONS,
             reviews=REVIEWS,
             may_export=asked.caller.at_least("reviewer"),
+            may_erase=asked.caller.may("visits:review") and asked.caller.at_least("manager"),
         )
 
     async def export(asked: Asked) -> Response:

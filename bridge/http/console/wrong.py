@@ -46,8 +46,48 @@ _ENTRY: Final = {
 """What `visits.directory` says of an entry that a form can hold, and the page's words for it."""
 
 
+_REFUSED: Final = {
+    re.compile(
+        r"found a (?:tenant|directory) that is kept in (?P<file>.*); allowed: those of the database"
+    ): "file",
+    re.compile(r"found version \d+, not \d+: somebody else changed it"): "changed",
+    re.compile(r"found a visit that is running; .*"): "running",
+    re.compile(r"found records of th.* that were changed; .*"): "records",
+    re.compile(r"found a check that runs already; .*"): "checking",
+    re.compile(r"found your own role; .*"): "own_role",
+    re.compile(r"found an? \w+; allowed: (?:\w+ and above|up to (?:your own role, )?\w+)"): "role",
+    re.compile(r"found an? \w+ without .*; allowed: whoever has it"): "role",
+    re.compile(r"role: found .*; allowed.*|scopes: found .*; allowed are your own"): "role",
+    re.compile(r"found somebody who does not answer for all tenants; .*"): "of_all",
+    re.compile(r"tenant: found none; allowed: your own, (?P<own>.*)"): "own_tenant",
+    re.compile(r"found (?P<n>\d+) apartments; allowed are (?P<most>\d+)"): "apartments",
+    re.compile(r"found no such .*; allowed: one of your own"): "nothing",
+    re.compile(r"is not the house's to decide; .*"): "not_the_house",
+    re.compile(r"found a text with … in place of what is not shown to you; .*"): "masked",
+    re.compile(r"found a file; allowed: none, /directory is it"): "directory",
+    re.compile(r"(?P<what>port|number) '(?P<value>.*)' is (?:another tenant's|tenant '.*'s; .*)"): "taken",
+    re.compile(r"goodbye or goodbyes\.authorized, not both"): "goodbyes",
+    re.compile(r"file as well: sound 'file' plays it"): "hold_file",
+    re.compile(r"authorize_key and deny_key must be two different keys"): "keys",
+    re.compile(r"\{condominio\} alone in braces"): "braces",
+    re.compile(r"per_usd as well: .*|per_usd = 1 for USD; .*"): "per_usd",
+    re.compile(r"(?P<field>\w+) as well: provider '(?P<provider>.*)' needs it"): "provider_needs",
+}
+"""What is refused, and the page's words for it: `wrong.refused.*`."""
+
+
+def refused(t: Language, said: str) -> str:
+    """Why something is refused, in that language; "" where it has no words for it."""
+    for pattern, name in _REFUSED.items():
+        if (parts := pattern.fullmatch(said)) is not None:
+            return t(f"wrong.refused.{name}", **parts.groupdict())
+    return ""
+
+
 def in_words(t: Language, said: str) -> str:
     """One complaint, in that language as far as it has words for it."""
+    if told := refused(t, said):
+        return told
     if said == "not set; it must be given":
         return t("wrong.missing")
     if (parts := _UNKNOWN.fullmatch(said)) is not None:
@@ -108,4 +148,4 @@ def _allowed(t: Language, text: str) -> str:
         return t(f"wrong.{_LENGTHS[length['what']]}", n=length["n"])
     if _CHOICE.fullmatch(text):
         return text.replace(" or ", f" {t('wrong.or')} ")
-    return text
+    return refused(t, text) or text
