@@ -176,6 +176,8 @@ class EslDialer:
             **STREAM_VARIABLES,
             # mod_audio_fork plays into what the channel sends; voxcom's fork sends by itself.
             **({"send_silence_when_idle": "-1"} if self._stream.playback == "fork" else {}),
+            # Without it the key * ends a file that is played.
+            **({"playback_terminators": "none"} if self._stream.playback == "file" else {}),
             "STREAM_SAMPLE_RATE": str(self._stream.sample_rate),
             "STREAM_BUFFER_SIZE": "20" if self._stream.sample_rate == 8000 else "40",
             **{name: value for name, value in named.items() if value},

@@ -71,7 +71,7 @@ async def site(*, kind: Kind = "base64", refuses: bool = False) -> AsyncIterator
             await switch.close()
 
 
-@pytest.mark.parametrize("kind", ["base64", "fork"])
+@pytest.mark.parametrize("kind", ["base64", "fork", "file"])
 async def test_an_answered_phone_streams_under_the_attempts_id_until_its_stream_ends(kind: Kind) -> None:
     async with site(kind=kind) as at:
         at.switch.phones[PHONE] = Phone()
@@ -83,6 +83,7 @@ async def test_an_answered_phone_streams_under_the_attempts_id_until_its_stream_
         channel = at.switch.channels[str(one.attempt)]
         silence = channel.variables.get("send_silence_when_idle")
         assert silence == ("-1" if kind == "fork" else None), "voxcom's fork sends by itself"
+        assert ("playback_terminators" in channel.variables) is (kind == "file"), "* would end a file"
         assert channel.variables["park_timeout"] == "420", "what ends it if this process dies"
         assert channel.stream is not None and channel.stream.started.plays and not channel.over.is_set()
         await channel.stream.connection.close()
