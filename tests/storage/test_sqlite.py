@@ -14,7 +14,7 @@ import pytest
 
 from storage.base import StorageClosed, StorageError, StorageTimeout, StorageUnavailable
 from storage.filters import VisitFilter
-from storage.sqlite import SqliteStorage
+from storage.sqlite import SqliteReader, SqliteStorage
 from tests.storage.test_store import Visit, records
 
 
@@ -263,3 +263,24 @@ async def test_what_a_visit_writes_does_not_wait_for_all_that_is_looked_up(stora
     order.append("written")
     await asyncio.gather(*looks)
     assert order.index("written") <= 3 and len(order) == 7
+
+
+async def test_who_reads_in_the_thread_that_asks_reads_beside_a_service_and_writes_nothing(
+    path: Path, storage: SqliteStorage
+) -> None:
+    other = path.parent / "other.db"
+    with direct(other) as shell:
+        shell.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(StorageUnavailable, match="of another program"):
+        await SqliteReader.open(other)
+    visit = await Visit(storage).begin()
+    async with await SqliteReader.open(path) as reader:
+        assert await records(reader) == await records(storage)
+        await visit.decide()
+        assert await records(reader) == await records(storage)
+        with pytest.raises(StorageUnavailable, match="for reading only"):
+            await Visit(reader).begin()
+        with direct(path) as shell:
+            shell.execute("DROP TABLE reviews")
+        with pytest.raises(StorageUnavailable, match="no such table: reviews"):
+            await reader.visit(visit.id)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from storage.address import Database
+from storage.base import StorageUnavailable
 from storage.store import SqlStorage
 from storage.verifying import _spans, verify_all
 from tests.storage.places import Place, PostgresPlace, Shell, SqlitePlace
@@ -39,6 +42,20 @@ async def test_several_processes_find_what_one_finds(
         ("truncated", "gone", ""),
     }
     assert sorted(map(str, faults)) == sorted(map(str, await storage.verify(expected_heads=gone)))
+
+
+def die() -> None:
+    os._exit(7)
+
+
+async def test_a_process_that_dies_while_it_verifies_is_an_error_and_no_sound_log(
+    place: Place, storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await whole_visit(storage)
+    monkeypatch.setattr("storage.verifying.WORTH_IT", 1)
+    monkeypatch.setattr("storage.verifying._alone", die)
+    with pytest.raises(StorageUnavailable, match="a process that verified it was ended"):
+        await verify_all(database(place), 2)
 
 
 def test_chains_are_shared_out_by_their_size() -> None:
