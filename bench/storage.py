@@ -260,10 +260,12 @@ async def appends(storage: SqlStorage, at_once: int, seconds: float) -> dict[str
         name = str(UUID(int=time.time_ns() * 1000 + number, version=4))
         tenant = f"busy{number % 10}"
         await storage.append(tenant, name, _now(), "visit.started", {})
-        while time.perf_counter() < until:
+        done = 0.0
+        while done < until:  # at least one, however busy the machine
             began = time.perf_counter()
             await storage.append(tenant, name, _now(), "note", {"text": "x" * 100})
-            took.append(time.perf_counter() - began)
+            done = time.perf_counter()
+            took.append(done - began)
 
     began = time.perf_counter()
     await asyncio.gather(*(visit(number) for number in range(at_once)))
@@ -455,7 +457,7 @@ def show(all_found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
         "p50 and p95"
     )
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in all_found:
         table.add_column(name, justify="right")
 
@@ -498,7 +500,7 @@ def main() -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
-        show(found, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+        show(found, Console(highlight=False, width=None if sys.stdout.isatty() else 200))
     return 1 if any(map(missed, found.values())) else 0
 
 

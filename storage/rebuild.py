@@ -72,7 +72,7 @@ def _unfounded(visit: str, kept: Mapping[str, Rows]) -> list[Fault]:
 
 def _differences(table: str, visit: str, tenant: str, kept: Rows, told: Rows) -> list[Fault]:
     faults = []
-    for key in sorted(kept.keys() | told.keys()):
+    for key in sorted(kept.keys() | told.keys(), key=_by_type):
         which = f" ({', '.join(str(part) for part in key[1:])})" if key[1:] else ""
         if key not in told:
             faults.append(_fault("row-added", table, visit, tenant, f"row{which}: no record gives it"))
@@ -94,6 +94,11 @@ def _differences(table: str, visit: str, tenant: str, kept: Rows, told: Rows) ->
                 if not _same(column, value, kept[key].get(column))
             ]
     return faults
+
+
+def _by_type(key: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """An order of any keys: somebody's record may have a number where a row has a text."""
+    return [(part.__class__.__name__, part) for part in key]
 
 
 def same_row(columns: Sequence[str], told: Sequence[Any], kept: Sequence[Any]) -> bool:

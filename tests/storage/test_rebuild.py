@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from storage.store import SqlStorage
 from storage.versions import scripts
 from tests.storage.places import Edited, Place, Shell, SqlitePlace
 from tests.storage.test_store import TENANT, Visit, whole_visit
-from visits.audit import AuditRecord, Fault, Head, StoredRecord, canonical, draft, seal, stamp
+from visits.audit import AuditRecord, Fault, Head, StoredRecord, canonical, digest, draft, seal, stamp
 
 NOW = stamp(datetime(2026, 11, 21, 20, tzinfo=UTC))
 
@@ -227,6 +228,22 @@ async def test_a_sound_chain_that_tells_what_cannot_be_is_found(shell: Shell, st
     (fault,) = await storage.verify()
     assert (fault.kind, fault.seq, fault.tenant) == ("impossible", 2, TENANT)
     assert "no authorized decision" in fault.detail
+
+
+async def test_a_sound_chain_with_a_number_where_a_text_must_be_is_found(
+    shell: Shell, storage: SqlStorage
+) -> None:
+    legs = [("leg.connected", {"leg": name, "role": "visitor"}) for name in ("a", "b")]
+    *_, last = await rewritten(shell, [("visit.started", {}), *legs])
+    forged = replace(last, data={**last.data, "leg": 5})
+    forged = replace(forged, hash=digest(forged))
+    await shell.run("DELETE FROM audit WHERE seq = 3")
+    await put(shell, forged)
+    await shell.run("UPDATE heads SET hash = $1", forged.hash)
+    legs_of = [fault for fault in await storage.verify() if fault.place.startswith("legs")]
+    assert ("row-missing", "row (5): the records give it, it is gone") in [
+        (fault.kind, fault.detail) for fault in legs_of
+    ]
 
 
 async def test_a_note_in_the_services_chain_that_is_no_head_is_found(
