@@ -29,6 +29,12 @@ TOLD: Final = ("visit.started", "decision", "visit.ended")
 TELLING: Final = (*TOLD, "dial.started", "gate.requested", "gate.answered")
 """The kinds of records that are read for it."""
 
+AT_ONCE: Final = 200
+"""Rows that go in one transaction: a few milliseconds, in which SQLite does no other write."""
+
+MOST_COUNTED: Final = 1000
+"""What waits is counted so far, and no further."""
+
 _WORDS: Final = {"visit.started": "started", "decision": "decided", "visit.ended": "ended"}
 _EVENT: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(started|decided|ended)")
 
@@ -85,7 +91,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits in the whole database. ``oldest``: since when the first of what is tried is."""
+    """How much waits in the whole database, at most :data:`MOST_COUNTED` each.
+
+    ``oldest``: since when the first of what is tried is.
+    """
 
     waiting: int
     oldest: str | None
@@ -130,11 +139,18 @@ class Outbox:
         """
         service = self._store.service or ""
         wanted = tuple(sorted(kinds))
+        await self._drop(tenant, tuple(sorted(set(TOLD).difference(kinds))))
         await self._store._write(partial(_subscribed, tenant, wanted, service, since), (tenant,))
 
     async def unsubscribe(self, tenant: str) -> None:
         """Have nothing noted any more, and forget what was to be told."""
+        await self._drop(tenant, TOLD)
         await self._store._write(partial(_unsubscribed, tenant), (tenant,))
+
+    async def _drop(self, tenant: str, kinds: tuple[str, ...]) -> None:
+        """Forget what was to be told, part by part. What comes meanwhile goes with the subscription."""
+        while kinds and await self._store._write(partial(_dropped, tenant, kinds), (tenant,)) == AT_ONCE:
+            pass
 
     # ---- sending ---------------------------------------------------------------------------------------
 
@@ -201,7 +217,7 @@ class Outbox:
         return await self._store._write(partial(_resent, tenant, sorted(seqs), by, at), (tenant,))
 
     async def forget_given_up(self, tenant: str, before: str) -> None:
-        """Let go of what was given up before then: it stays on record."""
+        """Let go of what was given up before then, some of it at a time: it stays on record."""
         await self._store._write(partial(_forgotten, tenant, before), (tenant,))
 
     async def depth(self) -> Depth:
@@ -246,6 +262,18 @@ def _subscribed(tenant: str, kinds: tuple[str, ...], service: str, since: str, h
                 (tenant, kind, since),
                 writes=True,
             )
+
+
+def _dropped(tenant: str, kinds: tuple[str, ...], heads: Heads) -> Step[int]:
+    yield LockChain(tenant)
+    clause, values = where((("tenant = ?", tenant), ("kind IN ?", kinds)))
+    rows = yield Sql(
+        f"DELETE FROM webhook_outbox WHERE tenant = $1 AND seq IN"
+        f" (SELECT seq FROM webhook_outbox{clause} LIMIT {AT_ONCE}) RETURNING seq",
+        values,
+        writes=True,
+    )
+    return len(rows)
 
 
 def _unsubscribed(tenant: str, heads: Heads) -> Step[None]:
@@ -384,15 +412,20 @@ def _resent(tenant: str, seqs: list[int], by: str, at: str, heads: Heads) -> Ste
 def _forgotten(tenant: str, before: str, heads: Heads) -> Step[None]:
     yield LockChain(tenant)
     yield Sql(
-        "DELETE FROM webhook_outbox WHERE tenant = $1 AND given_up_at < $2", (tenant, before), writes=True
+        "DELETE FROM webhook_outbox WHERE tenant = $1 AND seq IN (SELECT seq FROM webhook_outbox"
+        f" WHERE tenant = $1 AND given_up_at < $2 ORDER BY seq LIMIT {AT_ONCE})",
+        (tenant, before),
+        writes=True,
     )
 
 
 def _depth() -> Step[Depth]:
-    waiting = yield Sql("SELECT count(*), min(since) FROM webhook_outbox WHERE given_up_at IS NULL")
-    given_up = yield Sql("SELECT count(*) FROM webhook_outbox WHERE given_up_at IS NOT NULL")
-    count, oldest = waiting[0]
-    return Depth(int(count), oldest, int(given_up[0][0]))
+    oldest = yield Sql("SELECT min(since) FROM webhook_outbox WHERE given_up_at IS NULL")
+    counts = []
+    for given_up in ("", "NOT "):
+        some = f"SELECT 1 FROM webhook_outbox WHERE given_up_at IS {given_up}NULL LIMIT {MOST_COUNTED}"
+        counts.append((yield Sql(f"SELECT count(*) FROM ({some}) counted"))[0][0])
+    return Depth(counts[0], oldest[0][0], counts[1])
 
 
 __all__ = [

@@ -24,6 +24,8 @@ from storage.paging import MAX_PAGE
 from visits.audit import stamp
 
 DEADLINE_S = 60.0
+AT_ONCE = 20
+"""Events that are resent in one transaction: visits that run write meanwhile."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -106,8 +108,8 @@ async def _resend(outbox: Outbox, args: argparse.Namespace) -> int:
         sys.stderr.write("porteiro webhook: nothing of this tenant was given up\n")
         return FAULTY
     count = 0
-    for start in range(0, len(seqs), MAX_PAGE):
-        some, at = seqs[start : start + MAX_PAGE], stamp(datetime.now(UTC))
+    for start in range(0, len(seqs), AT_ONCE):
+        some, at = seqs[start : start + AT_ONCE], stamp(datetime.now(UTC))
         count += await outbox.resend(args.tenant, some, by=f"cli:{getpass.getuser()}", at=at)
     sys.stdout.write(f"{count} events are sent again by the service.\n")
     return SOUND

@@ -36,6 +36,7 @@ class Webhooks(BaseModel):
     """What tenants' own systems are still to be told."""
 
     waiting: int
+    """1000: so many, or more."""
     oldest_s: float
     """How long the first of it waits; 0 where nothing does."""
     given_up: int

@@ -53,7 +53,10 @@ Post = Callable[[Webhooks, ssl.SSLContext, Mapping[str, str], bytes], Awaitable[
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What was still to be told when it was last counted. ``oldest_s``: since when the first of it waits."""
+    """What was still to be told when it was last counted: at most a thousand each.
+
+    ``oldest_s``: since when the first of it waits.
+    """
 
     waiting: int
     oldest_s: float

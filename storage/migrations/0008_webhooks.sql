@@ -31,7 +31,7 @@ CREATE TABLE webhook_outbox (
 
 CREATE INDEX webhook_outbox_by_turn ON webhook_outbox (tenant, next_at, seq) WHERE given_up_at IS NULL;
 CREATE INDEX webhook_outbox_by_age ON webhook_outbox (since) WHERE given_up_at IS NULL;
-CREATE INDEX webhook_outbox_given_up ON webhook_outbox (given_up_at, tenant, seq) WHERE given_up_at IS NOT NULL;
+CREATE INDEX webhook_outbox_given_up ON webhook_outbox (tenant, seq) WHERE given_up_at IS NOT NULL;
 CREATE INDEX webhook_outbox_by_visit ON webhook_outbox (visit, seq);
 
 -- In the record's own transaction, whoever writes it. What follows an event of its visit waits with that.

@@ -125,7 +125,7 @@ async def test_what_is_given_up_is_on_record_and_can_be_sent_again(storage: SqlS
 
 
 async def test_who_begins_to_listen_gets_what_came_since_and_who_stops_gets_nothing(
-    storage: SqlStorage,
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early = await whole_visit(storage)
     late = Visit(storage, start=START.replace(hour=14))
@@ -139,6 +139,9 @@ async def test_who_begins_to_listen_gets_what_came_since_and_who_stops_gets_noth
     await early.write("note", text="later")
     await storage.outbox.subscribe(TENANT, TOLD, since=AT)  # what is noted already is not noted again
     assert {each.visit for each in await rows(storage)} == {early.id, late.id}
+    monkeypatch.setattr(outbox, "AT_ONCE", 2)
+    monkeypatch.setattr(outbox, "MOST_COUNTED", 2)
+    assert (await storage.outbox.depth()).waiting == 2 < len(await rows(storage))
     await storage.outbox.unsubscribe(TENANT)
     assert await rows(storage) == [] and await storage.outbox.subscriptions() == {}
     assert await storage.verify() == []
