@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 from zoneinfo import ZoneInfo
@@ -268,7 +269,7 @@ class VisitHost:
         await asyncio.sleep(0)
 
     def _session_config(self, role: Role) -> SessionConfig:
-        return self.place.session(role, self.visit.facts, attendant=self.visit.rules.attendant)
+        return self.place.session(role, self.visit.facts, self.visit.rules)
 
     def _open_ahead(self, dial: e.Dial) -> None:
         """Open the session of a resident whose phone is about to ring."""
@@ -490,8 +491,8 @@ class VisitHost:
                     task.cancel()
             case e.OpenGate():
                 self._spawn("gate", self._open_gate(effect))
-            case e.PrepareTransfer():
-                self._spawn("transfer", self._prepare_transfer())
+            case e.PrepareTransfer(to):
+                self._spawn("transfer", self._prepare_transfer(to))
             case e.UndoTransfer():
                 self._spawn("transfer undone", self._undo_transfer())
             case e.SetTimer(name, seconds):
@@ -582,9 +583,9 @@ class VisitHost:
         self.log.info("gate.answered", opened=answer.opened, unknown=answer.unknown, ms=answer.ms)
         self._inbox.put_nowait(e.GateAnswered(answer.opened, answer.detail, answer.unknown))
 
-    async def _prepare_transfer(self) -> None:
+    async def _prepare_transfer(self, to: str) -> None:
         assert self.place.transfer is not None  # else the visit's rules know of no attendant
-        trouble = await self._tell_pbx(self.place.transfer.prepare)
+        trouble = await self._tell_pbx(partial(self.place.transfer.prepare, to=to))
         self.log.info("transfer.answered", ready=not trouble, detail=trouble)
         self._inbox.put_nowait(e.TransferAnswered(not trouble, trouble))
 

@@ -29,6 +29,7 @@ from bridge.watch import Watcher
 from providers.base import Provider, SessionConfig, ToolSpec, TurnDetection
 from storage.base import Storage
 from tools.registry import Registry
+from visits.departments import Department, Departments
 from visits.directory import Directory
 from visits.events import Role
 from visits.facts import Facts
@@ -110,7 +111,8 @@ class Condominium:
             deny_key=consent.deny_key if consent.by_key else "",
             spoken_consent=consent.by_voice,
             gate=self.settings.gate.kind,
-            attendant=self.transfer is not None and bool(channel),
+            attendant=self.transfer is not None and self.settings.attendant is not None and bool(channel),
+            departments=self.departments if self.transfer is not None and channel else None,
             resident_name_for=needs["resident"],
             visitor_name_for=needs["visitor_name"],
         )
@@ -134,11 +136,18 @@ class Condominium:
         guard = EchoGuard(profile, before=Aec3() if echo.mode == "aec3" else None)
         return ears.ear(self.vad_profile(), guard=guard, gated=echo.gate_uplink)
 
-    def session(self, role: Role, facts: Facts | None, *, attendant: bool) -> SessionConfig:
+    @property
+    def departments(self) -> Departments | None:
+        """Where callers may be put through to; None: nowhere."""
+        named = [Department(name, one.extension, one.also) for name, one in self.settings.departments.items()]
+        return Departments(named, self.settings.extensions) if named or self.settings.extensions else None
+
+    def session(self, role: Role, facts: Facts | None, rules: VisitRules) -> SessionConfig:
         """What the model on a leg is told. Neither knows the other's conversation.
 
         Args:
-            attendant: a person can take the visitor's call over. Where none can, none is offered.
+            rules: the visit's. What they don't have is not offered: a person who can take the visitor's call
+                over, a department to put it through to.
         """
         tenant = self.settings
         fields = {
@@ -151,7 +160,7 @@ class Condominium:
                         self._data_rules(role),
                         self._declared_tools(role),
                         self._keys(role),
-                        "" if attendant or role is Role.RESIDENT else self.sentences.without_attendant,
+                        self._transfers(role, rules),
                     ),
                 )
             ),
@@ -164,7 +173,8 @@ class Condominium:
             tools=[
                 ToolSpec(one.name, one.description, one.parameters)
                 for one in self.tools.of(role)
-                if (attendant or one.name != ATTENDANT_TOOL)
+                if (rules.attendant or one.name != ATTENDANT_TOOL)
+                and (rules.departments is not None or one.name != TRANSFER_TOOL)
                 and (tenant.consent.by_key or one.name != CONNECT_TOOL)
             ],
             language=tenant.language.partition("-")[0],
@@ -181,8 +191,7 @@ class Condominium:
 
     def visitor_session(self, *, channel: str) -> SessionConfig:
         """What the model of a visitor's leg is told as its call begins; `channel` as with :meth:`rules`."""
-        attendant = self.rules(channel=channel).attendant
-        return self.session(Role.VISITOR, None, attendant=attendant)
+        return self.session(Role.VISITOR, None, self.rules(channel=channel))
 
     def _vocabulary(self, role: Role) -> str:
         """What the speech recogniser should expect: the house's words, and of a visitor the residents' names.
@@ -194,7 +203,8 @@ class Condominium:
         if role is Role.RESIDENT:
             return words
         names: list[str] = []
-        for name in dict.fromkeys(name for one in self.directory.apartments for name in one.residents):
+        residents = (name for one in self.directory.apartments for name in one.residents)
+        for name in dict.fromkeys((*self.settings.departments, *residents)):
             if sum(map(len, names)) + len(name) > VOCABULARY:
                 break
             names.append(name)
@@ -213,11 +223,25 @@ class Condominium:
     def _declared_tools(self, role: Role) -> str:
         """The prompt's section on what the tenant's own tools answer, where this role has any."""
         names = [f"`{name}`" for name, one in self.settings.tools.items() if role in one.roles]
-        return self.sentences.declared_tools.replace("{{ ferramentas }}", ", ".join(names)) if names else ""
+        told = {"ferramentas": ", ".join(names)}
+        return filled(self.sentences.declared_tools, told, "the declared tools' prompt") if names else ""
+
+    def _transfers(self, role: Role, rules: VisitRules) -> str:
+        """What the visitor's prompt says of the people to whom a call can be handed over, and can't."""
+        if role is Role.RESIDENT:
+            return ""
+        told = []
+        if rules.departments is not None:
+            names = {"setores": ", ".join(rules.departments.names) or "nenhum; só ramais, por número"}
+            told.append(filled(self.sentences.departments, names, "the departments' prompt"))
+        if not rules.attendant and self.settings.kind == "condominium":
+            told.append(self.sentences.without_attendant)
+        return "\n\n".join(told)
 
     def _data_rules(self, role: Role) -> str:
         """The prompt's section on what must be known, where the tenant wants another than the prompt has."""
-        if role is not Role.VISITOR or "required" not in self.settings.model_fields_set:
+        given = "required" in self.settings.model_fields_set and self.settings.kind == "condominium"
+        if role is not Role.VISITOR or not given:
             return ""
         lines = []
         for intent, required in self.settings.required.items():
@@ -231,6 +255,9 @@ class Condominium:
 
 ATTENDANT_TOOL = "transfer_to_attendant"
 """What a model is not given where nobody can take the call over."""
+
+TRANSFER_TOOL = "transfer_call"
+"""What a model is not given where the tenant names neither departments nor extensions."""
 
 CONNECT_TOOL = "connect_parties"
 """What a model is not given where no key decides: nobody would hear the resident's words."""

@@ -35,10 +35,13 @@ class PlaysDigits(Protocol):
 
 
 class Transfers(Protocol):
-    """The way to one tenant's attendant. Both return in a few seconds."""
+    """The way to one tenant's attendant and departments. Both return in a few seconds."""
 
-    async def prepare(self, channel: str) -> str:
+    async def prepare(self, channel: str, to: str = "") -> str:
         """Have the attendant rung once this channel's call with us is over.
+
+        Args:
+            to: the extension to ring in the attendant's place.
 
         Returns:
             Why that can't be, in a few words for the audit log; empty where it will be.
@@ -74,9 +77,9 @@ class TransfersByPbx:
         self._asterisk = asterisk
         self._freeswitch = freeswitch
 
-    async def prepare(self, channel: str) -> str:
+    async def prepare(self, channel: str, to: str = "") -> str:
         """See :class:`Transfers`."""
-        return await (self._freeswitch if is_freeswitch(channel) else self._asterisk).prepare(channel)
+        return await (self._freeswitch if is_freeswitch(channel) else self._asterisk).prepare(channel, to)
 
     async def undo(self, channel: str) -> str:
         """See :class:`Transfers`."""

@@ -289,7 +289,11 @@ class LocalRunner:
         """
         one, tenant = placing.one, placing.one.tenant
         sentences = Sentences.load(
-            tenant.language, tenant.title, greeting=tenant.greeting, goodbyes=tenant.own_goodbyes
+            tenant.language,
+            tenant.title,
+            greeting=tenant.greeting,
+            goodbyes=tenant.own_goodbyes,
+            reception=tenant.kind == "reception",
         )
         apology = sentences.say("sorry_for_the_wait", None, {})
         one_moment = OneMoment(self._voice, sentences.say("one_moment", None, {}))

@@ -75,6 +75,8 @@ class Sentences:
     """What the visitor's prompt says otherwise where no person can take the call over."""
     declared_tools: str
     """What a prompt says of the tools that the tenant declares; `{{ ferramentas }}` are their names."""
+    departments: str
+    """What the visitor's prompt says of where calls are put through to: `{{ setores }}`."""
     title: str
     """What the place is called, as it follows "portaria do"."""
     goodbyes: Mapping[Outcome, str] = field(default_factory=dict)
@@ -88,10 +90,12 @@ class Sentences:
         *,
         greeting: str | None = None,
         goodbyes: Mapping[Outcome, str] | None = None,
+        reception: bool = False,
     ) -> Sentences:
         """Read prompts/ for a language.
 
         Args:
+            reception: of an office, where nobody is let in; else of a condominium.
             greeting: in place of the usual first sentence.
             goodbyes: what a visitor hears last in place of the usual sentences, by how the visit ended.
 
@@ -107,6 +111,11 @@ class Sentences:
             key_only = (PROMPTS / f"resident_key_only.{language}.md").read_text("utf-8")
             without_attendant = (PROMPTS / f"visitor_without_attendant.{language}.md").read_text("utf-8")
             declared_tools = (PROMPTS / f"declared_tools.{language}.md").read_text("utf-8")
+            departments = (PROMPTS / f"departments.{language}.md").read_text("utf-8")
+            if reception:
+                own = (PROMPTS / f"sentences_reception.{language}.toml").read_text("utf-8")
+                sentences |= tomllib.loads(own)
+                prompts[Role.VISITOR] = (PROMPTS / f"reception.{language}.md").read_text("utf-8")
         except FileNotFoundError as error:
             raise PromptError(
                 f"no prompts for the language {language!r}: {error.filename} is missing"
@@ -124,6 +133,7 @@ class Sentences:
             key_only,
             without_attendant,
             declared_tools,
+            departments,
             title,
             own_goodbyes,
         )

@@ -58,6 +58,7 @@ from tools.declared import LONGEST, argument_name_problem, pattern_problem
 from tools.registry import DEADLINE_S, built_in_names
 from visits.events import Outcome
 from visits.facts import Intent
+from visits.name_likeness import name_words
 
 ENV_PREFIX = "PORTEIRO_"
 CONFIG_VARIABLE = "PORTEIRO_CONFIG"
@@ -982,6 +983,21 @@ class Webhooks(Part):
     """The certificate of a system that signs its own."""
 
 
+def _department(value: str) -> str:
+    if not name_words(value):
+        raise ValueError("a name with words in it")
+    return _line(value)
+
+
+class Department(Part):
+    """Where callers are put through to who ask for it by its name."""
+
+    extension: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+*#@:/&-]{1,80}$")]
+    """Whom the PBX rings, as with the attendant."""
+    also: Annotated[tuple[Annotated[str, AfterValidator(_department)], ...], Field(max_length=20)] = ()
+    """What else people call it: `["boletos", "contas a pagar"]`."""
+
+
 # ---- tools that a tenant declares --------------------------------------------------------------------------
 
 MOST_OF_ANSWER: Final = 4_000
@@ -1100,7 +1116,7 @@ class AnswerField(Part):
     """What the model knows it by."""
     at: Annotated[str, Field(max_length=200), AfterValidator(_pointer)]
     """Where it stands: a JSON pointer (RFC 6901), `/customer/name`; `*` in it stands for each item of a
-    list: `/slots/*/time`. A text, number or boolean, or a list of them; a table is never shown."""
+    list: `/slots/*/time`, `/tags/*`. What is no text, number or boolean there is never shown."""
     max_chars: Annotated[int, Field(ge=1, le=1000)] = 120
     """The most characters of each text."""
     max_items: Annotated[int, Field(ge=1, le=20)] = 5
@@ -1491,10 +1507,14 @@ def embedded(account: Tenant | Fallback) -> bool:
 
 
 class Tenant(Part):
-    """One condominium."""
+    """One condominium, or one reception."""
 
     id: TenantId
     """The name of its table: `[tenants.jardim]`."""
+    kind: Literal["condominium", "reception"] = "condominium"
+    """`condominium`: residents let visitors in. `reception`: an office's telephone, without apartments,
+    residents and a gate; callers are put through, and helped with the tools that the tenant declares. See
+    docs/tools.md."""
     name: Line = ""
     """How it is spoken of. Empty: the id. The sentences say "da portaria do NAME", so it begins with a
     masculine word: "Condomínio …", "Edifício …"."""
@@ -1584,6 +1604,18 @@ class Tenant(Part):
     dialer: Dialer = PlainDialer()
     freeswitch: Freeswitch | None = None
     attendant: Attendant | None = None
+    departments: Annotated[
+        dict[Annotated[str, AfterValidator(_department)], Department], Field(max_length=50)
+    ] = {}
+    """Where callers are put through to by name: `[tenants.jardim.departments."Recursos humanos"]`, with
+    `extension`, and in `also` what else people call it. Needs what the attendant needs."""
+    extensions: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[0-9X*#]{1,10}$")], ...],
+        BeforeValidator(_split),
+        Field(max_length=50),
+    ] = ()
+    """Extensions, beside the departments' own, that callers are put through to by number; X is any digit:
+    `["2XX"]`."""
     manager: Manager | None = None
     esl: Esl | None = None
     tools: Annotated[dict[ToolName, DeclaredTool], Field(max_length=20)] = {}
@@ -1620,7 +1652,9 @@ class Tenant(Part):
     def tables_that_need_a_channel(self) -> tuple[str, ...]:
         """What works through the PBX, and so on calls whose channel is known alone."""
         gate = ("gate",) if isinstance(self.gate, DtmfGate) else ()
-        return gate + (("attendant",) if self.attendant is not None else ())
+        return gate + tuple(
+            table for table in ("attendant", "departments", "extensions") if getattr(self, table)
+        )
 
     @model_validator(mode="after")
     def _manager_there(self) -> Self:
@@ -1630,6 +1664,8 @@ class Tenant(Part):
             raise ValueError(f"{needed} plays the digits of a gate of kind dtmf{other}")
         if self.attendant is not None and self.manager is None and self.esl is None:
             raise ValueError(f"{needed} tells the dialplan to ring the attendant{other}")
+        if (self.departments or self.extensions) and self.manager is None and self.esl is None:
+            raise ValueError(f"{needed} tells the dialplan whom to put callers through to{other}")
         return self
 
     @model_validator(mode="after")
@@ -1640,10 +1676,32 @@ class Tenant(Part):
             raise ValueError("esl.sounds as well: playback 'file' has FreeSWITCH play files from there")
         if isinstance(self.dialer, FreeswitchDialer) and self.esl is None:
             raise ValueError("esl.password_env as well: over it a dialer of kind freeswitch calls people")
-        attendant = self.attendant
-        if attendant and self.esl and not self.manager and not re.fullmatch(EXTENSION, attendant.extension):
-            found = f"another attendant.extension than {attendant.extension!r}"
-            raise ValueError(f"{found}: FreeSWITCH's dialplan has extensions, such as 9000")
+        if self.esl is not None and self.manager is None:
+            people = {name: one.extension for name, one in self.departments.items()}
+            if self.attendant is not None:
+                people["attendant"] = self.attendant.extension
+            for where, extension in people.items():
+                if not re.fullmatch(EXTENSION, extension):
+                    found = f"another extension of {where} than {extension!r}"
+                    raise ValueError(f"{found}: FreeSWITCH's dialplan has extensions, such as 9000")
+        return self
+
+    @model_validator(mode="after")
+    def _a_reception_lets_nobody_in(self) -> Self:
+        if self.kind != "reception":
+            return self
+        if not isinstance(self.gate, RecordGate):
+            raise ValueError("no gate: a tenant of kind 'reception' opens nothing")
+        if self.directory is not None:
+            raise ValueError("no directory: a tenant of kind 'reception' has no apartments")
+        if not isinstance(self.dialer, PlainDialer):
+            raise ValueError("no dialer: a tenant of kind 'reception' calls no residents")
+        ruled = [account.provider for _, account in self.accounts if account.provider == "local"]
+        if ruled or (self.has_pipeline and self.pipeline.dialogue.kind == "rules"):
+            raise ValueError(
+                "for a tenant of kind 'reception' a provider with a language model: the built-in dialogue of "
+                "'local', and of 'pipeline' with dialogue.kind 'rules', knows condominiums alone"
+            )
         return self
 
     @model_validator(mode="after")

@@ -150,18 +150,19 @@ class Switchboard:
 
     # ---- The attendant ---------------------------------------------------------------------------------
 
-    async def prepare(self, channel: str) -> str:
+    async def prepare(self, channel: str, to: str = "") -> str:
         """See :class:`bridge.pbx.Transfers`."""
         call = self._calls.get(UUID(channel))
         if call is None:
             return f"{channel} is no call that is streamed here"
+        extension = to or self._extension
         try:
-            commands.transfer(call.channel, self._extension)
+            commands.transfer(call.channel, extension)
             if await self.connection.api(commands.exists(call.channel), ASKING_S) != "true":
                 return f"{channel} is hung up"
         except (PbxError, ValueError) as error:
             return str(error)
-        call.attendant = self._extension
+        call.attendant = extension
         return ""
 
     async def undo(self, channel: str) -> str:

@@ -22,21 +22,26 @@ NOBODY = "nobody"
 
 
 class Transfer:
-    """The way to one tenant's attendant through Asterisk."""
+    """The way to one tenant's attendant and departments through Asterisk."""
 
-    def __init__(self, attendant: Attendant, manager: AsteriskManager) -> None:
-        extension = attendant.extension
-        self._dial = extension if "/" in extension else f"PJSIP/{extension}"
+    def __init__(self, attendant: Attendant | None, manager: AsteriskManager) -> None:
+        self._attendant = attendant.extension if attendant is not None else ""
         self._manager = manager
 
-    async def prepare(self, channel: str) -> str:
+    async def prepare(self, channel: str, to: str = "") -> str:
         """Have the attendant rung once this channel's call with us is over.
+
+        Args:
+            to: the extension to ring in the attendant's place.
 
         Returns:
             Why that can't be, in a few words for the audit log; empty where it will be.
         """
         # The second is what the dialplan goes by: with the first alone nothing happens.
-        return await self._set(channel, {WHOM: self._dial, THEN: "attendant"})
+        if not (extension := to or self._attendant):
+            return "there is no attendant"
+        dial = extension if "/" in extension else f"PJSIP/{extension}"
+        return await self._set(channel, {WHOM: dial, THEN: "attendant"})
 
     async def undo(self, channel: str) -> str:
         """Have nobody rung once this channel's call with us is over.
@@ -61,7 +66,7 @@ class Transfer:
 def build_transfer(
     tenant: Tenant, secret: Callable[[str | None], str | None], freeswitch: Transfers | None = None
 ) -> Transfers | None:
-    """The way to a tenant's attendant; None where its settings name none.
+    """The way to a tenant's attendant and departments; None where its settings name none.
 
     Args:
         secret: looks an environment variable up (:meth:`Settings.secret`).
@@ -71,7 +76,7 @@ def build_transfer(
         SettingsError: the Manager's password is not set.
     """
     manager = build_manager(tenant, secret)
-    if tenant.attendant is None:
+    if not (tenant.attendant or tenant.departments or tenant.extensions):
         return None
     asterisk = None if manager is None else Transfer(tenant.attendant, manager)
     if asterisk is None or freeswitch is None:

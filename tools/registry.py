@@ -196,8 +196,16 @@ class Calls:
         return tuple(call for call, answer in self._answers.items() if answer is None)
 
 
-def porteiro_tools(declared: Iterable[Tool] = ()) -> Registry:
+OF_CONDOMINIUMS = frozenset({"lookup_apartment", "validate_resident", "call_resident", "visit_status"})
+"""What a visitor's model has no use for where there are no apartments: nobody is called there, and so nobody
+can be asked, and nothing opened."""
+
+
+def porteiro_tools(declared: Iterable[Tool] = (), *, reception: bool = False) -> Registry:
     """The doorman's tools, and those that a tenant declares.
+
+    Args:
+        reception: without :data:`OF_CONDOMINIUMS`.
 
     Raises:
         ValueError: a declared one has a name of the doorman's.
@@ -209,27 +217,28 @@ def porteiro_tools(declared: Iterable[Tool] = ()) -> Registry:
     from tools.deny_entry import deny_entry
     from tools.end_call import end_call
     from tools.lookup_apartment import lookup_apartment
+    from tools.transfer_call import transfer_call
     from tools.transfer_to_attendant import transfer_to_attendant
     from tools.validate_resident import validate_resident
     from tools.visit_details import visit_details
     from tools.visit_status import visit_status
 
-    return Registry(
-        (
-            lookup_apartment,
-            validate_resident,
-            call_resident,
-            visit_status,
-            transfer_to_attendant,
-            visit_details,
-            ask_visitor,
-            connect_parties,
-            authorize_entry,
-            deny_entry,
-            end_call,
-            *declared,
-        )
+    ours = (
+        lookup_apartment,
+        validate_resident,
+        call_resident,
+        visit_status,
+        transfer_to_attendant,
+        transfer_call,
+        visit_details,
+        ask_visitor,
+        connect_parties,
+        authorize_entry,
+        deny_entry,
+        end_call,
     )
+    offered = [one for one in ours if not (reception and one.name in OF_CONDOMINIUMS)]
+    return Registry((*offered, *declared))
 
 
 @cache

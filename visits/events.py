@@ -139,6 +139,14 @@ class AttendantRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """The visitor's model asks for a department or an extension, as the visitor said it."""
+
+    call: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndRequested:
     """A model asks for its leg to be ended."""
 
@@ -335,6 +343,7 @@ Event = (
     | AuthorizeRequested
     | DenyRequested
     | AttendantRequested
+    | TransferRequested
     | EndRequested
     | OutsideRequested
     | DialAnswered
@@ -368,6 +377,7 @@ ToolRequest = (
     | AuthorizeRequested
     | DenyRequested
     | AttendantRequested
+    | TransferRequested
     | EndRequested
     | OutsideRequested
 )
@@ -488,7 +498,12 @@ class OpenGate:
 
 @dataclass(frozen=True, slots=True)
 class PrepareTransfer:
-    """Have the PBX ring the attendant once the visitor's leg is hung up; a `TransferAnswered` follows."""
+    """Have the PBX ring the attendant once the visitor's leg is hung up; a `TransferAnswered` follows.
+
+    ``to``: the extension to ring in the attendant's place.
+    """
+
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)

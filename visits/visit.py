@@ -36,6 +36,7 @@ from typing import Any
 from uuid import UUID
 
 from visits.consent import Reading, classify
+from visits.departments import Departments
 from visits.directory import Apartment, Directory
 from visits.events import (
     AskOutside,
@@ -90,6 +91,7 @@ from visits.events import (
     TimerFired,
     ToolRequest,
     TransferAnswered,
+    TransferRequested,
     TurnBegan,
     TurnLost,
     UndoTransfer,
@@ -152,6 +154,8 @@ class VisitRules:
     """What the gate is, for the record."""
     attendant: bool = False
     """A person can take the visitor's call over: there is one, and the PBX's channel is known."""
+    departments: Departments | None = None
+    """Where the visitor's call can be put through to; None: nowhere, or its channel is not known."""
     resident_name_for: frozenset[Intent] = frozenset({Intent.VISIT})
     """Errands for which the visitor must know who they came for."""
     visitor_name_for: frozenset[Intent] = frozenset({Intent.VISIT})
@@ -260,8 +264,10 @@ class Visit:
         self._hung_up = False
         self._cut: set[Role] = set()
         """Legs that a person hung up: nothing is said on them any more."""
-        self._handing_over: AttendantRequested | None = None
-        """What asked for the attendant, while the PBX is being told."""
+        self._handing_over: AttendantRequested | TransferRequested | None = None
+        """What asked for the attendant, or for a department, while the PBX is being told."""
+        self._whom = ""
+        """The department or the extension that is rung in the attendant's place."""
         self._promised = False
         """The visitor is told that a person takes the call over."""
         self._unserved = ""
@@ -461,12 +467,28 @@ class Visit:
             if not self._stranded:  # else it is being told already
                 yield from self._prepare_transfer()
 
-    def _prepare_transfer(self) -> Iterator[Effect]:
-        yield PrepareTransfer()
+    def transfer(self, event: TransferRequested) -> Iterator[Effect]:
+        """To a department or an extension: only to one that the tenant names."""
+        if self.rules.departments is None:
+            yield Reply(event.call, {"status": "unavailable"})
+            return
+        if self._handing_over is not None or self._stranded:
+            yield Reply(event.call, {"status": "pending"}, "never")
+            return
+        match = self.rules.departments.find(event.to)
+        if match.status != "found":
+            yield Reply(event.call, {"status": match.status, "departments": list(match.candidates)})
+            return
+        self._handing_over, self._whom = event, match.name or match.extension
+        yield from self._prepare_transfer(match.extension)
+
+    def _prepare_transfer(self, to: str = "") -> Iterator[Effect]:
+        yield PrepareTransfer(to)
         yield SetTimer("transfer", TRANSFER_S)
 
     def transfer_answered(self, event: TransferAnswered) -> Iterator[Effect]:
         request, self._handing_over = self._handing_over, None
+        elsewhere = isinstance(request, TransferRequested)
         yield StopTimer("transfer")
         if request is None and not self._stranded:  # given up on: the visitor was told that nobody comes
             yield from self._transfer_unused(event)
@@ -483,13 +505,13 @@ class Visit:
         if self._stranded:
             yield from self._without_a_model()
         elif event.ready:
-            yield from self._handed_over()
+            yield from self._handed_over(elsewhere)
 
-    def _handed_over(self) -> Iterator[Effect]:
+    def _handed_over(self, elsewhere: bool) -> Iterator[Effect]:
         yield from self._close(
             Outcome.UNREACHABLE,
-            "attendant",
-            visitor="transfer",
+            "transferred" if elsewhere else "attendant",
+            visitor="transfer_elsewhere" if elsewhere else "transfer",
             resident="goodbye_resident_visitor_left",
         )
 
@@ -508,7 +530,8 @@ class Visit:
     def _note_transfer(self, event: TransferAnswered) -> Record:
         ready = "the PBX rings them after this call" if self._promised else "not needed any more"
         how = ready if event.ready else f"can't be: {event.detail}"
-        return Record("note", {"leg": "visitor", "text": f"transfer to the attendant: {how}"})
+        whom, self._whom = self._whom or "the attendant", ""
+        return Record("note", {"leg": "visitor", "text": f"transfer to {whom}: {how}"})
 
     def ask_outside(self, event: OutsideRequested) -> Iterator[Effect]:
         """A tool of the tenant's own changes nothing here, and no answer of its ever comes back here."""
@@ -1520,6 +1543,7 @@ TABLE: dict[tuple[State, type], Action] = {
         {
             StatusRequested: Visit.status,
             AttendantRequested: Visit.attendant,
+            TransferRequested: Visit.transfer,
             OutsideRequested: Visit.ask_outside,
             EndRequested: Visit.end,
             TurnBegan: Visit.visitor_turn,

@@ -13,6 +13,8 @@ from bridge.asterisk_manager import manager_address
 from bridge.asterisk_manager_check import ManagerUnfit, manager_behind
 from bridge.costs.models import budget_warnings, price_warnings
 from bridge.costs.prices import known_prices
+from bridge.declared.calls import build_outside
+from bridge.declared.check import ToolUnfit, reach_tool
 from bridge.dialing.ari_check import AriUnfit, asterisk_behind
 from bridge.dialing.build import ari_address
 from bridge.esl_check import EslUnfit, freeswitch_behind
@@ -106,7 +108,7 @@ def empty_directories(tenancy: Tenancy) -> list[str]:
     return [
         f"tenants.{name}.directory: not set, and the database has none: no resident is found"
         for name, one in tenancy.in_force.items()
-        if not one.directory.apartments
+        if not one.directory.apartments and one.tenant.kind == "condominium"
     ]
 
 
@@ -144,6 +146,13 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
                 name = await reach(tenant.gate)
             except GateUnfit as error:
                 troubles.append(f"tenants.{tenant.id}.gate: {error}")
+            else:
+                answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
+        for tool in build_outside(tenant, settings.secret).tools.values():
+            try:
+                name = await reach_tool(tool)
+            except ToolUnfit as error:
+                troubles.append(f"tenants.{tenant.id}.tools.{tool.name}: {error}")
             else:
                 answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
     if (trouble := await database_trouble(settings)) is not None:
@@ -207,8 +216,15 @@ def summary(settings: Settings) -> list[str]:
     for tenant in settings.tenants.values():
         recorded = "recorded" if tenant.recording.enabled else "not recorded"
         providers = " then ".join(account.provider for _, account in tenant.accounts)
-        lines.append(
-            f"{tenant.id} ({tenant.title}): visitors on port {tenant.visitor_port}, residents on "
-            f"{tenant.resident_port}, provider {providers}, gate {tenant.gate.kind}, calls {recorded}"
-        )
+        what, gate = f"visitors on port {tenant.visitor_port}", f", gate {tenant.gate.kind}"
+        if tenant.kind == "reception":
+            what, gate = f"a reception, callers on port {tenant.visitor_port}", ""
+        else:
+            what += f", residents on {tenant.resident_port}"
+        lines.append(f"{tenant.id} ({tenant.title}): {what}, provider {providers}{gate}, calls {recorded}")
+        lines += [
+            f"{tenant.id}: the {' and the '.join(one.roles)} may have {name} asked: {one.method} at "
+            f"{one.host_and_port[0]}"
+            for name, one in tenant.tools.items()
+        ]
     return lines

@@ -93,7 +93,7 @@ def _at(here: Any, path: tuple[str, ...], most: int) -> Any:
 
 
 def _shown(value: Any, wanted: Wanted) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list) and EVERY in steps(wanted.at):
         items = [_plain(item, wanted.max_chars) for item in value[: wanted.max_items]]
         return [item for item in items if item is not None]
     return _plain(value, wanted.max_chars)

@@ -80,10 +80,11 @@ class VisitCalls:
 
 def registry_of(tenant: Tenant) -> Registry:
     """What the models on a tenant's legs may call."""
-    return porteiro_tools(
+    declared = (
         declared_tool(name, one.description, map(Role, one.roles), one.parameters.as_schema)
         for name, one in tenant.tools.items()
     )
+    return porteiro_tools(declared, reception=tenant.kind == "reception")
 
 
 def build_outside(tenant: Tenant, secret: Secret) -> OutsideTools:
@@ -137,7 +138,8 @@ def movers_of_the_gate(tenant: Tenant, secret: Secret) -> list[tuple[str, int | 
         found.append((read_address(url).host, None))
     urls = [tenant.dialer.url] if isinstance(tenant.dialer, AriDialer) else []
     urls += [tenant.manager.url] if tenant.manager is not None else []
-    return found + [(_host(url), _port(url)) for url in urls]
+    found += [(_host(url), _port(url)) for url in urls]
+    return found + ([(tenant.esl.host, tenant.esl.port)] if tenant.esl is not None else [])
 
 
 def _host(url: str) -> str:

@@ -130,7 +130,7 @@ class OutsideTool:
         self.name = name
         self.declared = declared
         self._secrets = secrets
-        self._tls = tls
+        self.tls = tls
         self._apart_from = apart_from
         self._kept: OrderedDict[tuple[object, ...], tuple[float, Mapping[str, Any]]] = OrderedDict()
 
@@ -138,6 +138,18 @@ class OutsideTool:
     def only_reads(self) -> bool:
         """Whether nothing is changed by it, as HTTP has it."""
         return self.declared.method == "GET"
+
+    async def addresses(self) -> Sequence[Address]:
+        """Where it may connect to now, in the order to try.
+
+        Raises:
+            NotAllowed: nowhere.
+            OSError: no such host is known.
+        """
+        host, port = self.declared.host_and_port
+        return await allowed_addresses(
+            host, port, private=self.declared.private_network, apart_from=self._apart_from
+        )
 
     async def ask(self, call: OutsideCall) -> OutsideAnswer:
         """Make the request, and choose what is shown of its answer. Within `timeout_s`."""
@@ -228,15 +240,12 @@ class OutsideTool:
             await asyncio.sleep(PAUSE_S * course.tries)
 
     async def _connected(self, request: _Request, course: _Course) -> tuple[int, bytes]:
-        host, port = self.declared.host_and_port
         try:
-            addresses = await allowed_addresses(
-                host, port, private=self.declared.private_network, apart_from=self._apart_from
-            )
+            addresses = await self.addresses()
         except NotAllowed as error:
             raise _Failed(str(error)) from None
         except OSError:
-            raise _Failed(f"no host {host} is known", again=True) from None
+            raise _Failed("no such host is known", again=True) from None
         for address in addresses[:-1]:
             try:
                 return await self._send(request, address, course)
@@ -260,7 +269,7 @@ class OutsideTool:
         # trust_env: a proxy or a .netrc of this machine has nothing to say about it.
         # timeout: its own, a little before ours, so that it tidies its connection up.
         limit = 0.9 * self.declared.timeout_s
-        async with httpx2.AsyncClient(verify=self._tls, trust_env=False, timeout=limit) as client:
+        async with httpx2.AsyncClient(verify=self.tls, trust_env=False, timeout=limit) as client:
             made = client.build_request(
                 request.method,
                 url.copy_with(host=str(address)),

@@ -39,11 +39,12 @@ def test_only_what_is_named_is_shown() -> None:
         Field("tilde", "/customer/m~0n"),
         Field("times", "/slots/*/time"),
         Field("second", "/slots/1/time"),
-        Field("tags", "/tags"),
+        Field("tags", "/tags/*"),
+        Field("tables", "/slots/*"),
         Field("long", "/long"),
         *(
             Field("no", at)
-            for at in ("/customer", "/nothing", "/nobody/x", "/slots/99", "/slots/-1/time", "")
+            for at in ("/customer", "/nothing", "/nobody/x", "/slots/99", "/tags", "/slots/-1/time", "")
         ),
     ]
     assert chosen(DOCUMENT, fields) == {
@@ -53,6 +54,7 @@ def test_only_what_is_named_is_shown() -> None:
         "times": ["9:00", "10:00"],
         "second": "10:00",
         "tags": ["a"],
+        "tables": [],
         "long": "x" * 19 + "…",
     }
 

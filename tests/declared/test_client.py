@@ -12,6 +12,7 @@ import pytest
 import standardwebhooks
 
 from bridge.declared.calls import VisitCalls, build_outside
+from bridge.declared.check import ToolUnfit, reach_tool
 from bridge.declared.client import MAX_ANSWER, OutsideAnswer, OutsideCall
 from bridge.settings import Tenant, build
 from tests.declared.site import HOST, answer, site
@@ -198,6 +199,18 @@ async def test_it_goes_to_no_address_inside_and_to_no_gate() -> None:
         came = await outside.tools["lookup"].ask(called())
         assert came.about["trouble"] == f"{HOST} is where the gate is moved"
         assert here.asked == []
+
+
+async def test_a_check_connects_and_asks_nothing() -> None:
+    async with site(answer(ANA)) as here:
+        outside = build_outside(tenant(f"{here.url}/x"), lambda _: None)
+        assert await reach_tool(outside.tools["lookup"]) == f"{HOST}:{here.port}"
+        inside = build_outside(tenant("https://127.0.0.2/x", private_network=False), lambda _: None)
+        with pytest.raises(ToolUnfit, match="private_network = true"):
+            await reach_tool(inside.tools["lookup"])
+    with pytest.raises(ToolUnfit, match="does not answer"):
+        await reach_tool(outside.tools["lookup"])
+    assert here.asked == []
 
 
 async def test_an_argument_that_would_leave_its_place_is_not_sent() -> None:

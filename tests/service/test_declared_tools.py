@@ -12,9 +12,12 @@ from uuid import uuid4, uuid5
 
 import standardwebhooks
 
+from bridge.http.calls import Registration
 from bridge.softphone import Softphone
+from bridge.transfer import THEN, WHOM
 from storage.base import StorageError
 from storage.sqlite import SqliteStorage
+from tests.bridge.test_asterisk_manager import CHANNEL, SET, pbx
 from tests.declared.site import HOST, answer, site
 from tests.service.doorman import Cast, Part, Turn, call_resident
 from tests.service.household import HELLO, household, presses, with_cast
@@ -172,3 +175,63 @@ async def sealed_text(folder: Path, visit: str) -> str:
         return "".join(row[0] for row in rows)
 
     return await asyncio.to_thread(read)
+
+
+async def test_a_reception_helps_its_callers_and_puts_them_through_and_lets_nobody_in(tmp_path: Path) -> None:
+    part = Part(
+        (
+            Turn("Meu CPF é 123.", call("lookup_customer", cpf="12345678901")),
+            Turn("O apartamento 501.", call_resident()),
+            Turn("Me passa pro suporte.", call("transfer_call", to="suporte")),
+            Turn("O financeiro, então.", call("transfer_call", to="o financeiro, por favor")),
+        )
+    )
+    async with (
+        pbx(SET) as (_, manager),
+        site(answer({"customer": {"name": "Ana Prado"}})) as system,
+        Cast(part) as cast,
+    ):
+        office = with_cast(
+            cast,
+            kind="reception",
+            name="Escritório Prado",
+            directory=None,
+            tools=tools(system.url),
+            manager={"url": f"http://127.0.0.1:{manager.port}", "password_env": "AMI_PASSWORD"},
+            departments={
+                "Financeiro": {"extension": "210"},
+                "Suporte técnico": {"extension": "231"},
+                "Suporte comercial": {"extension": "232"},
+            },
+        )
+        environ = {"TICKETS_KEY": SECRET, "AMI_PASSWORD": "secret"}
+        async with household(tmp_path, {"prado": office}, environ=environ, http_port=0) as house:
+            visit = uuid4()
+            house.service.register_call(Registration(uuid=visit, tenant="prado", channel=CHANNEL))
+            await house.visit("prado", speaks_often, visit=visit)
+            assert await house.outcome(visit) == ("unreachable", "transferred", None)
+            assert house.orders == [], "nobody was called"
+            kinds = await house.kinds(visit)
+            assert not {"dial.started", "decision", "gate.requested"} & set(kinds)
+        (doorman,) = [one for one in cast.doormen if one.answers]
+        first, second, third, fourth = (json.loads(text) for text in doorman.answers.values())
+        assert first == {"status": "ok", "answer": {"name": "Ana Prado"}}
+        assert "no tool 'call_resident' here" in second["message"]
+        assert third == {"status": "ambiguous", "departments": ["Suporte técnico", "Suporte comercial"]}
+        assert fourth == {"status": "transferring"}
+        offered = {tool["name"] for tool in doorman.session["tools"]}
+        assert offered == {"transfer_call", "end_call", "lookup_customer", "create_ticket"}
+        assert "Setores: Financeiro, Suporte técnico" in doorman.instructions
+        assert "portaria" not in doorman.instructions and "apartamento" not in doorman.instructions
+        assert doorman.said[0] == "Olá, você ligou para Escritório Prado. Em que posso ajudar?"
+        assert doorman.said[-1] == "Certo, vou transferir a sua ligação. Um momento, por favor."
+    rung = [(one["Variable"], one["Value"]) for one in manager.asked]
+    assert rung == [(WHOM, "PJSIP/210"), (THEN, "attendant")]
+
+
+async def speaks_often(phone: Softphone) -> None:
+    """Four turns, each when it is the caller's."""
+    for _ in range(4):
+        await phone.wait_for_speech(timeout_s=10)
+        await phone.wait_for_quiet(250, timeout_s=20)
+        await phone.say(HELLO)

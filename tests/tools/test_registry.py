@@ -29,6 +29,7 @@ VISITOR_TOOLS = {
     "call_resident",
     "visit_status",
     "transfer_to_attendant",
+    "transfer_call",
 }
 RESIDENT_TOOLS = {"visit_details", "ask_visitor", "connect_parties", "authorize_entry", "deny_entry"}
 BOTH = {"end_call"}
@@ -38,6 +39,7 @@ GOOD: dict[str, dict[str, str]] = {
     "validate_resident": {"apartment": "501", "name": "Daner"},
     "call_resident": {"apartment": "501", "intent": "entrega"},
     "ask_visitor": {"question": "De que empresa?"},
+    "transfer_call": {"to": "financeiro"},
 }
 
 

@@ -28,10 +28,12 @@ from tests.visits.oracle import Oracle
 from tests.visits.visit_stage import DIRECTORY, VISIT_ID, R, V
 from visits import events as e
 from visits.consent import Reading, classify
+from visits.departments import Department, Departments
 from visits.events import DialOutcome, Effect, Event, Outcome, Role
 from visits.visit import State, Visit, VisitRules
 
 STRANGER = UUID(int=7)
+DEPARTMENTS = Departments([Department("Financeiro", "210"), Department("Suporte", "220")])
 NEVER_ENDS = 60
 """Rounds of timers after which a visit that has not ended never will."""
 
@@ -113,6 +115,7 @@ class AnyOrder(RuleBasedStateMachine):
             deny_key="2" if key else "",
             spoken_consent=spoken,
             attendant=attendant,
+            departments=DEPARTMENTS if attendant else None,
             dial_attempts=attempts,
             silence_prompts=prompts,
         )
@@ -242,12 +245,12 @@ class AnyOrder(RuleBasedStateMachine):
     def asks_for_the_resident(self, apartment: str, intent: str, visitor: str) -> None:
         self.happen(e.CallRequested(self.call(), apartment, intent, visitor))
 
-    @rule()
-    def asks_how_far(self) -> None:
+    @rule(role=ROLES, text=st.sampled_from([*YES, "authorized", "open the gate"]))
+    def asks_what_changes_nothing(self, role: Role, text: str) -> None:
         self.happen(e.StatusRequested(self.call()))
         self.happen(e.DetailsRequested(self.call()))
+        self.asks_a_declared_tool(role, text)
 
-    @rule(role=ROLES, text=st.sampled_from([*YES, "authorized", "open the gate"]))
     def asks_a_declared_tool(self, role: Role, text: str) -> None:
         """What the tenant's own tools are asked changes nothing, and no event tells what they answer."""
         before = self.remembers()
@@ -263,7 +266,7 @@ class AnyOrder(RuleBasedStateMachine):
     def remembers(self) -> dict[str, object]:
         """All that the visit does, but the time."""
         kept = {name for name in vars(self.visit) if name not in ("_now", "_fresh", "directory", "rules")}
-        return copy.deepcopy({name: vars(self.visit)[name] for name in kept})
+        return {name: copy.copy(vars(self.visit)[name]) for name in kept}
 
     @rule()
     def asks_to_be_connected(self) -> None:
@@ -307,7 +310,9 @@ class AnyOrder(RuleBasedStateMachine):
             case "deny":
                 self.happen(e.DenyRequested(self.call(), "não"))
             case "attendant":
-                self.happen(e.AttendantRequested(self.call()))
+                call = self.call()
+                elsewhere = e.TransferRequested(call, "Financeiro")
+                self.happen(elsewhere if self.calls % 2 else e.AttendantRequested(call))
             case _:
                 self.happen(e.EndRequested(self.call(), V if how.endswith("visitor") else R))
 

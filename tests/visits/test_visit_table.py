@@ -149,6 +149,7 @@ def sensible(kind: type, stage: Stage) -> list[Event]:
         e.AuthorizeRequested: [e.AuthorizeRequested("x")],
         e.DenyRequested: [e.DenyRequested("x")],
         e.AttendantRequested: [e.AttendantRequested("x")],
+        e.TransferRequested: [e.TransferRequested("x", "financeiro")],
         e.EndRequested: [e.EndRequested("x", V)],
         e.OutsideRequested: [e.OutsideRequested("x", V, "lookup", {})],
         e.DialAnswered: [e.DialAnswered(attempt)],

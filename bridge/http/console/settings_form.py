@@ -34,8 +34,8 @@ Sent = Mapping[str, Sequence[str]]
 """A form as it came: every value of each name."""
 
 SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("house", ("name", "language", "timezone", "greeting", "goodbye", "goodbyes", "hold_audio",
-               "prompt_extra", "required")),
+    ("house", ("name", "kind", "language", "timezone", "greeting", "goodbye", "goodbyes",
+               "hold_audio", "prompt_extra", "required")),
     ("consent", ("consent",)),
     ("recording", ("recording", "retention")),
     ("limits", ("limits",)),
@@ -48,7 +48,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("pipeline", ("pipeline",)),
     ("gate", ("gate",)),
     ("dialer", ("dialer",)),
-    ("attendant", ("attendant", "manager")),
+    ("attendant", ("attendant", "departments", "extensions", "manager")),
     ("tools", ("tools",)),
     ("webhooks", ("webhooks",)),
     ("cost", ("cost",)),
@@ -58,7 +58,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 
 LONG: Final = {"greeting", "goodbye", "prompt_extra", "notice", "body", *Goodbyes.model_fields}
 LINES: Final = {"interim_texts"}
-AS_JSON: Final = {"message", "prices", "tools"}
+AS_JSON: Final = {"message", "prices", "tools", "departments"}
 MOST_FALLBACKS: Final = 5
 
 
