@@ -182,6 +182,17 @@ local MODULES = {
   },
 }
 
+local function has(module)
+  return (api:execute("module_exists", module) or ""):match("^true") ~= nil
+end
+
+local function module_of(playback)
+  if playback == "fork" then return MODULES.fork end
+  -- Which of its builds a mod_audio_stream is, nobody can ask it.
+  if playback == "auto" and not has("mod_audio_stream") and has("mod_audio_fork") then return MODULES.fork end
+  return MODULES.stream
+end
+
 local tells_keys = nil  -- one of them, while it streams and keys go with the stream
 
 -- Keys go as text: no module sends them by itself. Without this function FreeSWITCH would not even tell them over
@@ -238,7 +249,7 @@ end
 
 -- Streams until the stream ends or the call is somebody else's. Whether the service did its part.
 local function streamed(way)
-  local module = way.playback == "fork" and MODULES.fork or MODULES.stream
+  local module = module_of(way.playback)
   local url = way.stream or ""
   local place = formed("porteiro_stream", setting("porteiro_stream"), "wss?://[%w.:-]+")
   if place then url = url:gsub("^wss?://[^/]*", place) end

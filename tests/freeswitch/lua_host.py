@@ -329,6 +329,8 @@ class Switch:
             return self._stream("mod_audio_stream", separated(line, STREAM_WORDS))
         if command == "uuid_audio_fork" and "mod_audio_fork" in self.modules:
             return self._stream("mod_audio_fork", separated(line, MOST_WORDS))
+        if command == "module_exists":
+            return "true" if line in self.modules else "false"
         return f"-ERR {command} Command not found!\n"
 
     def _curl(self, line: str) -> str:

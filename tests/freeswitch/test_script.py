@@ -101,16 +101,17 @@ def test_wide_sound_stereo_and_the_sites_own_variables() -> None:
 
 
 def test_mod_audio_fork_is_started_in_its_own_words_and_tells_no_code() -> None:
-    def at_end(alive: bool) -> Call:
+    def at_end(alive: bool, playback: str = "fork") -> Call:
         switch = Switch(modules=("mod_curl", "mod_audio_fork"), kind="fork")
         switch.at = [
             (0.2, told("connect", module="mod_audio_fork")),
             (3, told("disconnect", module="mod_audio_fork")),
         ]
         switch.answers["/health"] = '{"status":"ok","version":"0.1.0"}' if alive else ""
-        return a_call(switch, answer(playback="fork"))
+        return a_call(switch, answer(playback=playback))
 
     well, broken = at_end(True), at_end(False)
+    assert at_end(True, "auto").started[5:] == well.started[5:], "it is the one that is there"
     assert well.started[5] == "audio_fork" and well.started[7:] == ("true", "true", "8000")
     assert json.loads(well.started[6])["extension"] == "8001"
     assert well.variables["send_silence_when_idle"] == "-1", "it plays into what the channel sends"
