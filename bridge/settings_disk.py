@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from audio.aec3 import available as aec3_available
 from bridge.amqp_address import read_address
 from bridge.costs.prices import PricesError, known_prices
+from bridge.esl_commands import playback
 from bridge.hold_audio import hold_file_problem
 from bridge.signing import key_of
 from providers.local.models import missing_files
@@ -145,8 +147,23 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
                 lines.append(f"{table}.url_env: the environment variable {part.url_env} {error}")
         if part.ca_file is not None and not part.ca_file.is_file():
             lines.append(f"{table}.ca_file: {part.ca_file}: no such file")
+    if tenant.esl is not None and tenant.esl.sounds is not None:
+        lines += sounds_problems(tenant.esl.sounds, tenant.esl.sounds_in_freeswitch)
     lines += tool_problems(tenant, settings)
     return [f"tenants.{tenant.id}.{line}" for line in lines + package_problems(tenant)]
+
+
+def sounds_problems(ours: Path, theirs: str) -> list[str]:
+    """What is wrong with the directory of the files that FreeSWITCH plays."""
+    if not ours.is_dir() or not os.access(ours, os.W_OK | os.X_OK):
+        return [
+            f"esl.sounds: {ours}: found no directory that can be written; make one that FreeSWITCH reads"
+        ]
+    try:
+        playback(UUID(int=0), f"{theirs or ours.absolute()}/a.wav")
+    except ValueError as error:
+        return [f"esl.sounds: {ours}: found a path that FreeSWITCH can't be told; allowed: {error}"]
+    return []
 
 
 def tool_problems(tenant: Tenant, settings: Settings) -> list[str]:

@@ -69,7 +69,8 @@ class SoundDirectory:
         Raises:
             OSError: it can't be written.
         """
-        with wave.open(str(self.ours / name), "wb") as file:
+        # "x": a file or link of somebody else's is not written over.
+        with (self.ours / name).open("xb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(FRAME_RATE)
@@ -133,7 +134,7 @@ class CallSounds:
                     await self._connection.play(self._channel, path, ASKING_S)
                 else:
                     self._drop(number)
-            except (OSError, EslError) as error:
+            except (OSError, EslError, ValueError) as error:
                 self._failed(number, str(error))
 
     def _failed(self, number: int, reason: str) -> None:

@@ -225,3 +225,43 @@ async def test_our_goodbye_comes_behind_what_was_said() -> None:
             assert stream.heard_ms(5000) == 500
             await stream.end()
             assert not stream.problems
+
+
+async def test_a_key_that_comes_by_two_ways_counts_once() -> None:
+    """A dialplan's script sends them over the stream, and the event socket tells of them too."""
+    async with serving() as house:
+        for first_by_channel in (True, False):
+            call = uuid4()
+            stream = await start("base64", Started(house.url(call), "{}"))
+            await until(lambda: call in house.legs)  # noqa: B023
+            leg = house.legs[call]
+            if first_by_channel:
+                leg.endpoint.channel_key("5")
+            await stream.send_text('{"type":"dtmf","digit":"5"}')
+            await until(lambda: leg.endpoint.bytes_received > 60)  # noqa: B023
+            await asyncio.sleep(0.05)
+            if not first_by_channel:
+                leg.endpoint.channel_key("5")
+            assert leg.keys == ["5"]
+            leg.endpoint.channel_key("x")
+            leg.endpoint.channel_key("")
+            leg.endpoint.channel_key("a")
+            assert leg.keys == (["5", "A"] if first_by_channel else ["5"])
+            await stream.end()
+            leg.endpoint.channel_key("5")
+            assert len(leg.keys) <= 2, "nor after the end"
+
+
+async def test_a_site_without_files_plays_none() -> None:
+    async with serving() as house:
+        stream = await start("base64", Started(house.url(uuid4()), '{"playback":"file"}'))
+        async with asyncio.timeout(3):
+            await stream.connection.wait_closed()
+        assert stream.closed[0] == 1002 and "esl.sounds" in stream.closed[1] and house.legs == {}
+        await stream.end()
+    async with serving(StreamForm("file")) as house:
+        stream = await start("base64", Started(house.url(uuid4()), "{}"))
+        async with asyncio.timeout(3):
+            await stream.connection.wait_closed()
+        assert "esl.sounds" in stream.closed[1]
+        await stream.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,19 @@ import pytest
 from bridge.softphone import load_wav
 from tests.endpoints.test_audio_stream_service import DOMAIN, SPEECH, ours
 from tests.endpoints.test_audio_stream_visits import quiet
-from tests.service.doorman import Cast, Part, Turn
+from tests.service.doorman import ASKS, Cast, Part, Turn
 from tests.service.household import HELLO, Household, household, until, with_cast
-from tests.simulators.audio_stream import Kind
+from tests.service.test_connected_parties import (
+    CONNECT,
+    ENOUGH_S,
+    RESIDENT_HZ,
+    TALK_S,
+    VISITOR_HZ,
+    pcm,
+    seconds_of,
+    tone,
+)
+from tests.simulators.audio_stream import Kind, Stream
 from tests.simulators.freeswitch import PASSWORD, Channel, FreeSwitch, Phone
 from tests.simulators.openai_realtime import Call, Reply
 
@@ -108,6 +118,12 @@ def presses(digit: str, then: Callable[[Channel], None] | None = None) -> Callab
         channel.press(digit)
         if then is not None:
             then(channel)
+
+    return runs(talk)
+
+
+def runs(talk: Callable[[Channel], Awaitable[None]]) -> Callable[[Channel], None]:
+    """What a phone does once it is answered."""
 
     def answered(channel: Channel) -> None:
         channel.switch.spawn(talk(channel))
@@ -209,3 +225,35 @@ async def test_a_barge_in_on_files_and_what_the_model_remembers(tmp_path: Path) 
         assert heard_ms > 0.85 * (len(channel.played) - 1) * 200, "with few holes"
         channel.hang_up()
         await at.over(visit)
+
+
+@pytest.mark.parametrize("kind", ["base64", "file"])
+async def test_both_are_connected_and_the_resident_decides_by_key(tmp_path: Path, kind: Kind) -> None:
+    """Through us, and not by ``uuid_bridge``: keys go on to count, by events of the resident's channel."""
+    async with site(tmp_path, kind, part=Part(ASKS, (CONNECT,))) as at:
+        visit = uuid4()
+
+        async def talk(channel: Channel) -> None:
+            await until(lambda: channel.stream is not None, what="the stream")
+            resident, visitor = channel.stream, at.switch.made[0]
+            assert resident is not None and visitor.stream is not None
+            await until(lambda: resident.heard_as_speech_ms() > 0, 15, "the briefing")
+            await quiet(resident)
+            resident.to_say = load_wav(HELLO)
+            await until(lambda: at.house.of(visit, "parties.connected"), 20, "the connection")
+            resident.to_say, visitor.stream.to_say = tone(RESIDENT_HZ, TALK_S), tone(VISITOR_HZ, TALK_S)
+            await hears(resident, VISITOR_HZ)
+            await hears(visitor.stream, RESIDENT_HZ)
+            channel.press("1")
+
+        at.switch.phones[PHONE] = Phone(answered=runs(talk))
+        await at.visitor(visit)
+        assert (await at.over(visit))[::2] == ("authorized", True)
+        assert not [one for one in at.switch.commands if one.startswith("uuid_bridge")]
+
+
+async def hears(stream: Stream, hz: float) -> None:
+    """Wait until a telephone has heard enough of a tone."""
+    async with asyncio.timeout(20):
+        while seconds_of(hz, pcm(stream.heard[-32_000:])) < ENOUGH_S:
+            await asyncio.sleep(0.1)
