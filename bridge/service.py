@@ -467,7 +467,8 @@ class Service:
 
     def way(self, call: UUID, domain: UUID | None, dialled: str) -> Way | None:
         """The way of a call that FreeSWITCH has; see :class:`bridge.http.switch.Switch`."""
-        name = self.owner(dialled) if domain is None else self._of_domain(domain)
+        assert self._streams is not None
+        name = self.owner(dialled) if domain is None else self._streams.tenant_of(domain)
         one = None if name is None else self.tenancy.in_force.get(name)
         if name is None or one is None or one.tenant.freeswitch is None:
             return None
@@ -488,13 +489,6 @@ class Service:
             tls=self.settings.service.websocket_certificate is not None,
             refused=", ".join(self.not_ready()) or self._why_full(name),
         )
-
-    def _of_domain(self, domain: UUID) -> str | None:
-        """The tenant whose domain it is; None: nobody's."""
-        for name, tenant in self.tenancy.current.items():
-            if tenant.freeswitch is not None and UUID(tenant.freeswitch.domain_uuid) == domain:
-                return name
-        return None
 
     async def web_visitor(
         self, tenant: str, call_id: UUID, origin: Origin, *, dialled: str = "", tested_by: str = ""

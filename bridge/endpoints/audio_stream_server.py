@@ -143,6 +143,11 @@ class AudioStreamServer(WebsocketServer):
         self.retire(tenant)
         self._domains[uuid] = domain
 
+    def tenant_of(self, uuid: UUID) -> str | None:
+        """The tenant whose domain it is; None: nobody's, or nobody's any more."""
+        domain = self._domains.get(uuid)
+        return None if domain is None or domain.former else domain.tenant
+
     def retire(self, tenant: str) -> None:
         """A tenant's domains are former ones from now on."""
         for uuid, domain in self._domains.items():
