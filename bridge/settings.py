@@ -1032,6 +1032,11 @@ def _pointer(value: str) -> str:
     return value
 
 
+def _host_of(url: str) -> str:
+    """A URL's host, the same however it is written."""
+    return (urllib.parse.urlsplit(url).hostname or "").lower().rstrip(".")
+
+
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 ArgumentName = Annotated[Word, AfterValidator(_argument_name)]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{2,47}$"), AfterValidator(_tool_name)]
@@ -1179,7 +1184,7 @@ class DeclaredTool(Part):
     def host_and_port(self) -> tuple[str, int]:
         """Where it connects to."""
         parts = urllib.parse.urlsplit(self.url)
-        return (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+        return _host_of(self.url), parts.port or (443 if parts.scheme == "https" else 80)
 
     @field_validator("url")
     @classmethod
@@ -1972,7 +1977,7 @@ def _domain_clashes(service: Service, tenants: Mapping[str, Tenant]) -> list[tup
 def _tool_clashes(tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
     """Declared tools that would speak to what moves a gate: that is the gate's alone, with all its rules."""
     gates = {
-        (urllib.parse.urlsplit(tenant.gate.url).hostname or "").lower(): name
+        _host_of(tenant.gate.url): name
         for name, tenant in tenants.items()
         if isinstance(tenant.gate, HttpGate)
     }

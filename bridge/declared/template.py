@@ -84,9 +84,11 @@ def check_url(url: str, arguments: Collection[str], required: Collection[str]) -
     if "@" in parts.netloc:
         raise ValueError("a URL without a user or password in it; secrets come from the environment")
     try:
-        _ = parts.port
+        fits = parts.port != 0
     except ValueError:
-        raise ValueError("a port from 1 to 65535") from None
+        fits = False
+    if not fits:
+        raise ValueError("a port from 1 to 65535")
     if any(segment in (".", "..") for segment in urllib.parse.unquote(parts.path).split("/")):
         raise ValueError("a path without . and ..")
     _check_known(parts.path, [*required, *ALWAYS], "in the path: required arguments")

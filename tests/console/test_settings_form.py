@@ -54,6 +54,16 @@ WHOLE: dict[str, Any] = {
         "daily_budget": 50,
         "prices": {"openai": {"m": {"audio_in": 32}}},
     },
+    "departments": {"Zeladoria": {"extension": "101", "also": ["zelador"]}},
+    "extensions": ["2XX"],
+    "tools": {
+        "lookup_customer": {
+            "description": "Procura.",
+            "url": "https://crm.example/c?q={name}",
+            "parameters": {"properties": {"name": {"description": "O nome."}}},
+            "answer": [{"name": "plan", "at": "/plan"}],
+        }
+    },
     "vad": {"threshold": 0.6},
 }
 

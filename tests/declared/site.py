@@ -41,11 +41,12 @@ class Site:
     at_once: int = 0
     most_at_once: int = 0
     scheme: str = "http"
+    host: str = HOST
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"{self.scheme}://{HOST}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def will_say(self, *answers: bytes) -> None:
         """What it says from now on."""
@@ -84,10 +85,10 @@ def answer(document: Any, status: str = "200 OK", kind: str = "application/json"
 
 
 @asynccontextmanager
-async def site(*answers: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
+async def site(*answers: bytes, tls: ssl.SSLContext | None = None, host: str = HOST) -> AsyncIterator[Site]:
     """A running one."""
-    here = Site(deque(answers), scheme="https" if tls else "http")
-    server = await asyncio.start_server(here.serve, HOST, 0, ssl=tls)
+    here = Site(deque(answers), scheme="https" if tls else "http", host=host)
+    server = await asyncio.start_server(here.serve, host, 0, ssl=tls)
     here.port = server.sockets[0].getsockname()[1]
     try:
         yield here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from bridge.declared.check import ToolUnfit, reach_tool
 from bridge.declared.client import MAX_ANSWER, OutsideAnswer, OutsideCall
 from bridge.settings import Tenant, build
 from tests.declared.site import HOST, answer, site
+from tests.gates.test_http_gate import DOOR
 
 PARAMETERS = {
     "properties": {
@@ -117,6 +119,20 @@ async def test_each_answer_is_used_or_refused_whole(said: bytes, status: str, tr
     assert came.result["status"] == status
     assert str(came.about.get("trouble", "")).startswith(trouble) and len(here.asked) == 1
     assert "nobody sees it" not in str(came)
+
+
+async def test_over_tls_the_certificate_is_the_named_hosts_and_one_that_is_believed() -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(DOOR)
+    async with site(answer(ANA), tls=tls, host="127.0.0.1") as here:
+        believed = await ask(f"{here.url}/x", ca_file=str(DOOR))
+        unknown = await ask(f"{here.url}/x")
+    assert believed.result["status"] == "ok"
+    assert unknown.about["trouble"] == "the service's certificate is not trusted"
+    async with site(answer(ANA), tls=tls) as here:
+        another = await ask(f"{here.url}/x", ca_file=str(DOOR))
+        assert another.about["trouble"] == "the service's certificate is not trusted", "it is another host's"
+    assert here.asked == []
 
 
 async def test_a_service_that_is_away_or_slow_is_given_up_on_in_time() -> None:

@@ -87,7 +87,7 @@ GATE = {"kind": "http", "url": "http://door.example/open"}
 
 def test_no_tool_of_any_tenant_speaks_to_a_gate() -> None:
     with pytest.raises(SettingsError, match=r"found door\.example, where tenants\.jardim\.gate is"):
-        declared(url="https://DOOR.example:8443/{cpf}", tenant={"gate": GATE})
+        declared(url="https://DOOR.example.:8443/{cpf}", tenant={"gate": GATE})
     with pytest.raises(SettingsError, match=r"tenants\.bosque\.tools\.lookup_customer\.url"):
         build(
             {

@@ -107,6 +107,7 @@ def test_a_body_is_built_of_values(text: str, number: float, flag: bool) -> None
         ("https:///x", "a host"),
         ("https://user:word@a.example/", "without a user or password"),
         ("https://a.example:99999/", "a port from"),
+        ("https://a.example:0/", "a port from"),
         ("https://a.example/{q}", "in the path: required arguments"),
         ("https://a.example/{caller}", "in the path: required arguments"),
         ("https://a.example/../x", "a path without . and .."),

@@ -194,14 +194,27 @@ async def test_a_gate_stays_closed_where_the_call_is_gone(tmp_path: Path) -> Non
         assert (await at.over(visit))[2] is False
 
 
-async def test_a_visitor_is_handed_over_to_the_attendant(tmp_path: Path) -> None:
-    part = Part((Turn("Quero falar com alguém.", Reply((Call("transfer_to_attendant", "{}"),))),))
-    async with site(tmp_path, part=part, attendant={"extension": "9000"}) as at:
+@pytest.mark.parametrize(
+    ("call", "extension", "reason"),
+    [
+        (Call("transfer_to_attendant", "{}"), "9000", "attendant"),
+        (Call("transfer_call", '{"to": "a zeladoria, por favor"}'), "9010", "transferred"),
+    ],
+)
+async def test_a_visitor_is_handed_over_to_the_attendant_or_a_department(
+    tmp_path: Path, call: Call, extension: str, reason: str
+) -> None:
+    part = Part((Turn("Quero falar com alguém.", Reply((call,))),))
+    people: dict[str, Any] = {
+        "attendant": {"extension": "9000"},
+        "departments": {"Zeladoria": {"extension": "9010"}},
+    }
+    async with site(tmp_path, part=part, **people) as at:
         visitor = await at.visitor(visit := uuid4())
         await until(lambda: visitor.transferred, 20, "the transfer")
-        assert visitor.transferred == "9000" and not visitor.over.is_set(), "it goes on, without us"
+        assert visitor.transferred == extension and not visitor.over.is_set(), "it goes on, without us"
         visitor.hang_up()
-        assert await at.over(visit) == ("unreachable", "attendant", None)
+        assert await at.over(visit) == ("unreachable", reason, None)
 
 
 async def test_a_barge_in_on_files_and_what_the_model_remembers(tmp_path: Path) -> None:
