@@ -156,9 +156,7 @@ def tenant_problems(tenant: Tenant, settings: Settings) -> list[str]:
 def sounds_problems(ours: Path, theirs: str) -> list[str]:
     """What is wrong with the directory of the files that FreeSWITCH plays."""
     if not ours.is_dir() or not os.access(ours, os.W_OK | os.X_OK):
-        return [
-            f"esl.sounds: {ours}: found no directory that can be written; make one that FreeSWITCH reads"
-        ]
+        return [f"esl.sounds: {ours}: found no directory that can be written; make one that FreeSWITCH reads"]
     try:
         playback(UUID(int=0), f"{theirs or ours.absolute()}/a.wav")
     except ValueError as error:
