@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -404,12 +404,11 @@ class EslConnection:
     async def _keep(self) -> None:
         """Ask for the events, then look now and then whether anybody is there."""
         # First a filter that nothing fits: without any, the events of all channels would come.
-        subscribed = [self._send("filter Event-Name PORTEIRO_NONE"), self._send(f"event plain {EVENTS}")]
-        subscribed += [self._send(f"filter Unique-ID {channel}") for channel in self._followers]
-        for answer in subscribed:
-            said = (await self._answered(answer, ANSWER_S)).headers.get("Reply-Text", "")
-            if not said.startswith("+OK"):
-                raise EslError(f"{self.name} does not give events: {said[:120]}")
+        await self._subscribe(["filter Event-Name PORTEIRO_NONE", f"event plain {EVENTS}"])
+        filtered: set[UUID] = set()
+        while new := self._followers.keys() - filtered:  # more may come meanwhile
+            await self._subscribe([f"filter Unique-ID {channel}" for channel in new])
+            filtered |= new
         log.info("esl.connected", address=self.name)
         self._up.set()
         self._tried.set()
@@ -418,6 +417,13 @@ class EslConnection:
         while True:
             await asyncio.sleep(PING_S)
             await self._ask("api uptime")
+
+    async def _subscribe(self, orders: Sequence[str]) -> None:
+        """Have it accept all of these."""
+        for answer in [self._send(order) for order in orders]:
+            said = (await self._answered(answer, ANSWER_S)).headers.get("Reply-Text", "")
+            if not said.startswith("+OK"):
+                raise EslError(f"{self.name} does not give events: {said[:120]}")
 
     async def _look_at(self, channel: UUID) -> None:
         """How a channel stands of which events were lost."""

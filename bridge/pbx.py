@@ -64,7 +64,8 @@ class DigitsByPbx:
 
     async def play_digit(self, channel: str, digit: str, duration_ms: int) -> None:
         """See :class:`PlaysDigits`."""
-        pbx = self._freeswitch if is_freeswitch(channel) else self._asterisk
+        freeswitch = self._asterisk is None or (self._freeswitch is not None and is_freeswitch(channel))
+        pbx = self._freeswitch if freeswitch else self._asterisk
         if pbx is None:
             raise PbxError(f"no settings say how to reach the PBX of {channel}")
         await pbx.play_digit(channel, digit, duration_ms)

@@ -20,7 +20,7 @@ from bridge.endpoints.audio_stream import AudioStreamEndpoint
 from bridge.endpoints.audio_stream_files import FilePlayer
 from bridge.esl import EslAddress, EslConnection, EslError
 from bridge.esl_frames import Event
-from bridge.pbx import PbxError
+from bridge.pbx import PbxError, is_freeswitch
 from bridge.settings import Attendant, Tenant
 from bridge.settings_problems import SettingsError
 from bridge.sound_files import CallSounds, SoundDirectory
@@ -142,6 +142,8 @@ class Switchboard:
         FreeSWITCH says that it has taken the digit, and nothing of its end: that is by the clock, and by the
         channel's still being there.
         """
+        if not is_freeswitch(channel):
+            raise PbxError(f"{channel} is no channel of FreeSWITCH's")
         uuid = UUID(channel)
         await self.connection.api(commands.send_digit(uuid, digit, duration_ms), ASKING_S)
         await asyncio.sleep(duration_ms / 1000)
@@ -152,7 +154,7 @@ class Switchboard:
 
     async def prepare(self, channel: str, to: str = "") -> str:
         """See :class:`bridge.pbx.Transfers`."""
-        call = self._calls.get(UUID(channel))
+        call = self._call(channel)
         if call is None:
             return f"{channel} is no call that is streamed here"
         extension = to or self._extension
@@ -167,11 +169,14 @@ class Switchboard:
 
     async def undo(self, channel: str) -> str:
         """See :class:`bridge.pbx.Transfers`."""
-        call = self._calls.get(UUID(channel))
+        call = self._call(channel)
         if call is None:
             return f"{channel} is no call that is streamed here any more"
         call.attendant = ""
         return ""
+
+    def _call(self, channel: str) -> StreamedCall | None:
+        return self._calls.get(UUID(channel)) if is_freeswitch(channel) else None
 
     def send_on(self, channel: UUID, extension: str) -> None:
         """Send a channel to an extension. One that can't be sent is hung up: nobody waits in silence."""

@@ -14,8 +14,11 @@ from bridge import esl
 from bridge import esl_commands as commands
 from bridge.esl import EslAddress, EslConnection, EslError
 from bridge.esl_frames import Event
+from bridge.pbx import DigitsByPbx, PbxError
+from bridge.settings import Attendant
+from bridge.switchboard import Switchboard
 from tests.service.household import until
-from tests.simulators.freeswitch import PASSWORD, FreeSwitch, Phone
+from tests.simulators.freeswitch import PASSWORD, Channel, FreeSwitch, Phone
 
 PHONE = "user/101@jardim.example"
 
@@ -179,3 +182,41 @@ async def test_no_second_command_comes_of_a_text() -> None:
             with pytest.raises(ValueError, match="one line"):
                 await connection.api(text)
         assert switch.commands == []
+
+
+async def test_who_follows_while_the_events_are_asked_for_hears_of_them() -> None:
+    switch = FreeSwitch()
+    switch.slow_s = 0.2
+    await switch.open()
+    connection = EslConnection(EslAddress("127.0.0.1", switch.port, PASSWORD))
+    await connection.start()
+    await until(lambda: switch.listeners == 1)
+    await asyncio.sleep(0.1)
+    heard, channel = Heard(), uuid4()
+    connection.follow(channel, heard)
+    assert await connection.ready(2)
+    Channel(switch, str(channel), {}).press("1")
+    await until(lambda: heard.names == ["DTMF"], what="the key")
+    await connection.stop()
+    await switch.close()
+
+
+async def test_a_channel_belongs_to_the_pbx_that_its_name_says() -> None:
+    class Pbx:
+        def __init__(self) -> None:
+            self.played: list[str] = []
+
+        async def play_digit(self, channel: str, digit: str, duration_ms: int) -> None:
+            self.played.append(channel)
+
+    asterisk, freeswitch, uuid = Pbx(), Pbx(), str(uuid4())
+    both = DigitsByPbx(asterisk, freeswitch)
+    await both.play_digit("PJSIP/intercom-00000001", "9", 250)
+    await both.play_digit(uuid, "9", 250)
+    await DigitsByPbx(asterisk, None).play_digit(uuid, "9", 250)
+    assert (asterisk.played, freeswitch.played) == (["PJSIP/intercom-00000001", uuid], [uuid])
+    async with connected() as (_, connection):
+        board = Switchboard(connection, Attendant(extension="9000"))
+        with pytest.raises(PbxError, match="no channel of FreeSWITCH"):
+            await DigitsByPbx(None, board).play_digit("PJSIP/intercom-00000001", "9", 250)
+        assert "no call" in await board.prepare("PJSIP/x") and "no call" in await board.undo(uuid)

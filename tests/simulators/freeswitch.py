@@ -173,6 +173,8 @@ class FreeSwitch:
         """Its access list does not have us."""
         self.mute = False
         """It takes commands and says nothing."""
+        self.slow_s = 0.0
+        """How long it takes to give events."""
         self.phones: dict[str, Phone] = {}
         self.channels: dict[str, Channel] = {}
         self.made: list[Channel] = []
@@ -304,6 +306,7 @@ class FreeSwitch:
         elif verb == "sendmsg":
             _reply(listener.writer, self._message(rest, dict(line.split(": ", 1) for line in lines[1:])))
         elif verb == "event":
+            await asyncio.sleep(self.slow_s)
             listener.events.update(rest.split(" ")[1:])
             _reply(listener.writer, "+OK event listener enabled plain")
         elif verb == "filter":
