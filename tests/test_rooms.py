@@ -52,6 +52,7 @@ def test_a_room_imports_from_lower_floors_only() -> None:
         ("tools", "import providers"),
         ("providers", "import bridge"),
         ("bridge/gates", "import bridge.service"),
+        ("bridge/declared", "import bridge.gates"),
     ],
 )
 def test_a_wall_that_is_broken_through_is_noticed(house: Path, room: str, line: str) -> None:

@@ -104,10 +104,12 @@ class _Failed(Exception):
 
     Attributes:
         again: another try does no harm and may help.
+        refused: the service has said that it does not do it.
     """
 
-    def __init__(self, text: str, *, again: bool = False) -> None:
+    def __init__(self, text: str, *, again: bool = False, refused: bool = False) -> None:
         self.again = again
+        self.refused = refused
         super().__init__(text)
 
 
@@ -164,7 +166,9 @@ class OutsideTool:
         except TimeoutError:
             result, trouble = self._trouble(course), f"no answer in {self.declared.timeout_s:g} s"
         except _Failed as error:
-            result, trouble = self._trouble(course), str(error)
+            refused = {"status": "refused", "message": "the service does not do it"}
+            result = refused if error.refused else self._trouble(course)
+            trouble = str(error)
         about: dict[str, Any] = {"host": self.declared.host_and_port[0], "tries": course.tries}
         about |= {"http": course.http} if course.http else {}
         about |= {"cached": True} if course.cached else {}
@@ -190,9 +194,8 @@ class OutsideTool:
         if status == 404:
             return {"status": "not_found"}
         if not 200 <= status < 300:
-            # A refusal is one: the service has said that it was not done.
-            course.sent = course.sent and status >= 500
-            raise _Failed(f"the service answered {status}")
+            # Whoever redirects may have acted before, and whoever fails in the middle of it as well.
+            raise _Failed(f"the service answered {status}", refused=400 <= status < 500)
         try:
             document = answers.read(body)
         except answers.Unreadable as error:

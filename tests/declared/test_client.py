@@ -97,7 +97,7 @@ async def test_what_changes_something_has_the_calls_id_and_a_signature_that_rece
     ("said", "status", "trouble"),
     [
         (answer({}, "404 Not Found"), "not_found", ""),
-        (answer({}, "403 Forbidden"), "error", "the service answered 403"),
+        (answer({}, "403 Forbidden"), "refused", "the service answered 403"),
         (
             answer({}, "302 Found", more="Location: http://127.0.0.3/\r\n"),
             "error",
@@ -147,6 +147,22 @@ async def test_a_service_that_is_away_or_slow_is_given_up_on_in_time() -> None:
         assert time.monotonic() - began < 2
     assert read.result["status"] == "error", "nothing was changed"
     assert wrote.result["status"] == "unknown", "it may have been done"
+
+
+@pytest.mark.parametrize(
+    ("status", "means"),
+    [
+        ("303 See Other", "unknown"),
+        ("409 Conflict", "refused"),
+        ("500 Oh", "unknown"),
+        ("503 Later", "unknown"),
+    ],
+)
+async def test_whether_something_was_done_is_said_as_far_as_it_is_known(status: str, means: str) -> None:
+    async with site(answer({}, status)) as here:
+        assert (await ask(f"{here.url}/x", method="POST")).result["status"] == means
+        read = (await ask(f"{here.url}/x")).result["status"]
+        assert read == ("refused" if means == "refused" else "error") and len(here.asked) == 2
 
 
 async def test_only_what_may_be_done_twice_is_tried_again() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.commands.check import summary
 from bridge.declared.calls import movers_of_the_gate
 from bridge.http.rights import not_the_houses
 from bridge.settings import Settings, SettingsError, build
@@ -184,3 +185,11 @@ def test_the_manuals_examples_are_settings() -> None:
     assert {name for one in tenants.values() for _, name in one.secret_variables} == {
         *("OPENAI_API_KEY", "TICKETS_SIGNING_SECRET", "CRM_AUTHORIZATION", "AMI_PASSWORD")
     }
+
+
+def test_a_check_says_what_may_be_asked_where() -> None:
+    reception = build({"tenants": {"prado": {**OFFICE, "tools": {"lookup_customer": TOOL}}}})
+    assert summary(reception)[-2:] == [
+        "prado (prado): a reception, callers on port 8080, provider openai, calls not recorded",
+        "prado: the visitor may have lookup_customer asked: GET at crm.example",
+    ]
