@@ -324,6 +324,8 @@ async def test_a_version_can_be_looked_at_compared_and_restored(house: Furnished
         restored = await house.send(client, "/console/tenants/lago/history/1/restore", version="2")
         assert restored.status_code == 303
         assert "greeting" not in (await client.get("/console/tenants/lago/toml")).text.split("<textarea")[1]
+        page = (await client.get("/console/tenants/lago")).text
+        assert 'name="goodbyes.denied"' in page and 'name="goodbye"' not in page
         assert 'history/3"' in (await client.get("/console/tenants/lago/history")).text
 
 

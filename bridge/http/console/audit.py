@@ -116,9 +116,14 @@ def _told(t: Language, called: Callable[[str], str], kind: str, name: str, value
         return t("frame.yes" if value else "frame.no")
     if not isinstance(value, str):
         return in_json(value).strip("[]{}")
+    if name == "leg":
+        role, _, number = value.partition("-")
+        return f"{t.of('role_of', role)} {number}".strip()
     if name in ("by", "tested_by") and kind != "evidence":
         return called(value)
     area = VALUES.get(name)
     if name == "outcome" and kind == "dial.ended":
         area = "review.dial"
+    elif name == "reason" and kind == "leg.ended":
+        area = "review.ended"
     return t.of(area, value) if area is not None else value

@@ -44,6 +44,8 @@ MOST_COMPARED: Final = 2000
 """Lines of two versions together, of which what differs is shown."""
 OF_FILES: Final = ("directory",)
 """Settings that a tenant of the database has not."""
+SHORT: Final = "goodbye"
+"""The short way to say one of the goodbyes: it is shown where it is used."""
 
 
 def routes(site: Site, tenants: Tenants) -> list[Route]:
@@ -60,7 +62,7 @@ def routes(site: Site, tenants: Tenants) -> list[Route]:
             return await _show_new(asked, "", {}, Complaints())
         form = await asked.form()
         name = form.one("id")
-        fields = every_field({}, without=OF_FILES)
+        fields = every_field({}, without=(*OF_FILES, SHORT))
         content = tree_after({}, fields, form)
         if not _is_id(name):
             complaints = Complaints({"id": asked.t("tenants.id_help")})
@@ -202,7 +204,9 @@ def _may_change(caller: Caller, found: TenantSettings, field: FormField) -> bool
 
 def _left_out(caller: Caller, found: TenantSettings) -> Sequence[str]:
     """Settings that the form does not show: those of files, and to whoever is bound, what is not theirs."""
-    hidden = () if found.kept_in is not None else OF_FILES
+    hidden: tuple[str, ...] = () if found.kept_in is not None else OF_FILES
+    if SHORT not in found.content:
+        hidden += (SHORT,)
     if caller.unbound:
         return hidden
     return (*hidden, *(name for name in Tenant.model_fields if name not in HOUSE_FIELDS))
@@ -309,7 +313,7 @@ async def _show_new(
 ) -> Response:
     parts = [
         (part.name, part.fields)
-        for part in sections(tree, without=OF_FILES)
+        for part in sections(tree, without=(*OF_FILES, SHORT))
         if part.name in ("house", "numbers", "model", "gate", "dialer")
     ]
     every = [each for _, fields in parts for each in fields]
