@@ -14,11 +14,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from bridge.service import Service
 from bridge.softphone import load_wav
 from tests.endpoints.test_audio_stream_service import DOMAIN, SPEECH, ours
 from tests.endpoints.test_audio_stream_visits import quiet
 from tests.service.doorman import ASKS, Cast, Part, Turn
-from tests.service.household import HELLO, Household, household, until, with_cast
+from tests.service.household import HELLO, Household, household, settings, until, with_cast
 from tests.service.test_connected_parties import (
     CONNECT,
     ENOUGH_S,
@@ -74,20 +75,9 @@ async def site(
     switch = FreeSwitch(kind)
     await switch.open()
     port = free_port()
-    dialer = {
-        "kind": "freeswitch",
-        "domain": "jardim.example",
-        "caller_id_name": "Portaria",
-        "stream_url": f"ws://127.0.0.1:{port}",
-    }
     (files := tmp_path / "sounds").mkdir()
-    sounds = {"sounds": str(files)} if kind == "file" else {}
     async with Cast(part) as cast:
-        tenant = with_cast(cast) | {
-            "freeswitch": {"domain_uuid": str(DOMAIN), "playback": kind},
-            "esl": {"port": switch.port, "password_env": "ESL_PASSWORD", **sounds},
-            "dialer": dialer,
-        }
+        tenant = tenant_of(cast, switch, port, files)
         environ = {"ESL_PASSWORD": PASSWORD}
         async with household(
             tmp_path, {"jardim": tenant | own}, environ=environ, simulated=False, audio_stream_port=port
@@ -98,6 +88,21 @@ async def site(
             finally:
                 await switch.close()
         assert [*files.iterdir()] == [] and not [one for each in switch.made for one in each.missing]
+
+
+def tenant_of(cast: Cast, switch: FreeSwitch, port: int, files: Path) -> dict[str, Any]:
+    """A tenant whose calls are all FreeSWITCH's."""
+    sounds = {"sounds": str(files)} if switch.kind == "file" else {}
+    return with_cast(cast) | {
+        "freeswitch": {"domain_uuid": str(DOMAIN), "playback": switch.kind},
+        "esl": {"port": switch.port, "password_env": "ESL_PASSWORD", **sounds},
+        "dialer": {
+            "kind": "freeswitch",
+            "domain": "jardim.example",
+            "caller_id_name": "Portaria",
+            "stream_url": f"ws://127.0.0.1:{port}",
+        },
+    }
 
 
 def free_port() -> int:
@@ -269,4 +274,43 @@ async def hears(stream: Stream, hz: float) -> None:
     """Wait until a telephone has heard enough of a tone."""
     async with asyncio.timeout(20):
         while seconds_of(hz, pcm(stream.heard[-32_000:])) < ENOUGH_S:
+            await asyncio.sleep(0.1)
+
+
+async def test_every_worker_has_its_own_connection(tmp_path: Path) -> None:
+    switch, port = FreeSwitch("file"), free_port()
+    await switch.open()
+    (files := tmp_path / "sounds").mkdir()
+    switch.phones[PHONE] = Phone(answered=presses("1"))
+    async with Cast() as cast:
+        tenants = {"jardim": tenant_of(cast, switch, port, files)}
+        environ = {"ESL_PASSWORD": PASSWORD}
+        service = Service(settings(tmp_path, tenants, environ, workers=2, audio_stream_port=port))
+        await service.start()
+        try:
+            await until(lambda: switch.listeners == 2, what="both connections")
+            visits = [uuid4(), uuid4()]
+            for visit in visits:
+                url = f"ws://127.0.0.1:{port}/stream/{DOMAIN}/{visit}"
+                visitor = (await switch.call_in(str(visit), url, '{"playback":"file"}')).stream
+                assert visitor is not None
+                await until(lambda: visitor.heard_as_speech_ms() > 200, 15, "the greeting")  # noqa: B023
+                await quiet(visitor)
+                visitor.to_say = load_wav(HELLO)
+            for visit in visits:
+                assert await ended(service, visit) == "authorized"
+            await until(lambda: not switch.channels, 5, "the end of every channel")
+            assert len({dialled["origination_uuid"] for _, dialled in switch.rang}) == 2
+        finally:
+            await service.stop()
+            await switch.close()
+
+
+async def ended(service: Service, visit: UUID) -> str | None:
+    """The outcome of a visit that another process runs."""
+    async with asyncio.timeout(40):
+        while True:
+            view = await service.storage.visit(str(visit))
+            if view is not None and view.summary.outcome is not None:
+                return view.summary.outcome
             await asyncio.sleep(0.1)
