@@ -225,6 +225,7 @@ class WebhookSender:
 
     async def _tidy(self) -> None:
         self._changed = False
+        self._trust.clear()  # a certificate that was renewed is read anew
         try:
             await self._subscribe()
             for name in tuple(self._since):
@@ -279,20 +280,14 @@ class WebhookSender:
         answer = Answer(False, "not sent")
         try:
             answer = await self._attempt(due)
+            if lane.trouble == answer.taken:  # it is no longer as it was
+                _say_trouble(due.event, answer)
             await self._keep(due.event, answer)
         except StorageError as error:
             # What became of it is not kept: it will be sent once more. Not at once.
             log.warning("webhook.answer_not_kept", event_id=due.event.id, reason=str(error))
             await asyncio.sleep(PUT_OFF_S)
         finally:
-            if lane.trouble is answer.taken:  # it changes
-                say = log.info if answer.taken else log.warning
-                say(
-                    "webhook.taken_again" if answer.taken else "webhook.in_trouble",
-                    tenant=due.event.tenant,
-                    event_id=due.event.id,
-                    answer=answer.words,
-                )
             lane.land(due.event.visit, taken=answer.taken)
             self._wake.set()
 
@@ -318,7 +313,7 @@ class WebhookSender:
             return Answer(False, f"a fault of this program ({type(error).__name__})")
 
     async def _tls(self, webhooks: Webhooks) -> ssl.SSLContext:
-        """Read once: it takes tens of milliseconds."""
+        """Not read for each event: it takes tens of milliseconds."""
         if webhooks.ca_file not in self._trust:
             self._trust[webhooks.ca_file] = await asyncio.to_thread(posting.tls_of, webhooks)
         return self._trust[webhooks.ca_file]
@@ -353,6 +348,15 @@ class WebhookSender:
         if self._away:
             self._away = False
             log.info("webhooks.go_on")
+
+
+def _say_trouble(event: Outgoing, answer: Answer) -> None:
+    """That a tenant's system takes nothing any more, or takes events again: once, however many wait."""
+    about = {"tenant": event.tenant, "event_id": event.id, "answer": answer.words}
+    if answer.taken:
+        log.info("webhook.taken_again", **about)
+    else:
+        log.warning("webhook.in_trouble", **about)
 
 
 def _kinds(one: TenantInForce) -> frozenset[str]:
