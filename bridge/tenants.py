@@ -30,8 +30,9 @@ from visits.directory import Directory
 
 IN_DATABASE = ""
 """Where a tenant is kept that no file names."""
-LOOK_S = 0.2
-"""So often the files are looked at, and a database that tells nothing by itself is asked."""
+LOOK_S = 0.3
+"""So often the files are looked at, and a database that tells nothing by itself is asked: a change is in
+force after two looks, within a second. Each wakes three threads, whether there are calls or not."""
 SLOW_LOOK_S = 5.0
 """So often a database is asked that tells by itself, and what was refused is tried again."""
 AWAY_S = 1.0
