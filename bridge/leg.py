@@ -947,10 +947,12 @@ class Leg:
         session = self._session
         if session is None:
             return
-        quiet = not self._items and not self._playout.audible
+        if self._playout.audible:
+            self._owed_frames = self._idle_frames = 0
+            return
         owed = session.busy or bool(self._sayings)
         # An item that began and never ends is owed its rest: a model can stall in the middle of a word.
-        if (owed or self._items) and not self._playout.audible:
+        if owed or self._items:
             self._owed_frames += 1
             if self._owed_frames * FRAME_S >= STALL_S:
                 self.log.warning("session.stalled", seconds=STALL_S, mid_way=bool(self._items))
@@ -959,7 +961,7 @@ class Leg:
         else:
             self._owed_frames = 0
         elsewhere = self._on_hold or self._hears is not None
-        if owed or not quiet or self._turns or self._ear.speaking or elsewhere:
+        if owed or self._items or self._turns or self._ear.speaking or elsewhere:
             self._idle_frames = 0
             return
         self._idle_frames += 1
