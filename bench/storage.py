@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import sqlite3
 import sys
@@ -35,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.address import Database, database_of
+from storage.base import StorageError
 from storage.filters import RecordFilter, VisitFilter
 from storage.maintenance import upgrade
 from storage.opening import open_storage
@@ -42,7 +44,7 @@ from storage.postgresql import session
 from storage.projection import TABLES, VisitRows
 from storage.store import SqlStorage
 from storage.verifying import verify_all
-from tests.postgres import Postgres
+from tests.postgres import NoPostgres, Postgres
 from visits.audit import Draft, Head, canonical, stamp
 from visits.directory import Apartment
 from visits.personal import COMMITMENT, SALT_BYTES, commitment, split
@@ -51,6 +53,8 @@ RECORDS = 1_000_000
 TENANTS = 1_000
 LARGE = "t0"
 """The tenant that has a twentieth of all visits."""
+MADE = re.compile("|t[0-9]+|busy[0-9]")
+"""The tenants that it makes, and the service's own chain."""
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EVERY = timedelta(seconds=400)
 SQLITE, POSTGRESQL = NEW = ("sqlite", "postgresql")
@@ -385,8 +389,8 @@ async def _database(name: str) -> AsyncIterator[Database]:
             yield Database(file=Path(place) / "porteiro.db")
     elif name == POSTGRESQL:
         server = Postgres(SERVER)
-        server.start()
         try:
+            server.start()
             await server.make_template()
             yield Database(url=await server.make())
         finally:
@@ -396,12 +400,20 @@ async def _database(name: str) -> AsyncIterator[Database]:
 
 
 async def measure_database(database: Database, records: int) -> dict[str, Any]:
-    """Fill a database where it is empty, and measure it."""
+    """Fill a database where it is empty, and measure it.
+
+    Raises:
+        ValueError: it holds somebody's records: measuring would write to their log.
+    """
     visits = records // len(VISIT)
     await upgrade(database, 60)
     began = time.perf_counter()
     async with await open_storage(database, deadline_s=120) as storage:
-        filled = bool(await storage.heads())
+        filled = await storage.heads()
+    if others := [name for name in filled if not MADE.fullmatch(name)]:
+        raise ValueError(
+            f"{database}: found records of tenant {others[0]!r}; allowed: none, or this command's"
+        )
     if not filled:
         if database.file is None:
             await fill_postgres(database, visits)
@@ -496,7 +508,11 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=RECORDS, help=f"default {RECORDS}")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     arguments = parser.parse_args()
-    found = uvloop.run(run(arguments.database, arguments.records))
+    try:
+        found = uvloop.run(run(arguments.database, arguments.records))
+    except (NoPostgres, StorageError, ValueError) as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 2
     if arguments.json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from bench import storage as bench
+from storage.sqlite import SqliteStorage
+from tests.storage.test_store import Visit
 
 
 async def test_both_databases_are_filled_and_measured_side_by_side(
@@ -29,6 +31,14 @@ async def test_both_databases_are_filled_and_measured_side_by_side(
 
     (again,) = (await bench.run(names[:1], 1400)).values()
     assert again["filled_s"] is None and again["records"] > found[str(file)]["records"]
+
+
+async def test_a_log_of_others_is_left_alone(tmp_path: Path) -> None:
+    async with await SqliteStorage.open(tmp_path / "porteiro.db") as storage:
+        await Visit(storage).begin()
+        with pytest.raises(ValueError, match="found records of tenant 'jardim'; allowed: none"):
+            await bench.run([f"sqlite:///{tmp_path / 'porteiro.db'}"], 1400)
+        assert await storage.tenants() == ["jardim"]
 
 
 def test_what_is_too_slow_is_named() -> None:
