@@ -346,6 +346,11 @@ class Playout:
         account = self._accounts.get(item)
         return account.ledger() if account is not None else ItemLedger(item, 0, 0, False, False, False)
 
+    def over(self, item: str) -> bool:
+        """Nothing more of ``item`` will be heard: all there will be of it was played, or it was flushed."""
+        account = self._accounts.get(item)
+        return account is not None and not account.open and not account.queued
+
     @property
     def pending_samples(self) -> int:
         """Queued and not yet played, of all items."""

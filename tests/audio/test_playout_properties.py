@@ -241,6 +241,7 @@ class PlayoutMachine(RuleBasedStateMachine):
             )
             assert account.complete == (item.state == "finished" and bool(item.played))
             assert account.protected == item.protected
+            assert self.playout.over(name) == (item.state != "open" and not item.queued)
         assert self.playout.pending_samples == sum(len(item.queued) for item in self.items.values())
 
     @invariant()
