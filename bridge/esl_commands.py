@@ -135,6 +135,11 @@ def set_variable(channel: UUID, name: str, value: str) -> str:
     return f"uuid_setvar {channel} {_name(name)} {value}"
 
 
+def get_variable(channel: UUID, name: str) -> str:
+    """Ask for a variable of a channel: its value, or ``_undef_``."""
+    return f"uuid_getvar {channel} {_name(name)}"
+
+
 def playback(channel: UUID, path: str) -> str:
     """The message that queues a file on a channel, behind those that wait there already; its lines.
 
@@ -181,6 +186,7 @@ __all__ = [
     "check_endpoint",
     "checked",
     "exists",
+    "get_variable",
     "kill",
     "module_exists",
     "originate",

@@ -18,7 +18,7 @@ import structlog
 from bridge import esl_commands as commands
 from bridge.endpoints.audio_stream import AudioStreamEndpoint
 from bridge.endpoints.audio_stream_files import FilePlayer
-from bridge.esl import EslAddress, EslConnection, EslError
+from bridge.esl import EslAddress, EslConnection
 from bridge.esl_frames import Event
 from bridge.pbx import PbxError, is_freeswitch
 from bridge.settings import Attendant, Tenant
@@ -42,10 +42,28 @@ class StreamedCall:
         self.channel = channel = endpoint.call_id
         self._ours = ours
         self._there = True
+        self._known = ours
+        """Whose it is has been looked at."""
         self.attendant = ""
         """Where it goes once its stream is over."""
         self.sounds: CallSounds | None = None
         board.connection.follow(channel, self)
+
+    async def claim(self) -> None:
+        """See to it that this is a channel of the tenant's domain: its UUID is only what the stream said.
+
+        Raises:
+            PbxError: it is another's, or nobody knows.
+        """
+        if self._known:
+            return
+        connection = self._board.connection
+        said = await connection.api(commands.get_variable(self.channel, "domain_uuid"), ASKING_S)
+        if said not in ("", "_undef_") and said.lower() != self._board.domain:
+            self._there = False
+            self._endpoint.hang_up()
+            raise PbxError(f"{self.channel} is a channel of another domain")
+        self._known = True
 
     def esl_event(self, event: Event) -> None:
         """See :class:`bridge.esl.Follower`."""
@@ -85,9 +103,9 @@ class StreamedCall:
         if not self._there:
             return
         if self.attendant:
-            self._board.send_on(self.channel, self.attendant)
+            self._board.spawn(f"transfer of {self.channel}", self._board.send_on(self))
         elif in_order or self._ours:
-            self._board.connection.hang_up(self.channel)
+            self._board.spawn(f"end of {self.channel}", self._board.hang_up(self))
 
 
 class Switchboard:
@@ -96,15 +114,18 @@ class Switchboard:
     def __init__(
         self,
         connection: EslConnection,
+        domain: str,
         attendant: Attendant | None,
         files: SoundDirectory | None = None,
     ) -> None:
         """
         Args:
             connection: shared with the other tenants of the same event socket.
+            domain: the UUID of the tenant's domain. Channels of another are left alone.
             files: where sounds lie that its channels play.
         """
         self.connection = connection
+        self.domain = domain
         self.files = files
         self._extension = attendant.extension if attendant is not None else ""
         self._calls: dict[UUID, StreamedCall] = {}
@@ -126,7 +147,14 @@ class Switchboard:
         """Follow the channel of a stream that a leg was made for."""
         call = StreamedCall(self, endpoint, ours=ours)
         self._calls[call.channel] = call
+        self.spawn(f"domain of {call.channel}", self._look_at(call))
         return call
+
+    async def _look_at(self, call: StreamedCall) -> None:
+        try:
+            await call.claim()
+        except PbxError as error:  # it is asked again before anything is done to the channel
+            log.warning("esl.not_claimed", channel=str(call.channel), reason=str(error))
 
     def forget(self, call: StreamedCall) -> None:
         """Follow its channel no more."""
@@ -142,9 +170,11 @@ class Switchboard:
         FreeSWITCH says that it has taken the digit, and nothing of its end: that is by the clock, and by the
         channel's still being there.
         """
-        if not is_freeswitch(channel):
-            raise PbxError(f"{channel} is no channel of FreeSWITCH's")
-        uuid = UUID(channel)
+        call = self._call(channel)
+        if call is None:
+            raise PbxError(f"{channel} is no call that is streamed here")
+        await call.claim()
+        uuid = call.channel
         await self.connection.api(commands.send_digit(uuid, digit, duration_ms), ASKING_S)
         await asyncio.sleep(duration_ms / 1000)
         if await self.connection.api(commands.exists(uuid), ASKING_S) != "true":
@@ -160,6 +190,7 @@ class Switchboard:
         extension = to or self._extension
         try:
             commands.transfer(call.channel, extension)
+            await call.claim()
             if await self.connection.api(commands.exists(call.channel), ASKING_S) != "true":
                 return f"{channel} is hung up"
         except (PbxError, ValueError) as error:
@@ -178,24 +209,31 @@ class Switchboard:
     def _call(self, channel: str) -> StreamedCall | None:
         return self._calls.get(UUID(channel)) if is_freeswitch(channel) else None
 
-    def send_on(self, channel: UUID, extension: str) -> None:
-        """Send a channel to an extension. One that can't be sent is hung up: nobody waits in silence."""
-        self.spawn(f"transfer of {channel}", self._send_on(channel, extension))
-
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for, until :meth:`stop`."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send_on(self, channel: UUID, extension: str) -> None:
+    async def hang_up(self, call: StreamedCall) -> None:
+        """Hang a call's channel up."""
         try:
-            await self.connection.api(commands.transfer(channel, extension), ASKING_S)
-            log.info("esl.transferred", channel=str(channel))
-        except EslError as error:
-            log.error("esl.not_transferred", channel=str(channel), reason=str(error))
+            await call.claim()
+        except PbxError as error:
+            log.error("esl.not_hung_up", address=self.connection.name, reason=str(error))
+        else:
+            self.connection.hang_up(call.channel)
+
+    async def send_on(self, call: StreamedCall) -> None:
+        """Send a call to its attendant. One that can't be sent is hung up: nobody waits in silence."""
+        try:
+            await call.claim()
+            await self.connection.api(commands.transfer(call.channel, call.attendant), ASKING_S)
+            log.info("esl.transferred", channel=str(call.channel))
+        except PbxError as error:
+            log.error("esl.not_transferred", channel=str(call.channel), reason=str(error))
             if not error.unknown:
-                self.connection.hang_up(channel)
+                await self.hang_up(call)
 
 
 def esl_address(tenant: Tenant, secret: Callable[[str | None], str | None]) -> EslAddress | None:

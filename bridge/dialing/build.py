@@ -48,12 +48,13 @@ class Dialers:
         if connection is None:
             connection = self._sockets[address] = EslConnection(address)
         assert tenant.esl is not None
+        assert tenant.freeswitch is not None  # the settings see to it
         files = None
         if tenant.esl.sounds is not None:
             files = SoundDirectory(
                 tenant.esl.sounds, tenant.esl.sounds_in_freeswitch or str(tenant.esl.sounds.absolute())
             )
-        return Switchboard(connection, tenant.attendant, files)
+        return Switchboard(connection, tenant.freeswitch.domain_uuid, tenant.attendant, files)
 
     def build(
         self, tenant: Tenant, secret: Secret, brokers: Lease, switchboard: Switchboard | None = None

@@ -216,7 +216,7 @@ async def test_a_channel_belongs_to_the_pbx_that_its_name_says() -> None:
     await DigitsByPbx(asterisk, None).play_digit(uuid, "9", 250)
     assert (asterisk.played, freeswitch.played) == (["PJSIP/intercom-00000001", uuid], [uuid])
     async with connected() as (_, connection):
-        board = Switchboard(connection, Attendant(extension="9000"))
-        with pytest.raises(PbxError, match="no channel of FreeSWITCH"):
+        board = Switchboard(connection, str(uuid4()), Attendant(extension="9000"))
+        with pytest.raises(PbxError, match="no call that is streamed here"):
             await DigitsByPbx(None, board).play_digit("PJSIP/intercom-00000001", "9", 250)
         assert "no call" in await board.prepare("PJSIP/x") and "no call" in await board.undo(uuid)

@@ -277,6 +277,25 @@ async def hears(stream: Stream, hz: float) -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_a_channel_of_another_domain_is_left_alone(tmp_path: Path) -> None:
+    """Whoever may stream for one tenant names a channel of another's: nothing is done to that."""
+    async with site(tmp_path, attendant={"extension": "9000"}) as at:
+        url = f"ws://127.0.0.1:{at.port}/stream/{DOMAIN}/{(visit := uuid4())}"
+        other = {"domain_uuid": str(uuid4())}
+        channel = await at.switch.call_in(str(visit), url, "{}", other)
+        assert channel.stream is not None
+        await asyncio.wait(channel.stream.tasks, timeout=10)
+        await until(lambda: at.house.of(visit, "visit.ended"), 10, "the end")
+        assert str(visit) in at.switch.channels, "it goes on"
+        asked = [one.split(" ")[0] for one in at.switch.commands if str(visit) in one]
+        assert set(asked) <= {"uuid_audio_stream", "uuid_getvar"}
+        channel.hang_up()
+        same = {"domain_uuid": str(DOMAIN).upper()}
+        url = url.replace(str(visit), str(again := uuid4()))
+        (await at.switch.call_in(str(again), url, "{}", same)).hang_up()
+        await at.over(again)
+
+
 async def test_every_worker_has_its_own_connection(tmp_path: Path) -> None:
     switch, port = FreeSwitch("file"), free_port()
     await switch.open()

@@ -223,9 +223,11 @@ class FreeSwitch:
         """Connections that are there."""
         return len(self._listeners)
 
-    async def call_in(self, uuid: str, url: str, metadata: str = "") -> Channel:
+    async def call_in(
+        self, uuid: str, url: str, metadata: str = "", variables: Mapping[str, str] | None = None
+    ) -> Channel:
         """Somebody calls, and the dialplan answers and has the call streamed."""
-        channel = self.channels[uuid] = Channel(self, uuid, {})
+        channel = self.channels[uuid] = Channel(self, uuid, variables or {})
         self.made.append(channel)
         channel.up = True
         module = "uuid_audio_fork" if self.kind == "fork" else "uuid_audio_stream"
@@ -352,6 +354,7 @@ class FreeSwitch:
             "uuid_send_dtmf": self._send_dtmf,
             "uuid_transfer": self._transfer,
             "uuid_setvar": self._set,
+            "uuid_getvar": self._get,
             "uuid_broadcast": self._broadcast,
             "uuid_break": self._break,
         }.get(verb)
@@ -471,6 +474,10 @@ class FreeSwitch:
         assert headers["event-lock"] == "true", "else one would begin within the other"
         channel.files.append(_File(headers["execute-app-arg"], lead=0))
         return "+OK"
+
+    @staticmethod
+    def _get(channel: Channel, argv: list[str]) -> str:
+        return channel.variables.get(argv[0], "_undef_") if argv else "-ERR No variable name specified!\n"
 
     @staticmethod
     def _broadcast(channel: Channel, argv: list[str]) -> str:
