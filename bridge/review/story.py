@@ -206,7 +206,8 @@ def _of_rest(read: Timeline, t: Language, who: Callable[[str], str]) -> Iterator
         yield Row(moment.at_ms, moment.seq, "note", "", name, shown(words))
     if read.end_ms is not None:
         over = t("review.event.over", outcome=t.of("outcome", read.outcome).lower())
-        yield Row(read.end_ms, _LAST, "over", "", over, shown(read.reason))
+        reason = t.of("why_ended", shown(read.reason)) if read.reason is not None else ""
+        yield Row(read.end_ms, _LAST, "over", "", over, reason)
 
 
 _LAST: Final = 1 << 60

@@ -470,6 +470,7 @@ async def test_people_are_called_by_their_names_and_records_speak_the_page_s_lan
         page = (await client.get(f"/console/visits/{visit}")).text
         assert "Chamada de teste de Ana" in page and 'class="badge warn"' in page
         log = (await client.get(f"/console/audit?visit={visit}")).text
+        assert "por quê: desligada por uma pessoa" in log and "ligação: visitante" in log
         assert "resultado: Falha" in log and "teste: sim" in log and "apartamento: 101" in log
         assert "operator:ana" not in re.sub(r"<pre.*?</pre>", "", log + page, flags=re.DOTALL)
         english = {"Accept-Language": "en"}

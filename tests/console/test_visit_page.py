@@ -190,6 +190,13 @@ async def test_a_reviewer_looks_listens_and_judges(
         # Wider, around what was in the middle.
         await page.click("[data-zoom='4']")
         await until(page, f"Number(document.querySelector('svg.visit-picture').dataset.plot) === {plot * 4}")
+        # What the lanes are called stays in sight however far it is moved.
+        await page.uncheck("[data-follow]")
+        await page.evaluate("document.querySelector('[data-picture]').scrollLeft = 1000")
+        seen = "(box => Math.round(box('[data-names]') - box('[data-picture]')))"
+        aside = f"{seen}(what => document.querySelector(what).getBoundingClientRect().left)"
+        await until(page, f"document.querySelector('[data-picture]').scrollLeft === 1000 && {aside} < 5")
+        assert await page.evaluate(aside) >= -1
 
         # What they think of it is on record.
         await page.check("input[value=right]")

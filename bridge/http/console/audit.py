@@ -126,4 +126,6 @@ def _told(t: Language, called: Callable[[str], str], kind: str, name: str, value
         area = "review.dial"
     elif name == "reason" and kind == "leg.ended":
         area = "review.ended"
+    elif name == "reason" and kind == "visit.ended":
+        area = "why_ended"
     return t.of(area, value) if area is not None else value
