@@ -24,6 +24,7 @@ from bridge.costs.prices import Prices, PricesError, known_prices
 from bridge.declared.calls import build_outside, registry_of
 from bridge.dialing.base import Dialer
 from bridge.dialing.build import Dialers
+from bridge.endpoints.audio_stream import AudioStreamEndpoint
 from bridge.endpoints.base import Endpoint, LegSink, Refusal
 from bridge.endpoints.intake import Intake
 from bridge.gates.build import build_gate
@@ -425,7 +426,7 @@ class LocalRunner:
 
     def resident(self, tenant: str, endpoint: Endpoint) -> LegSink | Refusal | None:
         """See :class:`Runner`. Never refused for being one too many: it belongs to a running visit."""
-        expected = self._dial(tenant, endpoint.call_id)
+        expected = self._dial(tenant, endpoint)
         if expected is None:
             return Refusal(f"no running dial of {tenant} expects the id {endpoint.call_id}")
         host, attempt = expected
@@ -433,16 +434,21 @@ class LocalRunner:
 
     def expects(self, tenant: str, endpoint: Endpoint) -> bool:
         """See :class:`Runner`."""
-        return self._dial(tenant, endpoint.call_id) is not None
+        return self._dial(tenant, endpoint) is not None
 
-    def _dial(self, tenant: str, came: UUID) -> tuple[VisitHost, UUID] | None:
+    def _dial(self, tenant: str, endpoint: Endpoint) -> tuple[VisitHost, UUID] | None:
         """The visit that waits for a resident's call with that id, and its dial attempt."""
+        came = endpoint.call_id
+        # Streams have one way in for visitors and residents, and modules connect again by themselves: with the
+        # visit's own id it is the visitor.
+        is_stream = isinstance(endpoint, AudioStreamEndpoint)
         for host in self._visits.values():
             attempt = host.visit.attempt
             if host.place.id != tenant or attempt is None:
                 continue
             by_visit = host.place.settings.dialer.visit_uuid_on_resident_port and came == host.visit.id
-            if (came == attempt or by_visit) and host.visit.expects(attempt) and not host.claimed(attempt):
+            named = came == attempt or (by_visit and not is_stream)
+            if named and host.visit.expects(attempt) and not host.claimed(attempt):
                 return host, attempt
         return None
 

@@ -19,8 +19,9 @@ from bridge.softphone import load_wav
 from tests.endpoints.test_audio_stream_service import DOMAIN, OTHER, freeswitch, refused, url
 from tests.service.changing import Folder, running
 from tests.service.doorman import Cast
-from tests.service.household import HELLO, settings, until, with_cast
+from tests.service.household import HELLO, household, settings, until, with_cast
 from tests.service.served import PART
+from tests.service.test_calls_at_the_door import OnlyRings
 from tests.service.test_workers import DOOR, attempts
 from tests.simulators.audio_stream import Kind, Started, Stream, start
 
@@ -126,3 +127,27 @@ async def test_a_domain_comes_goes_and_moves_with_its_tenant(tmp_path: Path) -> 
         tenant(None)
         await until(lambda: tenancy.current["jardim"] is not before, what="the change")
         assert await answer(OTHER) == nobodys
+
+
+async def test_a_visitors_second_stream_is_never_the_resident(tmp_path: Path) -> None:
+    """Modules connect again by themselves, and streams have one way in: there the visit's own id is the visitor's,
+    whatever the site's click-to-call system does."""
+    rings = OnlyRings()
+    async with Cast(PART) as cast:
+        dialer = {"kind": "simulated", "visit_uuid_on_resident_port": True}
+        tenants = {"jardim": freeswitch(cast) | {"dialer": dialer}}
+        async with household(tmp_path, tenants, audio_stream_port=0, dialers={"jardim": rings}) as house:
+            visit = uuid4()
+            visitor = await start("base64", Started(url(house, visit), said("base64")))
+            await until(lambda: visitor.heard_as_speech_ms() > 200, 15, "the greeting")
+            await asyncio.sleep(0.4)
+            visitor.to_say = load_wav(HELLO)
+            await until(lambda: rings.orders, 20, "the dial")
+            code, reason = await refused(url(house, visit), metadata=said("base64"))
+            assert code == 1008 and str(visit) in reason
+            assert "consulting" not in house.states(visit)
+            resident = await start("base64", Started(url(house, rings.orders[0].attempt), said("base64")))
+            await until(lambda: "consulting" in house.states(visit), what="the resident")
+            await resident.end()
+            await visitor.end()
+            assert await house.service.visit_over(visit)
