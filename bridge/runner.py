@@ -439,8 +439,8 @@ class LocalRunner:
     def _dial(self, tenant: str, endpoint: Endpoint) -> tuple[VisitHost, UUID] | None:
         """The visit that waits for a resident's call with that id, and its dial attempt."""
         came = endpoint.call_id
-        # Streams have one way in for visitors and residents, and modules connect again by themselves: with the
-        # visit's own id it is the visitor.
+        # Streams have one way in for visitors and residents, and modules connect again by themselves: with
+        # the visit's own id it is the visitor.
         is_stream = isinstance(endpoint, AudioStreamEndpoint)
         for host in self._visits.values():
             attempt = host.visit.attempt

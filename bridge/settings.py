@@ -745,8 +745,8 @@ class AnyDialer(Part):
     """What every kind of dialer has."""
 
     visit_uuid_on_resident_port: bool = False
-    """For click-to-call systems that give the resident's leg the visit's own UUID. `amqp` has it true. A stream
-    of FreeSWITCH's needs the attempt's in any case: with the visit's it is the visitor's."""
+    """For click-to-call systems that give the resident's leg the visit's own UUID. `amqp` has it true. A
+    stream of FreeSWITCH's needs the attempt's in any case: with the visit's it is the visitor's."""
 
 
 class PlainDialer(AnyDialer):

@@ -130,8 +130,8 @@ async def test_a_domain_comes_goes_and_moves_with_its_tenant(tmp_path: Path) -> 
 
 
 async def test_a_visitors_second_stream_is_never_the_resident(tmp_path: Path) -> None:
-    """Modules connect again by themselves, and streams have one way in: there the visit's own id is the visitor's,
-    whatever the site's click-to-call system does."""
+    """Modules connect again by themselves, and streams have one way in: there the visit's own id is the
+    visitor's, whatever the site's click-to-call system does."""
     rings = OnlyRings()
     async with Cast(PART) as cast:
         dialer = {"kind": "simulated", "visit_uuid_on_resident_port": True}
