@@ -47,7 +47,7 @@ def test_what_a_visitor_must_know_is_told_in_our_words() -> None:
     """Every last sentence to a visitor is either one that a house may replace, or one of these."""
     last = set(re.findall(r'visitor="(\w+)"', (ROOT / "visits" / "visit.py").read_text("utf-8")))
     kept = {"gate_failed", "gate_unknown", "gate_failed_transfer", "goodbye_taken_back", "goodbye_unserved"}
-    kept |= {"transfer", "transfer_failed", "transfer_unserved"}
+    kept |= {"transfer", "transfer_elsewhere", "transfer_failed", "transfer_unserved"}
     assert last <= USUAL_GOODBYES | kept and set(USUAL) >= USUAL_GOODBYES | kept
     for key in kept:
         for outcome in Outcome:
