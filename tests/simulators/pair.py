@@ -170,4 +170,4 @@ def go(pair: Pair, walk: Sequence[str], chance: Any, *, busy: bool, local: bool 
     assert set(back) == set(receipts)
     if not (foreign or busy):  # where a response nobody asked for got in first it may be taken for ours
         twice = Counter(back) - Counter(receipts)
-        assert twice <= Counter(begun_again), "each receipt comes back once, and once more if it is asked for again"
+        assert twice <= Counter(begun_again), "each receipt comes back once, or once more if asked for again"
