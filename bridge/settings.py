@@ -930,7 +930,7 @@ class Freeswitch(Part):
     token_env: EnvName | None = None
     """The environment variable that holds what each stream must show: `?token=…` of its URL,
     `Authorization: Bearer …`, or the password of HTTP's basic authentication. Not set: its address is enough
-    (service.allowed_peers), which must not be everybody's then."""
+    (service.allowed_peers), which must not be everybody's then, nor a proxy's."""
     playback: Chosen = "auto"
     """How our audio goes back. `binary`: mod_audio_stream 1.0.3 with STREAM_PLAYBACK=true. `fork`:
     mod_audio_fork. `base64`: voxcom's fork of mod_audio_stream. `file`: mod_audio_stream as it is built from
@@ -1972,6 +1972,9 @@ def _domain_clashes(service: Service, tenants: Mapping[str, Tenant]) -> list[tup
         if everybody and tenant.freeswitch.token_env is None:
             found = "found none, and service.allowed_peers lets everybody in"
             clashes.append((name, f"{table}.token_env: {found}; allowed: a token, or your FreeSWITCH alone"))
+        elif service.http_proxies and tenant.freeswitch.token_env is None:
+            found = "found none, and everybody whom service.http_proxies pass on has their address"
+            clashes.append((name, f"{table}.token_env: {found}; allowed: a token"))
     return clashes
 
 

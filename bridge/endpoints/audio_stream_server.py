@@ -43,6 +43,9 @@ from bridge.endpoints.websocket_connection import WebsocketLimits, WebsocketServ
 PREFIX = "/stream/"
 """What every path begins with."""
 
+PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+"""Headers of requests that a proxy has passed on: the address that they come from is the proxy's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:
@@ -52,7 +55,7 @@ class Domain:
         tenant: the id of the tenant whose it is.
         accept: takes its calls.
         form: as the tenant has set it.
-        token: what must come with each; None: the address is enough.
+        token: what must come with each; None: the address is enough, where it is the peer's own.
         former: the tenant has another domain now; this one is for residents whom running visits have called.
     """
 
@@ -184,9 +187,11 @@ class AudioStreamServer(WebsocketServer):
         domain = self._domains.get(uuid)
         if domain is None:
             raise _Refused(http.HTTPStatus.FORBIDDEN, "found a domain_uuid that is no tenant's")
-        if domain.token is not None and not _shows(
-            request, domain.token, query.get("token", []), uuid, call_id
-        ):
+        if domain.token is None:
+            if any(name in request.headers for name in PASSED_ON):
+                found = "found a stream that came through a proxy; allowed there: freeswitch.token_env"
+                raise _Refused(http.HTTPStatus.UNAUTHORIZED, found)
+        elif not _shows(request, domain.token, query.get("token", []), uuid, call_id):
             raise _Refused(http.HTTPStatus.UNAUTHORIZED, "found no valid token")
         return call_id, domain
 

@@ -152,6 +152,29 @@ async def test_a_token_may_come_in_a_header_too(tmp_path: Path) -> None:
                 await until(lambda: house.service.open_legs() == 0, what="its end")
 
 
+async def test_the_address_of_a_proxy_is_nobodys(tmp_path: Path) -> None:
+    """Behind one everybody has an address that is allowed."""
+    async with Cast(STORY) as cast:
+        tenants = {
+            "jardim": freeswitch(cast),
+            "bosque": freeswitch(cast, OTHER, token_env="STREAM_TOKEN"),
+        }
+        environ = {"STREAM_TOKEN": "abc"}
+        async with household(tmp_path, tenants, environ=environ, http_port=0) as house:
+            passed_on = {"X-Forwarded-For": "203.0.113.9"}
+            for headers in (passed_on, {"Forwarded": "for=203.0.113.9"}, {"X-Real-IP": "203.0.113.9"}):
+                address = url(house, uuid4(), http=True)
+                stream = await start("base64", Started(address, METADATA, headers=headers))
+                async with asyncio.timeout(3):
+                    await stream.connection.wait_closed()
+                assert stream.closed[0] == 1008 and "through a proxy" in stream.closed[1]
+            with_token = url(house, uuid4(), OTHER, query="?token=abc", http=True)
+            stream = await start("base64", Started(with_token, METADATA, headers=passed_on))
+            await until(lambda: house.service.open_legs("bosque") == 1, what="the leg")
+            await stream.end()
+            await until(lambda: house.service.open_legs() == 0, what="its end")
+
+
 async def test_a_stream_goes_with_the_tenants_settings_and_without_metadata(tmp_path: Path) -> None:
     async with (
         Cast(STORY) as cast,
@@ -186,6 +209,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for service, tenants, found in (
         ({}, {"jardim": tenant(), "bosque": tenant() | two}, "which tenants.jardim has"),
         ({"allowed_peers": ["0.0.0.0/0"]}, {"jardim": tenant()}, "lets everybody in"),
+        ({"http_proxies": ["127.0.0.1/32"]}, {"jardim": tenant()}, "service.http_proxies"),
         ({}, {"jardim": tenant(domain_uuid="jardim")}, "a UUID"),
         ({"audio_stream_port": 8082}, {"jardim": tenant()}, "http_port"),
     ):
