@@ -75,7 +75,7 @@ async def allowed_addresses(
     guarded = set()
     for name, at in apart_from:
         if at is None or at == port:
-            guarded |= {_meant(each) for each in await _known(name, port)}
+            guarded |= {_meant(each) for each in await _of_the_gate(name, port)}
     if guarded & {_meant(each) for each in found}:
         raise NotAllowed(f"{host} is where the gate is moved")
     fit = [each for each in found if reachable(each, private=private)]
@@ -84,8 +84,8 @@ async def allowed_addresses(
     return fit
 
 
-async def _known(host: str, port: int) -> list[Address]:
+async def _of_the_gate(host: str, port: int) -> list[Address]:
     try:
         return await addresses_of(host, port)
-    except OSError:
-        return []  # a gate that nobody finds is moved by nobody
+    except OSError:  # the tool's host may be that very machine, under another name
+        raise NotAllowed(f"nobody knows now where {host} is, where the gate is moved") from None

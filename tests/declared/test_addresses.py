@@ -44,5 +44,12 @@ async def test_a_name_that_stands_for_this_machine_is_not_followed_there() -> No
 async def test_nothing_connects_to_where_the_gate_is_moved(guarded: tuple[str, int | None]) -> None:
     with pytest.raises(NotAllowed, match="where the gate is moved"):
         await allowed_addresses("127.0.0.1", 80, private=True, apart_from=[guarded])
-    away = [("127.0.0.1", 8088), ("127.0.0.2", None), ("no-such-host.invalid", None)]
+    away = [("127.0.0.1", 8088), ("127.0.0.2", None), ("no-such-host.invalid", 8088)]
     assert await allowed_addresses("127.0.0.1", 80, private=True, apart_from=away)
+
+
+async def test_while_nobody_knows_where_the_gate_is_nothing_connects_anywhere() -> None:
+    """Its name may stand for that very address, and be known again a moment later."""
+    gate = ("no-such-host.invalid", None)
+    with pytest.raises(NotAllowed, match=r"no-such-host\.invalid"):
+        await allowed_addresses("127.0.0.1", 80, private=True, apart_from=[gate])
