@@ -6,7 +6,8 @@
   without any of it, and what is still being gathered stays.
 - ``base64``: voxcom-us/mod_audio_stream (``audio_streamer_glue.cpp``): ``streamAudio`` with raw audio fills
   one buffer of STREAM_BUFFER_SIZE, counted at the stream's rate. While it is full no further message is read
-  (the callback sleeps 10 ms at a time). A timer takes a whole frame of the channel's, or nothing.
+  (the callback sleeps 10 ms at a time, so the next one is there before the next frame is played). A timer
+  takes a whole frame of the channel's, or nothing.
 - ``binary``: mod_audio_stream 1.0.3, of which there is no source: a buffer without an end, and a timer.
 - ``file``: amigniter/mod_audio_stream as it is open: it plays nothing. What the channel plays instead is
   `Stream.source`.
@@ -20,6 +21,7 @@ import asyncio
 import base64
 import json
 import ssl
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,8 +37,8 @@ Kind = Literal["binary", "fork", "base64", "file"]
 MAX_METADATA_BYTES = 8192
 """MAX_METADATA_LEN; the modules copy no more than that into a buffer of that size."""
 FRAME_S = 0.02
-PATIENCE_S = 0.01
-"""How long voxcom's callback sleeps before it looks whether the buffer has room again."""
+MOST_UNREAD = 50
+"""Messages that lie in the socket's buffer before the other side has to wait."""
 
 
 class Refused(Exception):
@@ -104,6 +106,9 @@ class Stream:
         self._gathered = b""
         self._threshold = 320 * max(1, started.rate // started.channel_rate) * 4
         self._playout = bytearray()
+        self._unread: deque[bytes] = deque()
+        """What voxcom's callback has no room for yet."""
+        self._read_on = asyncio.Event()
         self._clear = False
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time()
@@ -177,14 +182,20 @@ class Stream:
             return
         if self.started.channels == 2:  # it plays the left one to the caller
             raw = np.frombuffer(raw, "<i2")[::2].tobytes()
-        pcm = self._converted(raw)
-        while pcm:
-            room = self._room()
+        self._unread.append(self._converted(raw))
+        self._fill()
+        while len(self._unread) > MOST_UNREAD:
+            self._read_on.clear()
+            await self._read_on.wait()
+
+    def _fill(self) -> None:
+        """The callback goes on, as far as there is room."""
+        while self._unread and (room := self._room()):
+            pcm = self._unread.popleft()
             self._playout += pcm[:room]
-            pcm = pcm[room:]
-            if pcm:
-                await asyncio.sleep(PATIENCE_S)
-                self._catch_up()
+            if pcm[room:]:
+                self._unread.appendleft(pcm[room:])
+        self._read_on.set()
 
     def _room(self) -> int:
         if self.kind == "binary":
@@ -226,6 +237,7 @@ class Stream:
         else:
             played = bytes(self._playout[:size])
             del self._playout[:size]
+        self._fill()
         self.heard += played.ljust(size, b"\0")
         self.heard_at.append(self._due)
         self._speak()
