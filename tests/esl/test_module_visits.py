@@ -47,6 +47,8 @@ SENTENCES: Mapping[str, Any] = tomllib.loads(
     (ROOT / "prompts" / "sentences.pt-BR.toml").read_text(encoding="utf-8")
 )
 
+Stalls = list[tuple[float, float]]
+"""When this process stood still, in seconds of the event loop's clock, and for how many milliseconds."""
 USUAL = Part(ASKS, AGREES)
 Talk = Callable[["Lane"], Awaitable[None]]
 
@@ -94,8 +96,8 @@ class Story:
 class Lane:
     """One visit, in a tenant of its own."""
 
-    def __init__(self, name: str, story: Story, switch: FreeSwitch, cast: Cast) -> None:
-        self.name, self.story, self.switch, self.cast = name, story, switch, cast
+    def __init__(self, name: str, story: Story, switch: FreeSwitch, cast: Cast, stalls: Stalls) -> None:
+        self.name, self.story, self.switch, self.cast, self.stalls = name, story, switch, cast, stalls
         self.domain, self.visit = uuid4(), uuid4()
         self.house: Household
         self.visitor: Channel
@@ -171,6 +173,10 @@ class Lane:
         (found,) = [one for one in self.cast.doormen if one.role == role and one.levels]
         return found
 
+    def stood_still_ms(self, begin: float, end: float) -> float:
+        """For how long this process did between two seconds: what is made good of it may be dropped."""
+        return sum(ms for at, ms in self.stalls if begin - NEAR_S < at < end + NEAR_S)
+
     def ours(self, leg: str) -> list[TurnView]:
         """What we said on a leg, by the records."""
         return [turn for turn in self.turns if turn.leg == leg and turn.speaker == "agent"]
@@ -225,11 +231,17 @@ def says(name: str) -> Talk:
 
 
 def presses(key: str) -> Talk:
-    """A resident who answers by key."""
+    """A resident who answers by key; and again, where nothing comes of it.
+
+    On a loaded machine a hole in the sound may look like the briefing's end.
+    """
 
     async def talk(lane: Lane) -> None:
-        await briefed(lane)
-        lane.residents[-1].press(key)
+        stream, channel = await briefed(lane), lane.residents[-1]
+        while not channel.over.is_set():
+            channel.press(key)
+            await asyncio.wait(stream.tasks, timeout=3)
+            await quiet(stream)
 
     return talk
 
@@ -280,9 +292,12 @@ async def speaks_over_us(lane: Lane) -> None:
     heard = heard_ms(stream, LOWEST)
     await asyncio.sleep(0.4)
     assert heard_ms(stream, LOWEST) == heard, "nothing of before is heard behind it"
-    assert abs(float(doorman.truncated["say_1"]) - heard) <= BARGED_IN_MS, "what the model remembers"
+    bound = BARGED_IN_MS + lane.stood_still_ms(lane.began, asyncio.get_running_loop().time())
+    assert abs(float(doorman.truncated["say_1"]) - heard) <= bound, "what the model remembers"
+    if lane.visitor.played:
+        assert heard > 0.85 * (len(lane.visitor.played) - 1) * 200, "with few holes between the files"
     (posted,) = lane.house.of(lane.visit, "barge_in")
-    assert abs(posted.data["heard_ms"] - heard) <= BARGED_IN_MS, "what is on record"
+    assert abs(posted.data["heard_ms"] - heard) <= bound, "what is on record"
     lane.visitor.hang_up()
 
 
@@ -377,14 +392,12 @@ class Evening:
         lanes: the visits, by their stories' names.
         failed: what those failed with that did.
         sounds: what is left of the files that the channels played.
-        stalls: when this process stood still, in seconds of the event loop's clock, and for how many ms.
     """
 
     switch: FreeSwitch
     lanes: Mapping[str, Lane]
     failed: Mapping[str, BaseException]
     sounds: list[str]
-    stalls: list[tuple[float, float]]
 
     def lane(self, name: str) -> Lane:
         """A visit; raises what it failed with."""
@@ -392,13 +405,8 @@ class Evening:
             raise self.failed[name]
         return self.lanes[name]
 
-    def stood_still_ms(self, lane: Lane, turn: TurnView) -> float:
-        """For how long this process did in the time of a say: what is made good of it may be dropped."""
-        begin, end = (lane.began + ms / 1000 for ms in (turn.started_ms, turn.ended_ms))
-        return sum(ms for at, ms in self.stalls if begin - NEAR_S < at < end + NEAR_S)
 
-
-async def watch(stalls: list[tuple[float, float]]) -> None:
+async def watch(stalls: Stalls) -> None:
     """Note when the event loop was late by more than two frames."""
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -415,14 +423,14 @@ async def play_all(kind: Kind, folder: Path) -> Evening:
     switch, port, places = FreeSwitch(kind), free_port(), asyncio.Semaphore(AT_A_TIME)
     (files := folder / "sounds").mkdir()
     sounds = {"sounds": str(files)} if kind == "file" else {}
-    stalls: list[tuple[float, float]] = []
+    stalls: Stalls = []
     watching = asyncio.create_task(watch(stalls))
     await switch.open()
     async with AsyncExitStack() as stack:
         lanes: dict[str, Lane] = {}
         for number, (name, story) in enumerate(STORIES.items()):
             cast = await stack.enter_async_context(Cast(story.part))
-            lanes[name] = Lane(f"lane-{number}", story, switch, cast)
+            lanes[name] = Lane(f"lane-{number}", story, switch, cast, stalls)
         house = await stack.enter_async_context(
             household(
                 folder,
@@ -445,7 +453,7 @@ async def play_all(kind: Kind, folder: Path) -> Evening:
     failed = {
         name: error for name, error in zip(lanes, found, strict=True) if isinstance(error, BaseException)
     }
-    return Evening(switch, lanes, failed, [path.name for path in files.iterdir()], stalls)
+    return Evening(switch, lanes, failed, [path.name for path in files.iterdir()])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
@@ -461,7 +469,7 @@ async def evening(
 # --------------------------------------------------------------------------------------------------------
 
 
-def assert_heard(evening: Evening, lane: Lane, role: str, leg: str, channel: Channel, goodbye: str) -> None:
+def assert_heard(lane: Lane, role: str, leg: str, channel: Channel, goodbye: str) -> None:
     """What the record has of each say of ours is what was heard of it."""
     doorman, stream, turns = lane.doorman(role), stream_of(channel), lane.ours(leg)
     measured = [heard_ms(stream, level) for level in doorman.levels.values()]
@@ -469,7 +477,8 @@ def assert_heard(evening: Evening, lane: Lane, role: str, leg: str, channel: Cha
     assert len(turns) <= len(measured) <= len(turns) + (not goodbye), "none but one that a hang-up cut off"
     for turn, ms in zip(turns, measured, strict=False):
         bound = BARGED_IN_MS if turn.interrupted else TO_A_FRAME_MS
-        bound += evening.stood_still_ms(lane, turn)
+        begin, end = (lane.began + ms / 1000 for ms in (turn.started_ms, turn.ended_ms))
+        bound += lane.stood_still_ms(begin, end)
         assert turn.heard_ms is not None
         assert abs(turn.heard_ms - ms) <= bound, (on_record, measured)
     if goodbye:
@@ -482,10 +491,10 @@ async def test_a_visit_over_freeswitch(name: str, evening: Evening) -> None:
     story, lane = STORIES[name], evening.lane(name)
     assert lane.told == story.outcome
     assert lane.rang == story.rings
-    assert_heard(evening, lane, "visitor", "visitor", lane.visitor, story.goodbyes[0])
+    assert_heard(lane, "visitor", "visitor", lane.visitor, story.goodbyes[0])
     if lane.residents:
         (resident,) = lane.residents
-        assert_heard(evening, lane, "resident", "resident-1", resident, story.goodbyes[1])
+        assert_heard(lane, "resident", "resident-1", resident, story.goodbyes[1])
         assert [resident.uuid] == lane.dialled, "nobody else's channel is the resident's"
     killed = {one.split(" ")[1] for one in evening.switch.commands if one.startswith("uuid_kill")}
     ended_by_us = bool(story.goodbyes[0]) and not lane.visitor.transferred
