@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 HOST = "127.0.0.1"
@@ -22,6 +23,21 @@ def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list
     finally:
         for each in found:
             each.close()
+
+
+def kept_port() -> int:
+    """A port that nobody has now, and that nobody is given by chance until it is listened on.
+
+    The kernel gives ports from 32768 on to whoever asks for any.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port
 
 
 def listens(port: int) -> bool:

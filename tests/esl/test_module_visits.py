@@ -24,7 +24,7 @@ import pytest_asyncio
 from bridge.softphone import load_wav
 from storage.base import TurnView
 from tests.pbx.whole import follow
-from tests.ports import free_port
+from tests.ports import kept_port
 from tests.service.doorman import AGREES, ASKS, LOWEST, Cast, Doorman, Part, Turn
 from tests.service.household import AUDIO, ROOT, Household, household, until, with_cast
 from tests.simulators.audio_stream import Kind, Stream
@@ -420,7 +420,7 @@ async def watch(stalls: Stalls) -> None:
 
 
 async def play_all(kind: Kind, folder: Path) -> Evening:
-    switch, port, places = FreeSwitch(kind), free_port(), asyncio.Semaphore(AT_A_TIME)
+    switch, port, places = FreeSwitch(kind), kept_port(), asyncio.Semaphore(AT_A_TIME)
     (files := folder / "sounds").mkdir()
     sounds = {"sounds": str(files)} if kind == "file" else {}
     stalls: Stalls = []
