@@ -24,6 +24,7 @@ from bridge.settings import AriDialer, HttpGate, Service, Settings, SettingsErro
 from bridge.switchboard import esl_address
 from bridge.tenant_provider import look_at_providers
 from bridge.tenants import Tenancy
+from bridge.webhooks.check import ReceiverUnfit, reach_receiver
 from storage.base import StorageError
 from storage.maintenance import current
 from storage.opening import open_storage
@@ -155,6 +156,15 @@ async def neighbours(settings: Settings) -> tuple[list[str], list[str]]:
                 troubles.append(f"tenants.{tenant.id}.tools.{tool.name}: {error}")
             else:
                 answers.append(f"{tenant.id}: {name} takes connections; nothing was asked of it")
+        if tenant.webhooks is not None:
+            try:
+                name = await reach_receiver(tenant.webhooks)
+            except ReceiverUnfit as error:
+                troubles.append(f"tenants.{tenant.id}.webhooks: {error}")
+            else:
+                answers.append(
+                    f"{tenant.id}: {name}, which hears of visits, takes connections; nothing was sent"
+                )
     if (trouble := await database_trouble(settings)) is not None:
         (troubles if trouble else answers).append(
             f"service.database_url: {trouble}"
