@@ -383,6 +383,8 @@ class Service:
         """A stream of FreeSWITCH's came in: a resident who was called, or else a visitor."""
         if self._runner.expects(tenant, endpoint):
             return self._resident(tenant, endpoint)
+        if endpoint.metadata is not None and endpoint.metadata.called:  # too late, or made anew
+            return Refusal(f"no running dial of {tenant} expects the id {endpoint.call_id}")
         own = self.tenancy.current.get(tenant)
         if own is None or own.freeswitch is None or UUID(own.freeswitch.domain_uuid) != domain:
             return Refusal(f"no visitor of {tenant} is taken in this domain any more")

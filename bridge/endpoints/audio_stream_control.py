@@ -81,11 +81,13 @@ class Metadata:
         caller_id: the caller's number.
         extension: the number that was dialled.
         form: what the metadata said of the stream, over what the site has set.
+        called: we had the phone called (``bridge/dialing/esl.py``): no visitor's.
     """
 
     caller_id: str
     extension: str
     form: StreamForm
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ def metadata_of(message: bytes, form: StreamForm) -> Metadata:
     """The first text message.
 
     Args:
-        message: a JSON object. Of its fields ``caller_id``, ``extension``, ``playback``, ``sample_rate`` and
-            ``channels`` are read; others may be there.
+        message: a JSON object. Of its fields ``caller_id``, ``extension``, ``playback``, ``sample_rate``,
+            ``channels`` and ``attempt`` are read; others may be there.
         form: as the site has set it.
 
     Raises:
@@ -117,7 +119,10 @@ def metadata_of(message: bytes, form: StreamForm) -> Metadata:
     if not isinstance(tree, dict):
         raise ControlError("metadata that is no JSON object", "one JSON object, in UTF-8")
     return Metadata(
-        caller_id=_field(tree, "caller_id"), extension=_field(tree, "extension"), form=_form(tree, form)
+        caller_id=_field(tree, "caller_id"),
+        extension=_field(tree, "extension"),
+        form=_form(tree, form),
+        called="attempt" in tree,
     )
 
 

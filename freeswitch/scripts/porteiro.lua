@@ -31,8 +31,8 @@ local api = freeswitch.API()
 local call = session:get_uuid()
 
 local function log(level, text)
-  -- Old versions print the text as a format.
-  freeswitch.consoleLog(level, "porteiro: " .. call .. " " .. text:gsub("[%c%%]", " "):sub(1, 300) .. "\n")
+  -- Old versions print the text as a format. A profile may take a call's UUID from the caller's side.
+  freeswitch.consoleLog(level, "porteiro: " .. (call .. " " .. text):gsub("[%c%%]", " "):sub(1, 340) .. "\n")
 end
 
 local function variable(name)

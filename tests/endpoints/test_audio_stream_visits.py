@@ -146,8 +146,14 @@ async def test_a_visitors_second_stream_is_never_the_resident(tmp_path: Path) ->
             code, reason = await refused(url(house, visit), metadata=said("base64"))
             assert code == 1008 and str(visit) in reason
             assert "consulting" not in house.states(visit)
-            resident = await start("base64", Started(url(house, rings.orders[0].attempt), said("base64")))
+            attempt = rings.orders[0].attempt
+            phone = json.dumps({"direction": "outbound", "attempt": str(attempt), "playback": "base64"})
+            resident = await start("base64", Started(url(house, attempt), phone))
             await until(lambda: "consulting" in house.states(visit), what="the resident")
+            code, reason = await refused(url(house, attempt), metadata=phone)
+            assert code == 1008 and "no running dial" in reason, "nor is the resident's a visitor"
             await resident.end()
             await visitor.end()
             assert await house.service.visit_over(visit)
+            assert (await refused(url(house, attempt), metadata=phone))[0] == 1008, "too late"
+            assert len(await house.service.storage.visits()) == 1
