@@ -1925,6 +1925,7 @@ def clashes_among(service: Service, tenants: Mapping[str, Tenant]) -> list[tuple
     clashes += _registration_clashes(service, tenants)
     clashes += _domain_clashes(service, tenants)
     clashes += _tool_clashes(tenants)
+    clashes += _webhook_clashes(tenants)
     for name, tenant in tenants.items():
         if tenant.id != name:
             clashes.append((name, f"tenants.{name}.id: found {tenant.id!r}; allowed: leave it out"))
@@ -1992,6 +1993,28 @@ def _tool_clashes(tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
                 found = f"found {host}, where tenants.{gates[host]}.gate is"
                 clashes.append((name, f"tenants.{name}.tools.{tool}.url: {found}; allowed: another host"))
     return clashes
+
+
+def _webhook_clashes(tenants: Mapping[str, Tenant]) -> list[tuple[str, str]]:
+    """Events that would go to what opens a gate, which might take them for its order."""
+    gates = {
+        _place_of(tenant.gate.url): name
+        for name, tenant in tenants.items()
+        if isinstance(tenant.gate, HttpGate)
+    }
+    clashes = []
+    for name, tenant in tenants.items():
+        if tenant.webhooks is not None and (place := _place_of(tenant.webhooks.url)) in gates:
+            found = f"found what tenants.{gates[place]}.gate opens by"
+            clashes.append((name, f"tenants.{name}.webhooks.url: {found}; allowed: another path"))
+    return clashes
+
+
+def _place_of(url: str) -> tuple[str, int, str]:
+    """Host, port and path of a URL, the same however they are written."""
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return _host_of(url), port, parts.path or "/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,17 @@ def test_what_can_not_be_is_refused_with_what_can(tmp_path: Path, wrong: dict[st
     assert said in str(refused.value) and SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["http://10.0.0.9/open", "http://10.0.0.9:80/open?x=1"])
+def test_no_event_goes_to_what_opens_a_gate(tmp_path: Path, url: str) -> None:
+    """A device that opens by a POST would open as the visitor rings."""
+    gate = {"kind": "http", "url": "http://10.0.0.9/open?door={apartment}", "method": "POST"}
+    tenants = {"jardim": {"gate": gate}, "bosque": {"webhooks": {**WELL, "url": url}}}
+    with pytest.raises(SettingsError, match=r"tenants\.bosque\.webhooks\.url: .*tenants\.jardim\.gate"):
+        settings(tmp_path, tenants, {"HOOK": SECRET})
+    tenants["bosque"]["webhooks"]["url"] = "http://10.0.0.9/events"  # the house's system may do both
+    assert settings(tmp_path, tenants, {"HOOK": SECRET}).problems_at_start() == []
+
+
 @pytest.mark.parametrize("url", ["http://10.0.0.5:8000/x", "http://localhost/x", "http://[fd00::1]/x"])
 def test_in_clear_within_the_own_network_alone(tmp_path: Path, url: str) -> None:
     built = settings(tmp_path, {"jardim": {"webhooks": {**WELL, "url": url}}}, {"HOOK": SECRET})
