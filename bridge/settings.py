@@ -127,6 +127,12 @@ def _http_url(value: str) -> str:
         raise ValueError("a URL that begins with http://, https://, ws:// or wss://")
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL without a user or password in it; secrets come from the environment")
+    try:
+        fits = parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError("a URL whose port is a number from 1 to 65535")
     return value
 
 

@@ -19,6 +19,7 @@ WELL = {"url": "https://house.example/events", "secret_env": "HOOK"}
     [
         ({"url": "http://house.example/events"}, "allowed: a URL that begins with https://, or with http://"),
         ({"url": "http://8.8.8.8/"}, "allowed: a URL that begins with https://, or with http://"),
+        ({"url": "https://house.example:99999/"}, "allowed: a URL whose port is a number from 1 to 65535"),
         ({"url": "https://ana:senha@house.example/"}, "secrets come from the environment"),
         ({"events": ["visit.began"]}, "allowed: 'visit.started', 'visit.decided' or 'visit.ended'"),
         ({"events": []}, "allowed: a list of at least one"),
