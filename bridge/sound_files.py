@@ -15,7 +15,7 @@ import asyncio
 import re
 import time
 import wave
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -83,10 +83,21 @@ class SoundDirectory:
 
 
 class CallSounds:
-    """The sounds of one call: what its player has played."""
+    """The sounds of one call: what its player has played.
 
-    def __init__(self, directory: SoundDirectory, connection: EslConnection, channel: UUID) -> None:
+    Args:
+        lost: told, once, why something that was to be heard won't be.
+    """
+
+    def __init__(
+        self,
+        directory: SoundDirectory,
+        connection: EslConnection,
+        channel: UUID,
+        lost: Callable[[str], None],
+    ) -> None:
         self.player = FilePlayer(self)
+        self._lost: Callable[[str], None] | None = lost
         self._directory = directory
         self._connection = connection
         self._channel = channel
@@ -112,6 +123,11 @@ class CallSounds:
         """See :class:`~bridge.endpoints.audio_stream_files.Sounds`."""
         self._round += 1
         self._spawn(self._stop(tuple(self._names)))
+
+    def unheard(self, number: int) -> None:
+        """See :class:`~bridge.endpoints.audio_stream_files.Sounds`."""
+        self._drop(number)
+        self._loop.call_soon(self._say_lost, "FreeSWITCH took a file and did not begin it")
 
     async def _stop(self, numbers: tuple[int, ...]) -> None:
         try:
@@ -140,7 +156,13 @@ class CallSounds:
     def _failed(self, number: int, reason: str) -> None:
         log.warning("sounds.not_played", channel=str(self._channel), reason=reason)
         self._drop(number)
-        self.player.failed(number)
+        if self.player.failed(number):
+            self._say_lost(reason)
+
+    def _say_lost(self, reason: str) -> None:
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost(reason)
 
     # ---- What FreeSWITCH says --------------------------------------------------------------------------
 

@@ -88,7 +88,9 @@ class StreamedCall:
         """See :class:`bridge.endpoints.audio_stream.CallControl`."""
         if self._board.files is None:
             return None
-        self.sounds = CallSounds(self._board.files, self._board.connection, self.channel)
+        self.sounds = CallSounds(
+            self._board.files, self._board.connection, self.channel, self._endpoint.sound_lost
+        )
         return self.sounds.player
 
     def stream_over(self, in_order: bool) -> None:

@@ -153,6 +153,13 @@ class AudioStreamEndpoint(IncomingConnection):
         """The channel was hung up: the module closes its stream, or we do."""
         self._loop.call_later(GONE_S, self._end, "hangup", "the channel was hung up")
 
+    def sound_lost(self, reason: str) -> None:
+        """What the caller is to hear is not played: the call ends, for nothing that is said now was heard.
+
+        The code is none of an orderly end: a visitor's dialplan has the attendant ring.
+        """
+        self._end("network_error", f"our sound is not played: {reason}")
+
     def _binary(self, message: bytes) -> None:
         if self._sink is None:
             self._wait(message)

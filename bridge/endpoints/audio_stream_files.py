@@ -47,6 +47,9 @@ class Sounds(Protocol):
     def stop(self) -> None:
         """Have nothing more heard of the segments that were given."""
 
+    def unheard(self, number: int) -> None:
+        """Nobody told that a segment began, and nobody will."""
+
 
 @dataclass(slots=True)
 class _Segment:
@@ -127,7 +130,10 @@ class FilePlayer:
     def _give(self, now: float) -> None:
         """Have segments played, two at a time."""
         while self._out and self._out[0].late(now):
-            self._out.popleft()
+            segment = self._out.popleft()
+            if segment.began is None:
+                self.frames_dropped += segment.frames
+                self._sounds.unheard(segment.number)
         while self._waiting and len(self._out) < (1 if self._careful else 2):
             enough = SEGMENT_FRAMES if self._out else FIRST_FRAMES
             if self._talking and len(self._waiting) < enough:
@@ -189,12 +195,14 @@ class FilePlayer:
         self._careful = False
         self._give(now)
 
-    def failed(self, number: int) -> None:
-        """A segment was not played, and won't be."""
+    def failed(self, number: int) -> bool:
+        """A segment was not played, and won't be; whether it was still to be heard."""
         for segment in tuple(self._out):
             if segment.number == number:
                 self._out.remove(segment)
                 self.frames_dropped += segment.frames
+                return True
+        return False
 
 
 __all__ = ["FilePlayer", "Sounds"]

@@ -40,6 +40,7 @@ _CLOSE_CODES: dict[ClosedKind, int] = {
     "protocol_error": 1002,
     "refused": 1008,
     "timeout": 1008,
+    "network_error": 1011,
 }
 """What a peer is told where we end the call; a flood and a slow reader are cut off."""
 

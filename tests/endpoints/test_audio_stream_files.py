@@ -34,6 +34,7 @@ class Channel:
     breaks: bool = False
     tick: int = 0
     most_files: int = 0
+    lost: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.player = FilePlayer(self)
@@ -43,6 +44,9 @@ class Channel:
 
     def stop(self) -> None:
         self.orders.append((self.tick + self.takes, None, b""))
+
+    def unheard(self, number: int) -> None:
+        self.lost.append(number)
 
     def step(self, frame: bytes) -> None:
         """20 ms: a frame of the leg's, and one of the channel's."""
@@ -178,8 +182,9 @@ def test_segments_that_are_not_played_are_let_go() -> None:
     for n in range(1, 2000):
         channel.step(spoken(n))
     assert channel.player.held(channel.now) <= MOST_FRAMES + 1 and channel.player.frames_dropped > 1000
+    assert channel.lost[:2] == [1, 2], "what never begins is said"
     channel = Channel()
     for n in range(1, 9):
         channel.step(spoken(n))
-    channel.player.failed(1)
+    assert channel.player.failed(1) and not channel.player.failed(1)
     assert channel.player.frames_dropped == 8

@@ -32,7 +32,8 @@ async def sounds(directory: Path) -> AsyncIterator[tuple[Channel, CallSounds]]:
     assert await connection.ready(2)
     uuid = str(uuid4())
     channel = switch.channels[uuid] = Channel(switch, uuid, {})
-    made = CallSounds(SoundDirectory(directory, str(directory)), connection, UUID(uuid))
+    lost: list[str] = []
+    made = CallSounds(SoundDirectory(directory, str(directory)), connection, UUID(uuid), lost.append)
     try:
         yield channel, made
     finally:

@@ -202,6 +202,18 @@ class FreeSwitch:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def die(self) -> None:
+        """It is gone in mid-call: every connection is reset, and nobody is told of anything."""
+        for channel in tuple(self.channels.values()):
+            channel.cause = "died"
+            channel.over.set()
+            if channel.stream is not None:
+                channel.stream.connection.transport.abort()
+        self.channels.clear()
+        for listener in self._listeners:
+            listener.writer.transport.abort()
+        await self.shut()
+
     async def shut(self, notice: str = "") -> None:
         """The event socket goes away; calls go on."""
         if self._server is not None:
