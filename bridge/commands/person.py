@@ -175,12 +175,17 @@ def tell(found: Erased, files: int, *, dry_run: bool, as_json: bool) -> None:
         return
     verb = "would lose" if dry_run else "lost"
     sys.stdout.write(
-        f"{found.visits} visits {verb} what they have of people: {found.records} records, "
-        f"{found.recordings} recordings ({files} files removed now).\n"
+        f"{_count(found.visits, 'visit')} {verb} what is known there of people: "
+        f"{_count(found.records, 'record')}, {_count(found.recordings, 'recording')} "
+        f"({_count(files, 'file')} removed now).\n"
     )
     if found.sealed:
         sys.stdout.write(
-            f"{found.sealed} records of an older version keep it: it is sealed in their chain.\n"
+            f"{_count(found.sealed, 'record')} of an older version: it is sealed in the chain, and stays.\n"
         )
     for refusal in found.refused:
         sys.stderr.write(f"porteiro person: not erased: {safe(refusal)}\n")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -284,7 +284,7 @@ def test_the_commands_find_show_ask_and_erase(
     status, out, _ = run("person", "find", "--tenant", TENANT, "--name", "joão")
     assert status == 0 and visit.id in out and "visit.ended" in out
     status, out, _ = run("person", "erase", "--tenant", TENANT, "--name", "joão", "--dry-run")
-    assert status == 0 and "1 visits would lose" in out and (recordings / FILE).exists()
+    assert status == 0 and "1 visit would lose" in out and (recordings / FILE).exists()
     status, _, err = run("person", "erase", "--tenant", TENANT, "--name", "joão")
     assert status == 1 and "say --yes" in err and (recordings / FILE).exists()
     status, out, err = run("person", "erase", "--tenant", TENANT, "--visit", visit.id, "--yes", "--json")
