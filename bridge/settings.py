@@ -537,7 +537,7 @@ class HoldAudio(Part):
     @model_validator(mode="after")
     def _file_there(self) -> Self:
         if self.sound == "file" and self.file is None:
-            raise ValueError("file as well: sound 'file' plays it")
+            raise ValueError("sound = 'file' together with the file that it plays")
         return self
 
 

@@ -233,7 +233,7 @@ def summary(settings: Settings) -> list[str]:
             what += f", residents on {tenant.resident_port}"
         lines.append(f"{tenant.id} ({tenant.title}): {what}, provider {providers}{gate}, calls {recorded}")
         lines += [
-            f"{tenant.id}: the {' and the '.join(one.roles)} may have {name} asked: {one.method} at "
+            f"{tenant.id}: {name} may be called for the {' and the '.join(one.roles)}: {one.method} at "
             f"{one.host_and_port[0]}"
             for name, one in tenant.tools.items()
         ]

@@ -22,7 +22,7 @@ PORTUGUESE = read_languages()["pt-BR"]
         ("found no such visit; allowed: one of your own", "Não existe, ou não é"),
         ("port '8080' is tenant 'jardim''s; allowed: one that is nobody's yet", "8080 já é de outro"),
         ("found a table; allowed: goodbye or goodbyes.authorized, not both", "preencha “Despedida” ou"),
-        ("found a table; allowed: file as well: sound 'file' plays it", "falta o arquivo do som"),
+        ("found a table; allowed: sound = 'file' together with the file that it plays", "falta o arquivo"),
         ("found '{x}'; allowed: {condominio} alone in braces", "entre chaves, só {condominio}"),
         ("is not the house's to decide; allowed are name", "Só um administrador de todos"),
         ("found 3000 apartments; allowed are 2000", "São 3000 apartamentos; o máximo é 2000."),

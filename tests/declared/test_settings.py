@@ -191,5 +191,5 @@ def test_a_check_says_what_may_be_asked_where() -> None:
     reception = build({"tenants": {"prado": {**OFFICE, "tools": {"lookup_customer": TOOL}}}})
     assert summary(reception)[-2:] == [
         "prado (prado): a reception, callers on port 8080, provider openai, calls not recorded",
-        "prado: the visitor may have lookup_customer asked: GET at crm.example",
+        "prado: lookup_customer may be called for the visitor: GET at crm.example",
     ]

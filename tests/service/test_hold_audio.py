@@ -60,7 +60,7 @@ def test_the_sounds_that_a_house_may_choose(tmp_path: Path) -> None:
     written(file, seconds=1.0)
     assert len(hold_sound(tenant(hold_audio=held)).pcm) == 16000
     for wrong, said in (
-        ({"sound": "file"}, "file as well: sound 'file' plays it"),
+        ({"sound": "file"}, "sound = 'file' together with the file that it plays"),
         ({"sound": "music"}, "found 'music'; allowed: 'ring', 'chime', 'noise', 'silence' or 'file'"),
     ):
         with pytest.raises(SettingsError, match=re.escape(said)):

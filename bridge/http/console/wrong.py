@@ -67,7 +67,7 @@ _REFUSED: Final = {
     re.compile(r"found a file; allowed: none, /directory is it"): "directory",
     re.compile(r"(?P<what>port|number) '(?P<value>.*)' is (?:another tenant's|tenant '.*'s; .*)"): "taken",
     re.compile(r"goodbye or goodbyes\.authorized, not both"): "goodbyes",
-    re.compile(r"file as well: sound 'file' plays it"): "hold_file",
+    re.compile(r"sound = 'file' together with the file that it plays"): "hold_file",
     re.compile(r"authorize_key and deny_key must be two different keys"): "keys",
     re.compile(r"\{condominio\} alone in braces"): "braces",
     re.compile(r"per_usd as well: .*|per_usd = 1 for USD; .*"): "per_usd",
