@@ -135,6 +135,24 @@ def set_variable(channel: UUID, name: str, value: str) -> str:
     return f"uuid_setvar {channel} {_name(name)} {value}"
 
 
+def announce(channel: UUID, path: str) -> str:
+    """Have whoever this channel is next bridged to hear a file first.
+
+    ``switch_ivr_multi_threaded_bridge`` has the other side execute it, ten frames after the bridge began;
+    meanwhile the two don't hear each other (``CF_SUSPEND``). A bridge begins with early media already, in
+    which a telephone that still rings would play it to nobody: therefore ``ignore_early_media``.
+
+    Raises:
+        ValueError: this is no file's path.
+    """
+    _check_path(path)
+    # ; parts the variables (switch_separate_string), and no path has one
+    return checked(
+        f"uuid_setvar_multi {channel} ignore_early_media=true;bridge_pre_execute_bleg_app=playback;"
+        f"bridge_pre_execute_bleg_data={path}"
+    )
+
+
 def get_variable(channel: UUID, name: str) -> str:
     """Ask for a variable of a channel: its value, or ``_undef_``."""
     return f"uuid_getvar {channel} {_name(name)}"
@@ -148,8 +166,7 @@ def playback(channel: UUID, path: str) -> str:
     Raises:
         ValueError: this is no file's path.
     """
-    if not _PATH.fullmatch(path) or "/../" in path:
-        raise ValueError("a path that begins with / and has letters, digits and . _ - in it alone")
+    _check_path(path)
     return "\n".join(
         (
             f"sendmsg {channel}",
@@ -164,6 +181,11 @@ def playback(channel: UUID, path: str) -> str:
 def silence(channel: UUID) -> str:
     """Stop the file that plays on a channel, and drop those that wait."""
     return f"uuid_break {channel} all"
+
+
+def _check_path(path: str) -> None:
+    if not _PATH.fullmatch(path) or "/../" in path:
+        raise ValueError("a path that begins with / and has letters, digits and . _ - in it alone")
 
 
 _VALUES = "allowed: letters, digits, blanks and . : / @ + # * ( ) = % - _"
@@ -183,6 +205,7 @@ def _value(value: str) -> str:
 
 __all__ = [
     "DIGITS",
+    "announce",
     "check_endpoint",
     "checked",
     "exists",

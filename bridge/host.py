@@ -20,6 +20,7 @@ import orjson
 import structlog
 
 from audio.line import Line
+from bridge.announcement import spoken
 from bridge.calls import RegisteredCall
 from bridge.declared.client import OutsideAnswer, OutsideCall
 from bridge.dialing.base import DialOrder
@@ -40,6 +41,7 @@ from bridge.leg import (
     TurnEnded,
 )
 from bridge.log import bound
+from bridge.pbx import Speaks
 from bridge.recorder import Recording, RecordingClosed, RecordingFailure
 from bridge.tenants import Version
 from bridge.watch import Seen
@@ -585,9 +587,17 @@ class VisitHost:
 
     async def _prepare_transfer(self, to: str) -> None:
         assert self.place.transfer is not None  # else the visit's rules know of no attendant
-        trouble = await self._tell_pbx(partial(self.place.transfer.prepare, to=to))
+        prepare = partial(self.place.transfer.prepare, to=to, speaks=self._announcement())
+        trouble = await self._tell_pbx(prepare)
         self.log.info("transfer.answered", ready=not trouble, detail=trouble)
         self._inbox.put_nowait(e.TransferAnswered(not trouble, trouble))
+
+    def _announcement(self) -> Speaks | None:
+        """What whoever takes the call over hears first; None where the tenant wants nothing said."""
+        attendant = self.place.settings.attendant
+        if attendant is None or not attendant.announce:
+            return None
+        return partial(spoken, self._house.voice, self.place.sentences.announcement(self.visit.facts))
 
     async def _undo_transfer(self) -> None:
         assert self.place.transfer is not None  # it undoes what was prepared

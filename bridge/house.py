@@ -26,6 +26,7 @@ from bridge.sentences import Sentences, filled
 from bridge.settings import Tenant
 from bridge.switchboard import Switchboard
 from bridge.watch import Watcher
+from providers.announcer import Says
 from providers.base import Provider, SessionConfig, ToolSpec, TurnDetection
 from storage.base import Storage
 from tools.registry import Registry
@@ -46,6 +47,8 @@ class House:
     ears: Ears
     announcer: Provider
     """Speaks to visitors for whom no model may be asked, and says goodbye where a model is gone."""
+    voice: Says
+    """Our own, in which attendants hear who it is; the announcer's too."""
     ahead: Ahead
     """Sessions whose calls are still to come."""
     watchers: Sequence[Watcher] = ()

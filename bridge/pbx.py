@@ -6,8 +6,12 @@ Asterisk's has a slash (``PJSIP/intercom-00000001``), FreeSWITCH's is a UUID.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 from uuid import UUID
+
+Speaks = Callable[[], Coroutine[Any, Any, bytes]]
+"""Says one sentence, as 16-bit mono PCM at 8 kHz (`announcement.spoken`)."""
 
 
 class PbxError(Exception):
@@ -37,11 +41,13 @@ class PlaysDigits(Protocol):
 class Transfers(Protocol):
     """The way to one tenant's attendant and departments. Both return in a few seconds."""
 
-    async def prepare(self, channel: str, to: str = "") -> str:
+    async def prepare(self, channel: str, to: str = "", speaks: Speaks | None = None) -> str:
         """Have the attendant rung once this channel's call with us is over.
 
         Args:
             to: the extension to ring in the attendant's place.
+            speaks: what they hear first, where the PBX can do that. Without it, or where it fails, they are
+                connected at once.
 
         Returns:
             Why that can't be, in a few words for the audit log; empty where it will be.
@@ -78,9 +84,10 @@ class TransfersByPbx:
         self._asterisk = asterisk
         self._freeswitch = freeswitch
 
-    async def prepare(self, channel: str, to: str = "") -> str:
+    async def prepare(self, channel: str, to: str = "", speaks: Speaks | None = None) -> str:
         """See :class:`Transfers`."""
-        return await (self._freeswitch if is_freeswitch(channel) else self._asterisk).prepare(channel, to)
+        pbx = self._freeswitch if is_freeswitch(channel) else self._asterisk
+        return await pbx.prepare(channel, to, speaks)
 
     async def undo(self, channel: str) -> str:
         """See :class:`Transfers`."""
@@ -96,4 +103,4 @@ def is_freeswitch(channel: str) -> bool:
     return True
 
 
-__all__ = ["DigitsByPbx", "PbxError", "PlaysDigits", "Transfers", "TransfersByPbx", "is_freeswitch"]
+__all__ = ["DigitsByPbx", "PbxError", "PlaysDigits", "Speaks", "Transfers", "TransfersByPbx", "is_freeswitch"]

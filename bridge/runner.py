@@ -235,6 +235,7 @@ class LocalRunner:
             self._recorder,
             Ears(VadModel(silero_onnx())),
             Announcer(self._voice),
+            self._voice,
             self._ahead,
             self._watchers,
         )

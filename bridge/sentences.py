@@ -162,6 +162,11 @@ class Sentences:
         own = self.goodbyes.get(outcome) if outcome is not None and key in USUAL_GOODBYES else None
         return self.say(key, facts, fields) if own is None else own.format_map(self._known(facts))
 
+    def announcement(self, facts: Facts | None) -> str:
+        """What whoever takes a call over hears first: what is known of the errand, nothing of who came."""
+        key = "announcement" if facts is None else f"announcement_{facts.intent}"
+        return self.say(f"{key}_company" if facts is not None and facts.company else key, facts, {})
+
     def instructions(self, role: Role, facts: Facts | None, fields: Mapping[str, str]) -> str:
         """What a role's model is told, filled.
 

@@ -916,8 +916,9 @@ class Esl(Part):
     password_env: EnvName
     """The environment variable that holds its password."""
     sounds: FilePath | None = None
-    """For `freeswitch.playback = "file"`: a directory that FreeSWITCH reads too, with nothing else in it. In
-    memory best (`/run/porteiro/sounds`): a call writes three short files a second while we talk."""
+    """For `freeswitch.playback = "file"` and `attendant.announce`: a directory that FreeSWITCH reads too,
+    with nothing else in it. In memory best (`/run/porteiro/sounds`): with `file` a call writes three short
+    files a second while we talk."""
     sounds_in_freeswitch: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9/._-]{0,200})?$")] = ""
     """The same directory as FreeSWITCH sees it, where that is elsewhere (a container)."""
 
@@ -962,6 +963,9 @@ class Attendant(Part):
     with FreeSWITCH an extension of the visitor's own context (`9000`)."""
     name: Line = "portaria"
     """How a visitor hears of them: "vou transferir para a portaria"."""
+    announce: bool = False
+    """Whether they, or a department, first hear in our own voice what is known of the errand, and then the
+    visitor. On calls that FreeSWITCH brings; needs `esl.sounds`."""
 
 
 class Webhooks(Part):
@@ -1674,6 +1678,9 @@ class Tenant(Part):
         other = "; with FreeSWITCH: esl.password_env"
         if isinstance(self.gate, DtmfGate) and self.manager is None and self.esl is None:
             raise ValueError(f"{needed} plays the digits of a gate of kind dtmf{other}")
+        if self.attendant is not None and self.attendant.announce and not (self.esl and self.esl.sounds):
+            found = "for attendant.announce = true esl.sounds as well: FreeSWITCH plays the announcement"
+            raise ValueError(f"{found} from there; with Asterisk alone announce = false")
         if self.attendant is not None and self.manager is None and self.esl is None:
             raise ValueError(f"{needed} tells the dialplan to ring the attendant{other}")
         if (self.departments or self.extensions) and self.manager is None and self.esl is None:

@@ -36,7 +36,11 @@ ASKING_S = 1.0
 OLD_S = 60.0
 """No file that is still to be played is so old."""
 
-_OURS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9]{1,9}\.wav")
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OURS = re.compile(rf"{_UUID}-[0-9]{{1,9}}\.wav")
+_ANNOUNCEMENT = re.compile(rf"announcement-{_UUID}\.wav")
+ANNOUNCEMENT_OLD_S = 600.0
+"""No announcement (`announcement.py`) that is still to be played is so old: somebody's telephone may ring."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +59,11 @@ class SoundDirectory:
 
     def sweep(self) -> None:
         """Delete what a crash left behind; what other workers have there now is younger. Blocks."""
-        old = time.time() - OLD_S
+        now = time.time()
         try:
             for path in self.ours.iterdir():
-                if _OURS.fullmatch(path.name) and path.stat().st_mtime < old:
+                oldest_s = _oldest_s(path.name)
+                if oldest_s is not None and path.stat().st_mtime < now - oldest_s:
                     path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("sounds.not_swept", directory=str(self.ours), reason=str(error))
@@ -80,6 +85,13 @@ class SoundDirectory:
     def delete(self, name: str) -> None:
         """Delete a file, where it is there. Blocks."""
         (self.ours / name).unlink(missing_ok=True)
+
+
+def _oldest_s(name: str) -> float | None:
+    """How old a file of ours may be that is still to be played; None: it is not ours."""
+    if _OURS.fullmatch(name):
+        return OLD_S
+    return ANNOUNCEMENT_OLD_S if _ANNOUNCEMENT.fullmatch(name) else None
 
 
 class CallSounds:

@@ -16,17 +16,22 @@ from uuid import UUID
 import structlog
 
 from bridge import esl_commands as commands
+from bridge.announcement import Announcement
 from bridge.endpoints.audio_stream import AudioStreamEndpoint
 from bridge.endpoints.audio_stream_files import FilePlayer
 from bridge.esl import EslAddress, EslConnection
 from bridge.esl_frames import Event
-from bridge.pbx import PbxError, is_freeswitch
+from bridge.pbx import PbxError, Speaks, is_freeswitch
 from bridge.settings import Attendant, Tenant
 from bridge.settings_problems import SettingsError
 from bridge.sound_files import CallSounds, SoundDirectory
 
 ASKING_S = 2.0
 """For one command of a gate or a transfer; together less than a visit waits."""
+ANNOUNCE_S = 1.5
+"""So long a visitor waits for an announcement, once our goodbye was heard; then they are sent on without."""
+ANNOUNCED_S = 120.0
+"""So long its file is kept for a telephone that rings."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +51,8 @@ class StreamedCall:
         """Whose it is has been looked at."""
         self.attendant = ""
         """Where it goes once its stream is over."""
+        self.announcement: Announcement | None = None
+        """What the attendant hears first."""
         self.sounds: CallSounds | None = None
         board.connection.follow(channel, self)
 
@@ -102,6 +109,8 @@ class StreamedCall:
         self._board.forget(self)
         if self.sounds is not None:
             self._board.spawn(f"last sounds of {self.channel}", self.sounds.close())
+        if not self._there or not self.attendant:
+            self._board.discard(self)
         if not self._there:
             return
         if self.attendant:
@@ -132,6 +141,8 @@ class Switchboard:
         self._extension = attendant.extension if attendant is not None else ""
         self._calls: dict[UUID, StreamedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._announced: dict[Announcement, asyncio.TimerHandle] = {}
+        """Those that somebody may still hear, and when they go."""
 
     async def start(self) -> None:
         """Connect in the background. Once."""
@@ -141,6 +152,10 @@ class Switchboard:
 
     async def stop(self) -> None:
         """Finish what is under way, and let the connection go. Once."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=ASKING_S)
+        for announcement in tuple(self._announced):
+            self._announced_long_ago(announcement)
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=ASKING_S)
         await self.connection.stop()
@@ -184,7 +199,7 @@ class Switchboard:
 
     # ---- The attendant ---------------------------------------------------------------------------------
 
-    async def prepare(self, channel: str, to: str = "") -> str:
+    async def prepare(self, channel: str, to: str = "", speaks: Speaks | None = None) -> str:
         """See :class:`bridge.pbx.Transfers`."""
         call = self._call(channel)
         if call is None:
@@ -198,6 +213,9 @@ class Switchboard:
         except (PbxError, ValueError) as error:
             return str(error)
         call.attendant = extension
+        self.discard(call)
+        if speaks is not None and self.files is not None and self._call(channel) is call:
+            call.announcement = Announcement(self.files, call.channel, speaks)
         return ""
 
     async def undo(self, channel: str) -> str:
@@ -206,10 +224,45 @@ class Switchboard:
         if call is None:
             return f"{channel} is no call that is streamed here any more"
         call.attendant = ""
+        self.discard(call)
         return ""
 
     def _call(self, channel: str) -> StreamedCall | None:
         return self._calls.get(UUID(channel)) if is_freeswitch(channel) else None
+
+    def discard(self, call: StreamedCall) -> None:
+        """Nobody is to hear a call's announcement."""
+        announcement, call.announcement = call.announcement, None
+        if announcement is not None:
+            self.spawn(f"announcement of {call.channel}", announcement.discard())
+
+    async def _announce(self, call: StreamedCall) -> None:
+        """Have the attendant hear a call's announcement first, where it is there in time."""
+        if call.announcement is None:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ANNOUNCE_S
+        path = await call.announcement.path(ANNOUNCE_S)
+        try:
+            if not path:
+                raise PbxError("there is no file")
+            # A job: an answer of `api` that is late ends the connection, and the transfer needs that.
+            await self.connection.job(commands.announce(call.channel, path), max(0.1, until - loop.time()))
+        except (PbxError, ValueError) as error:
+            log.warning("esl.not_announced", channel=str(call.channel), reason=str(error))
+            self.discard(call)
+
+    def _announced_long_ago(self, announcement: Announcement) -> None:
+        self._announced.pop(announcement).cancel()
+        self.spawn("announcement", announcement.discard())
+
+    def _keep(self, call: StreamedCall) -> None:
+        """Let the announcement of a call that was sent on lie until the attendant has heard it."""
+        announcement, call.announcement = call.announcement, None
+        if announcement is not None:
+            loop = asyncio.get_running_loop()
+            later = loop.call_later(ANNOUNCED_S, self._announced_long_ago, announcement)
+            self._announced[announcement] = later
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for, until :meth:`stop`."""
@@ -230,9 +283,12 @@ class Switchboard:
         """Send a call to its attendant. One that can't be sent is hung up: nobody waits in silence."""
         try:
             await call.claim()
+            await self._announce(call)
             await self.connection.api(commands.transfer(call.channel, call.attendant), ASKING_S)
-            log.info("esl.transferred", channel=str(call.channel))
+            log.info("esl.transferred", channel=str(call.channel), announced=call.announcement is not None)
+            self._keep(call)
         except PbxError as error:
+            self.discard(call)
             log.error("esl.not_transferred", channel=str(call.channel), reason=str(error))
             if not error.unknown:
                 await self.hang_up(call)

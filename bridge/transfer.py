@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from bridge.asterisk_manager import AsteriskManager, ManagerError, build_manager
-from bridge.pbx import Transfers, TransfersByPbx
+from bridge.pbx import Speaks, Transfers, TransfersByPbx
 from bridge.settings import Attendant, Tenant
 
 PREPARE_S = 4.0
@@ -28,11 +28,12 @@ class Transfer:
         self._attendant = attendant.extension if attendant is not None else ""
         self._manager = manager
 
-    async def prepare(self, channel: str, to: str = "") -> str:
+    async def prepare(self, channel: str, to: str = "", speaks: Speaks | None = None) -> str:
         """Have the attendant rung once this channel's call with us is over.
 
         Args:
             to: the extension to ring in the attendant's place.
+            speaks: is not heard: here whoever picks up is connected at once.
 
         Returns:
             Why that can't be, in a few words for the audit log; empty where it will be.

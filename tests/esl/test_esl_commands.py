@@ -69,7 +69,10 @@ def test_a_path_stays_in_its_directory() -> None:
     for path in ("/sounds/../etc/x.wav", "relative.wav", "/a b.wav", "/a.wav\n", "tone_stream://%(1,1,1)"):
         with pytest.raises(ValueError, match="path"):
             commands.playback(CHANNEL, path)
+        with pytest.raises(ValueError, match="a path"):
+            commands.announce(CHANNEL, path)
     assert "execute-app-arg: /run/porteiro/a-1.wav" in commands.playback(CHANNEL, "/run/porteiro/a-1.wav")
+    assert commands.announce(CHANNEL, "/run/a-1.wav").endswith(";bridge_pre_execute_bleg_data=/run/a-1.wav")
 
 
 @given(NASTY)

@@ -64,7 +64,7 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    tmp_path: Path, kind: Kind = "base64", part: Part | None = None, **own: Any
+    tmp_path: Path, kind: Kind = "base64", part: Part | None = None, *, sounds: bool = False, **own: Any
 ) -> AsyncIterator[Site]:
     switch = FreeSwitch(kind)
     await switch.open()
@@ -72,6 +72,8 @@ async def site(
     (files := tmp_path / "sounds").mkdir()
     async with Cast(part) as cast:
         tenant = tenant_of(cast, switch, port, files)
+        if sounds:
+            tenant["esl"]["sounds"] = str(files)
         environ = {"ESL_PASSWORD": PASSWORD}
         async with household(
             tmp_path, {"jardim": tenant | own}, environ=environ, simulated=False, audio_stream_port=port

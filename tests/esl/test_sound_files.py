@@ -67,13 +67,15 @@ async def test_files_are_written_whole_ordered_and_deleted(tmp_path: Path) -> No
 
 async def test_nobody_elses_files_are_touched(tmp_path: Path) -> None:
     (tmp_path / "other.wav").write_bytes(b"x")
-    ours = f"{uuid4()}-7.wav"
-    for name in (ours, f"{uuid4()}-8.wav"):
+    aged = {f"{uuid4()}-7.wav": 3600, f"announcement-{uuid4()}.wav": 3600, f"{uuid4()}-8.wav": 0}
+    ringing = f"announcement-{uuid4()}.wav"
+    for name, age_s in (aged | {ringing: 120}).items():
         (tmp_path / name).write_bytes(b"x")
-    os.utime(tmp_path / ours, (time.time() - 3600,) * 2)
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     directory = SoundDirectory(tmp_path, "/sounds/")
     directory.sweep()
-    assert ours not in os.listdir(tmp_path) and len(os.listdir(tmp_path)) == 2
+    assert {*os.listdir(tmp_path)} == {"other.wav", ringing, *[name for name in aged if not aged[name]]}
+    (tmp_path / ringing).unlink()
     async with sounds(tmp_path) as (channel, made):
         for path in (f"{tmp_path}/other.wav", f"{tmp_path}/{uuid4()}-1.wav", "", f"../{channel.uuid}-x.wav"):
             made.esl_event(Event({"Event-Name": "PLAYBACK_STOP", "Playback-File-Path": path}))
@@ -110,3 +112,14 @@ def test_a_directory_that_can_not_serve_keeps_the_service_from_starting(tmp_path
         assert bool(lines) == bool(found) and all(found in line for line in lines)
     with pytest.raises(SettingsError, match=r"esl\.sounds as well"):
         settings(tmp_path, {"jardim": tenant | {"esl": {"password_env": "ESL"}}}, {})
+
+
+def test_an_announcement_needs_a_freeswitch_that_plays_it(tmp_path: Path) -> None:
+    attendant = {"extension": "9000", "announce": True}
+    esl = {"password_env": "ESL", "sounds": str(tmp_path)}
+    freeswitch = {"freeswitch": {"domain_uuid": str(uuid4())}}
+    manager = {"manager": {"password_env": "MANAGER"}}
+    for tenant in (manager, freeswitch | {"esl": {"password_env": "ESL"}}):
+        with pytest.raises(SettingsError, match=r"announce = true esl\.sounds as well.*Asterisk alone"):
+            settings(tmp_path, {"jardim": tenant | {"attendant": attendant}}, {})
+    settings(tmp_path, {"jardim": freeswitch | {"esl": esl, "attendant": attendant}}, {"ESL": "secret"})

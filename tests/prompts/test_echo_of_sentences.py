@@ -60,6 +60,19 @@ def test_no_part_of_a_sentence_is_consent_when_it_comes_back(key: str, facts: Fa
     assert consents(HOUSE.say(key, facts, FIELDS)) <= set(EXPLAINED)
 
 
+def test_an_announcement_has_the_errand_and_nobodys_name() -> None:
+    said = [HOUSE.announcement(facts) for facts in (None, *ERRANDS, Facts(Intent.DELIVERY, "12", "Ana"))]
+    assert said == [
+        "Chamada do portão do Edifício Girassol. Vou passar para você.",
+        "Chamada do portão do Edifício Girassol. É uma visita da empresa Amazon para o apartamento 501.",
+        "Chamada do portão do Edifício Girassol. "
+        "É alguém da empresa Claro para fazer um serviço no apartamento 1203 bloco B.",
+        "Chamada do portão do Edifício Girassol. É uma entrega para o apartamento 12.",
+    ]
+    reception = Sentences.load("pt-BR", "Clínica Sol", reception=True)
+    assert reception.announcement(None) == "Chamada para Clínica Sol. Vou passar para você."
+
+
 def test_no_part_of_what_the_model_is_told_to_say_is_consent() -> None:
     phrases = re.findall(r"^- \w+: (.+)$", HOUSE.prompts[Role.RESIDENT], re.MULTILINE)
     assert len(phrases) >= 20

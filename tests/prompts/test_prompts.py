@@ -41,6 +41,8 @@ FILLED_BY_THE_HOST = {
     "destination": {"apartamento"},
     "expected": {"esperado"},
     "destination_resident": {"apartamento", "morador"},
+    **{f"announcement_{errand}": {"apartamento"} for errand in ERRANDS},
+    **{f"announcement_{errand}_company": {"apartamento", "empresa"} for errand in ERRANDS},
 }
 """What the host fills, beside {condominio}, which it fills everywhere, and the briefings' fields."""
 FIELD = re.compile(r"\{(\w+)\}")
@@ -98,7 +100,7 @@ def test_every_sentence_is_said_somewhere() -> None:
     code += "".join(
         (ROOT / path).read_text("utf-8") for path in ("bridge/host.py", "bridge/house.py", "bridge/runner.py")
     )
-    composed = ("briefing_", "motive_", "transcription_")
+    composed = ("briefing_", "motive_", "transcription_", "announcement_")
     said = set(re.findall(r"""["'](\w+)["']""", code))
     unused = {key for key in SENTENCES if key not in said and not key.startswith(composed)}
     assert unused == set()

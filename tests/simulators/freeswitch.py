@@ -8,6 +8,9 @@
 - switch_ivr_async.c, switch_ivr.c: ``uuid_broadcast`` queues a ``playback`` that begins five frames after the
   one before it ended, ``sendmsg`` one that begins at the next frame; ``uuid_break all`` drops the queue and
   stops the running one, or the next one where none runs (CF_BREAK).
+- switch_ivr_bridge.c: the ``bridge`` of an extension that ``uuid_transfer`` names: what the caller's
+  ``bridge_pre_execute_bleg_app`` has the other side execute, ten frames after it began, while neither hears
+  the other; with early media it begins before anybody has picked up.
 - The streams of ``uuid_audio_stream`` and ``uuid_audio_fork`` are those of ``audio_stream.py``: real
   WebSockets to the service.
 """
@@ -31,6 +34,8 @@ from tests.simulators.audio_stream import Kind, Refused, Started, Stream, start
 
 LEAD_FRAMES = 5
 """``lead-frames`` of switch_ivr_broadcast: so many frames are read before a file begins."""
+BRIDGE_LEAD_S = 0.2
+"""``DEFAULT_LEAD_FRAMES`` of switch_ivr_bridge.c: ten, before anything is executed."""
 PASSWORD = "ClueCon"
 """The one that FreeSWITCH is shipped with."""
 
@@ -48,6 +53,24 @@ class Phone:
     cause: str = ""
     after_s: float | None = 0.05
     answered: Callable[[Channel], None] | None = None
+
+
+@dataclass
+class Person:
+    """Who answers at an extension that a channel is transferred to.
+
+    Attributes:
+        early: their telephone sends early media while it rings.
+        heard: 16-bit PCM at 8 kHz that was played to them before they were connected.
+        lost: what was played while the telephone still rang.
+        connected: they and the caller hear each other.
+    """
+
+    after_s: float = 0.05
+    early: bool = False
+    heard: bytes = b""
+    lost: bytes = b""
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -176,6 +199,8 @@ class FreeSwitch:
         self.slow_s = 0.0
         """How long it takes to give events."""
         self.phones: dict[str, Phone] = {}
+        self.people: dict[str, Person] = {}
+        """By their extensions."""
         self.channels: dict[str, Channel] = {}
         self.made: list[Channel] = []
         """Every channel that there ever was."""
@@ -183,6 +208,8 @@ class FreeSwitch:
         """Whom ``originate`` called, and with which variables."""
         self.commands: list[str] = []
         """Every API command."""
+        self.refused: dict[str, str | None] = {}
+        """What it says to a command instead of carrying it out; None: nothing, ever."""
         self.port = 0
         self._server: asyncio.Server | None = None
         self._listeners: list[_Listener] = []
@@ -351,6 +378,8 @@ class FreeSwitch:
         self.commands.append(command)
         verb, _, rest = command.partition(" ")
         argv = separated(rest, " ")
+        if verb in self.refused:
+            return self.refused[verb] or await asyncio.get_running_loop().create_future()
         if verb == "originate":
             return await self._originate(argv)
         if verb in ("uuid_audio_stream", "uuid_audio_fork"):
@@ -366,6 +395,7 @@ class FreeSwitch:
             "uuid_send_dtmf": self._send_dtmf,
             "uuid_transfer": self._transfer,
             "uuid_setvar": self._set,
+            "uuid_setvar_multi": self._set_multi,
             "uuid_getvar": self._get,
             "uuid_broadcast": self._broadcast,
             "uuid_break": self._break,
@@ -463,12 +493,38 @@ class FreeSwitch:
             channel.digits += argv[0].partition("@")[0]
         return "+OK\n"
 
-    @staticmethod
-    def _transfer(channel: Channel, argv: list[str]) -> str:
+    def _transfer(self, channel: Channel, argv: list[str]) -> str:
         if not argv:
             return "-USAGE: <uuid> [-bleg|-both] <dest-exten> [<dialplan>] [<context>]\n"
         channel.transferred = " ".join(argv)
+        if person := self.people.get(argv[0]):
+            self.spawn(self._bridge(channel, person))
         return "+OK\n"
+
+    @staticmethod
+    async def _bridge(channel: Channel, person: Person) -> None:
+        """``bridge`` of the dialplan."""
+        ringing = person.early and channel.variables.get("ignore_early_media") != "true"
+        await asyncio.sleep(0 if ringing else person.after_s)
+        await asyncio.sleep(BRIDGE_LEAD_S)
+        application = channel.variables.get("bridge_pre_execute_bleg_app")
+        path = channel.variables.get("bridge_pre_execute_bleg_data", "")
+        if application == "playback":
+            try:
+                with wave.open(path) as opened:
+                    assert (opened.getnchannels(), opened.getframerate()) == (1, 8000)
+                    pcm = opened.readframes(opened.getnframes())
+            except OSError:  # "Open failed" in the log; the two are connected
+                channel.missing.append(path)
+            else:
+                await asyncio.sleep(len(pcm) / 16_000)
+                if ringing:
+                    person.lost += pcm
+                else:
+                    person.heard += pcm
+        else:
+            assert application is None, "another application than playback is not played here"
+        person.connected.set()
 
     @staticmethod
     def _set(channel: Channel, argv: list[str]) -> str:
@@ -476,6 +532,22 @@ class FreeSwitch:
             return "-ERR No variable name specified!\n"
         channel.variables[argv[0]] = " ".join(argv[1:])
         return "+OK\n"
+
+    @staticmethod
+    def _set_multi(channel: Channel, argv: list[str]) -> str:
+        """A part without a value unsets its variable, one without a name is an error."""
+        counted, said = 0, ""
+        for part in separated(" ".join(argv), ";"):
+            name, _, value = part.partition("=")
+            if not name:
+                said += "-ERR No variable specified\n"
+                continue
+            counted += 1
+            if value:
+                channel.variables[name] = value
+            else:
+                channel.variables.pop(name, None)
+        return said + ("+OK\n" if counted else "-USAGE: <uuid> <var>=<value>;<var>=<value>...\n")
 
     def _message(self, uuid: str, headers: Mapping[str, str]) -> str:
         """``sendmsg UUID``: of its commands ``execute`` alone, of the applications ``playback``."""
